@@ -1,0 +1,47 @@
+# Needs git, make and Python 3.11 or newer; everything else goes into .venv, once.
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+READY := .venv/ready
+
+.PHONY: help setup run test notebooks lab kaggle clean
+
+help:
+	@echo "make run        the four notebooks on the phantom (ARGS='--profile reference --data-dir DIR' for more)"
+	@echo "make test       the tests (ARGS='-k metrics' for some)"
+	@echo "make lab        open the notebooks in Jupyter"
+	@echo "make notebooks  re-execute the committed notebooks in place, on the phantom"
+	@echo "make kaggle     wheels to attach to a Kaggle notebook, in dist/kaggle"
+	@echo "make setup      only .venv; make clean removes it and what was built (not runs/ and data/)"
+
+setup: $(READY)
+
+# Again only when one of these files changes.
+$(READY): pyproject.toml requirements.txt constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is $$($(PYTHON) --version 2>&1); \
+	Python 3.11 or newer is needed: name one, as in 'make run PYTHON=python3.12'." >&2; exit 1; }
+	@echo "Setting up .venv: once, some minutes and several GB (PyTorch)."
+	$(PYTHON) -m venv .venv
+	$(PIP) install -c constraints.txt -e ".[test]"
+	@touch $@
+
+run: $(READY)
+	$(BIN)/lungseg run $(ARGS)
+
+test: $(READY)
+	$(BIN)/python -m pytest $(ARGS)
+
+notebooks: $(READY)
+	$(BIN)/lungseg notebooks
+
+lab: $(READY)
+	$(BIN)/jupyter lab notebooks
+
+# What Kaggle's image lacks; the set-up cell of each notebook finds these wheels under /kaggle/input.
+kaggle: $(READY)
+	rm -rf dist/kaggle build
+	$(PIP) wheel --no-deps -c constraints.txt -w dist/kaggle . segmentation-models-pytorch
+	@echo "Upload the folder dist/kaggle as a Kaggle data set and attach it to the notebook."
+
+clean:
+	rm -rf .venv build dist *.egg-info .pytest_cache .hypothesis

@@ -1,0 +1,26 @@
+"""The four classes of a pixel, in the order of the competition's mask channels. Nothing else defines them."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class TissueClass:
+    """One class: channel index, full name, column name, and the colour of every figure (RGB hex)."""
+
+    index: int
+    name: str
+    short: str
+    color: str
+
+
+# Okabe-Ito colours: told apart by colour-blind readers and in grey print.
+CLASSES = (
+    TissueClass(0, "ground glass opacity", "ground_glass", "#56B4E9"),
+    TissueClass(1, "consolidation", "consolidation", "#D55E00"),
+    TissueClass(2, "lung other", "lung_other", "#009E73"),
+    TissueClass(3, "background", "background", "#000000"),
+)
+GROUND_GLASS, CONSOLIDATION, LUNG_OTHER, BACKGROUND = range(4)
+LESIONS = (GROUND_GLASS, CONSOLIDATION)
+NUM_CLASSES = len(CLASSES)
+SHORT_NAMES = tuple(c.short for c in CLASSES)

@@ -1,0 +1,133 @@
+"""The command line: what it prints, what it refuses, its exit codes. tests/test_series.py runs notebooks through it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from lungseg_utils import __version__, series
+from lungseg_utils.__main__ import main
+from lungseg_utils.files import InputError
+from lungseg_utils.series import NotebookError
+
+SMALL = ["--medseg", "2", "--volumes", "2", "--slices", "3", "--size", "64"]
+
+
+def invoke(*arguments):
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+@pytest.fixture(scope="module")
+def phantom(tmp_path_factory):
+    """Folder of a small phantom, written by the command, and what the command said."""
+    folder = tmp_path_factory.mktemp("data") / "phantom"
+    return folder, invoke("phantom", folder, *SMALL, "--seed", "3")
+
+
+@pytest.fixture
+def called(monkeypatch):
+    """run_series replaced: what `lungseg run` hands over."""
+    options = {}
+    monkeypatch.setattr(series, "run_series", lambda **given: options.update(given) or Path("out"))
+    return options
+
+
+@pytest.mark.parametrize("command", [[], ["run"], ["phantom"], ["check"]])
+def test_help_names_every_option(command):
+    result = invoke(*command, "--help")
+    assert result.exit_code == 0
+    expected = {"": "run phantom check --version", "run": "--data-dir --run-dir --profile -p --only --from",
+                "phantom": "--medseg --volumes --slices --size --seed", "check": "DATA_DIR"}["".join(command)]
+    assert all(word in result.output for word in expected.split())
+    assert "..." not in result.output.partition("Commands:")[2]  # no summary is cut off
+
+
+def test_help_loads_no_heavy_library():
+    code = ("import sys; from lungseg_utils.__main__ import main; main(['run', '--help'], standalone_mode=False); "
+            "heavy = {'torch', 'albumentations', 'papermill', 'pandas', 'numpy', 'matplotlib'} & {*sys.modules}; "
+            "sys.exit(' '.join(heavy) or 0)")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_module_and_version():
+    done = subprocess.run([sys.executable, "-m", "lungseg_utils", "--version"], capture_output=True, text=True)
+    assert done.stdout == f"lungseg, version {__version__}\n"
+
+
+def test_run_hands_over_its_options(called):
+    result = invoke("run", "--data-dir", "d", "--run-dir", "r", "--profile", "reference", "--from", "02",
+                    "-p", "clip_min", "-1200", "-p", "encoder_weights", "none")
+    assert (result.exit_code, result.output) == (0, "results: out\n")
+    assert called == {"data_dir": "d", "run_dir": "r", "profile": "reference", "only": None, "start": "02",
+                      "parameters": {"clip_min": "-1200", "encoder_weights": "none"}}
+
+
+def test_run_is_the_demo_by_default(called):
+    assert invoke("run").exit_code == 0
+    assert called["profile"] == "demo" and called["parameters"] == {} and called["run_dir"] is None
+
+
+@pytest.mark.parametrize(("error", "code"), [(InputError("found x; expected y; do z"), 2),
+                                             (NotebookError("a\nb\nc"), 1)])
+def test_errors_have_no_traceback(monkeypatch, error, code):
+    def refuse(**_):
+        raise error
+
+    monkeypatch.setattr(series, "run_series", refuse)
+    result = invoke("run")
+    assert (result.exit_code, result.stderr, result.stdout) == (code, f"error: {error}\n", "")
+
+
+@pytest.mark.parametrize("arguments", [["run", "-p", "epochs"], ["run", "--nonsense"], ["phantom"], ["nonsense"],
+                                       ["phantom", "x", "--size", "0"], ["phantom", "x", "--seed", "-1"]])
+def test_wrong_usage_exits_2(arguments, called):
+    assert invoke(*arguments).exit_code == 2
+    assert not called
+
+
+def test_phantom_has_the_asked_sizes(phantom):
+    folder, result = phantom
+    assert (result.exit_code, result.stdout) == (0, f"phantom: {folder}\n")
+    assert np.load(folder / "images_medseg.npy", mmap_mode="r").shape[:3] == (2, 64, 64)
+    assert np.load(folder / "images_radiopedia.npy", mmap_mode="r").shape[:3] == (6, 64, 64)
+
+
+def test_phantom_depends_on_the_seed_alone(phantom, tmp_path):
+    for seed, same in ((3, True), (4, False)):
+        assert invoke("phantom", tmp_path / str(seed), *SMALL, "--seed", seed).exit_code == 0
+        first, again = (np.load(folder / "images_medseg.npy") for folder in (phantom[0], tmp_path / str(seed)))
+        assert np.array_equal(first, again) == same
+
+
+def test_check_of_a_usable_folder(phantom):
+    result = invoke("check", phantom[0])
+    assert result.exit_code == 0, result.output
+    assert result.stdout.splitlines()[-1] == "volumes: 2"
+    assert "images_radiopedia.npy" in result.stdout
+
+
+def test_check_of_a_broken_contract(phantom, tmp_path):
+    for path in phantom[0].glob("*.npy"):
+        (tmp_path / path.name).symlink_to(path)
+    (tmp_path / "masks_medseg.npy").unlink()
+    result = invoke("check", tmp_path)
+    assert result.exit_code == 1
+    assert "masks_medseg.npy" in result.stdout and result.stdout.splitlines()[-1] == "volumes: 2"
+
+
+def test_check_of_no_folder(tmp_path):
+    result = invoke("check", tmp_path / "absent")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1 and result.stdout == ""
+
+
+def test_relative_paths_start_at_home_not_at_the_working_directory(tmp_path, monkeypatch):
+    monkeypatch.setenv("LUNGSEG_HOME", str(tmp_path / "home"))
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        monkeypatch.chdir(tmp_path / folder)
+        assert str(tmp_path / "home" / "data" / "absent") in invoke("check", "data/absent").stderr

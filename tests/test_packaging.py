@@ -1,0 +1,230 @@
+"""The files around the package agree with it and with each other; the set-up cell works on a make-believe Kaggle."""
+
+import ast
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+from types import SimpleNamespace
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from lungseg_utils import __version__
+from lungseg_utils.files import CHECKOUT
+from lungseg_utils.series import find_notebooks
+
+CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base", "opencv-python-headless": "py-opencv"}
+IMPORTED_AS = {"cv2": "opencv-python-headless", "yaml": "pyyaml", "sklearn": "scikit-learn", "IPython": "ipykernel",
+               "matplotlib_inline": "ipykernel", "packaging": "pytest", "PIL": "matplotlib"}  # some come with others
+USED_WITHOUT_IMPORT = {"torchvision", "jupyter", "nbval"}
+
+
+def ranges(lines):
+    return {canonicalize_name(r.name): r.specifier for r in map(Requirement, lines)}
+
+
+def requirements(name):
+    lines = (line.partition("#")[0].strip() for line in (CHECKOUT / name).read_text().splitlines())
+    return ranges(filter(None, lines))
+
+
+def project():
+    return tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
+
+
+def extra():
+    return ranges(project()["optional-dependencies"]["test"])
+
+
+def notebook_code(path):
+    """Source of each code cell, without magics."""
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    lines = ("".join(cell["source"]).splitlines() for cell in cells if cell["cell_type"] == "code")
+    return ["\n".join(line for line in cell if not line.lstrip().startswith(("%", "!"))) for cell in lines]
+
+
+def imported(sources):
+    names = set()
+    for source in sources:
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.Import):
+                names |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                names.add(node.module)
+    tops = {name.partition(".")[0] for name in names} - sys.stdlib_module_names - {"lungseg_utils", "conftest"}
+    return {canonicalize_name(IMPORTED_AS.get(name, name)) for name in tops}
+
+
+def sources_of(folder):
+    return [path.read_text(encoding="utf-8") for path in (CHECKOUT / folder).glob("*.py")]
+
+
+def test_requirements_are_what_package_and_notebooks_import():
+    used = imported(sources_of("lungseg_utils") + [cell for path in find_notebooks() for cell in notebook_code(path)])
+    assert used | USED_WITHOUT_IMPORT == requirements("requirements.txt").keys()
+
+
+def test_tests_import_only_what_the_test_extra_installs():
+    assert imported(sources_of("tests")) <= requirements("requirements.txt").keys() | extra().keys()
+
+
+def test_conda_environment_is_in_step():
+    environment = yaml.safe_load((CHECKOUT / "environment.yml").read_text())
+    assert environment["channels"] == ["conda-forge", "nodefaults"]
+    conda = {r.name: r.specifier for r in map(Requirement, environment["dependencies"])}
+    wanted = requirements("requirements.txt") | extra()
+    expected = {CONDA_NAMES.get(name, name): specifier for name, specifier in wanted.items()}
+    assert conda.pop("python") == project()["requires-python"]
+    conda.pop("pip")
+    assert conda == expected
+
+
+def test_constraints_pin_every_requirement_within_its_range():
+    pins = requirements("constraints.txt")
+    for name, allowed in (requirements("requirements.txt") | extra()).items():
+        [pin] = pins[name]
+        assert pin.operator == "==" and pin.version in allowed, name
+
+
+def test_constraints_name_no_place_and_no_build():
+    text = (CHECKOUT / "constraints.txt").read_text()
+    assert "@" not in text and "file:" not in text and "+" not in text
+    assert "Not for Kaggle" in text and "P100" in text
+
+
+def test_requirements_leave_the_environments_torch_in_place():
+    for name in ("torch", "torchvision", "numpy"):
+        assert {s.operator for s in requirements("requirements.txt")[name]} == {">="}
+
+
+def test_the_installed_package_is_this_one():
+    from importlib.metadata import entry_points, version
+
+    assert version("lungseg") == __version__
+    [command] = entry_points(group="console_scripts", name="lungseg")
+    assert command.value == project()["scripts"]["lungseg"]
+
+
+def test_git_ignores_data_and_results():
+    ignored = ["runs/demo/run.json", "data/images_medseg.npy", "data/phantom/x.csv", "x/weights.safetensors",
+               "dist/a.whl", ".venv/bin/python"]
+    if not shutil.which("git") or not (CHECKOUT / ".git").exists():
+        pytest.skip("not a git checkout")
+    kept = ["data/README.md", "notebooks/01_eda.ipynb", "notebooks/profiles/demo.yaml", "benchmarks/results/a.csv"]
+    done = subprocess.run(["git", "check-ignore", "--no-index", *ignored, *kept], cwd=CHECKOUT, capture_output=True,
+                          text=True)
+    assert done.stdout.split() == ignored
+
+
+@pytest.fixture
+def make(tmp_path):
+    """Runs make on a copy of the Makefile in tmp_path, whether or not the tests run under make themselves."""
+    if not shutil.which("make"):
+        pytest.skip("make is not installed")
+    for name in ("Makefile", "pyproject.toml", "requirements.txt", "constraints.txt"):
+        shutil.copy(CHECKOUT / name, tmp_path)
+    env = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "ARGS", "PYTHON")}
+    options = {"cwd": tmp_path, "env": env, "capture_output": True, "text": True}
+    return lambda *arguments: subprocess.run(["make", *arguments], **options)
+
+
+def test_make_names_a_python_that_is_too_old(make, tmp_path):
+    old = tmp_path / "python3.9"
+    old.write_text('#!/bin/sh\n[ "$1" = --version ] && echo Python 3.9.2 && exit 0\nexit 1\n')
+    old.chmod(0o755)
+    done = make("run", f"PYTHON={old}")
+    assert done.returncode != 0
+    assert done.stderr.startswith(f"{old} is Python 3.9.2; Python 3.11 or newer is needed")
+    assert not (tmp_path / ".venv").exists()
+
+
+def test_make_sets_up_once(make, tmp_path):
+    def plan():
+        return make("-n", "test", "ARGS=-x").stdout
+
+    assert "venv .venv" in plan() and "install -c constraints.txt" in plan()
+    ready = tmp_path / ".venv" / "ready"
+    ready.parent.mkdir()
+    ready.touch()
+    assert plan() == ".venv/bin/python -m pytest -x\n"
+    later = ready.stat().st_mtime + 10
+    os.utime(tmp_path / "requirements.txt", (later, later))
+    assert "install -c constraints.txt" in plan()
+
+
+# --- the set-up cell on Kaggle ---
+
+
+def setup_cells():
+    found = {}
+    for path in find_notebooks():
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        [found[path.stem]] = ["".join(c["source"]) for c in cells if "setup" in c["metadata"].get("tags", [])]
+    return found
+
+
+@pytest.fixture
+def kaggle(tmp_path, monkeypatch):
+    """Runs the set-up cell on a /kaggle tree under tmp_path; collects pip's arguments instead of installing."""
+    calls = []
+    monkeypatch.setattr(subprocess, "run", lambda command, check: calls.append((command, check)))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.delenv("LUNGSEG_SOURCE", raising=False)
+
+    def execute():
+        cell = setup_cells()["01_eda"]
+        assert cell.count('"/kaggle/') == 2
+        exec(compile(cell.replace("/kaggle/", f"{tmp_path}/kaggle/"), "setup", "exec"), {})
+        return calls
+
+    return SimpleNamespace(root=tmp_path / "kaggle", run=execute, calls=calls)
+
+
+def pip_install(*arguments):
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
+    return [([*pip, *arguments, "segmentation-models-pytorch"], True)]
+
+
+def test_setup_cell_is_the_same_in_every_notebook():
+    cells = setup_cells()
+    assert len(cells) == 4 and len(set(cells.values())) == 1
+
+
+def test_setup_does_nothing_outside_kaggle(kaggle, monkeypatch):
+    monkeypatch.setenv("LUNGSEG_SOURCE", "git+https://example.org/lungseg")
+    assert kaggle.run() == []
+
+
+@pytest.mark.parametrize("place", ["wheels", "datasets/someone/wheels"])
+def test_setup_installs_attached_wheels_without_the_internet(kaggle, monkeypatch, place):
+    monkeypatch.setenv("LUNGSEG_SOURCE", "git+https://example.org/lungseg")
+    folder = kaggle.root / "input" / place
+    folder.mkdir(parents=True)
+    (folder / "lungseg-0.1.0-py3-none-any.whl").touch()
+    (kaggle.root / "working").mkdir()
+    assert kaggle.run() == pip_install("--no-index", "--find-links", str(folder), "lungseg")
+
+
+def test_setup_installs_from_the_internet(kaggle, monkeypatch):
+    (kaggle.root / "working").mkdir(parents=True)
+    monkeypatch.setenv("LUNGSEG_SOURCE", "git+https://example.org/lungseg")
+    assert kaggle.run() == pip_install("git+https://example.org/lungseg")
+
+
+def test_setup_says_what_to_do_without_either(kaggle):
+    (kaggle.root / "working").mkdir(parents=True)
+    with pytest.raises(RuntimeError, match="make kaggle.*LUNGSEG_SOURCE"):
+        kaggle.run()
+    assert kaggle.calls == []
+
+
+def test_setup_leaves_an_installed_package_alone(kaggle, monkeypatch):
+    (kaggle.root / "working").mkdir(parents=True)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name == "lungseg_utils")
+    assert kaggle.run() == []
