@@ -1,0 +1,134 @@
+"""The network: built by name, saved with everything that a prediction needs, loaded without a network connection."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import segmentation_models_pytorch as smp
+import torch
+from safetensors.torch import load_file, save
+from torch import nn
+
+from lungseg_utils.classes import NUM_CLASSES, SHORT_NAMES
+from lungseg_utils.files import InputError, atomic_write
+
+DOWNSAMPLING = 32  # the encoder halves the image five times
+FROM_SCRATCH_MOMENTUM = 0.1
+
+
+def build_model(encoder: str = "efficientnet-b2", encoder_weights: str = "imagenet") -> nn.Module:
+    """U-Net (Ronneberger et al. 2015) with an SMP encoder: one channel in, four class logits out.
+
+    Input float32 (B, 1, S, S) with S a multiple of 32; output (B, 4, S, S).
+    encoder_weights: `imagenet` (from the Hugging Face hub, at the revision that SMP pins), `none`, or the path of an
+    encoder's state dict (.safetensors, or .pt with tensors only). Raises InputError if they cannot be had.
+
+    SMP gives EfficientNet's batch norms TensorFlow's momentum of 0.01: they average over about 100 steps, which suits
+    weights that start trained. From scratch the activations move faster than that and `eval()` would normalise with
+    statistics of a network that no longer exists, so a network without ImageNet weights gets torch's usual 0.1.
+    """
+    if encoder not in smp.encoders.get_encoder_names():
+        raise InputError(f"encoder is {encoder!r}; expected a name that SMP knows, such as efficientnet-b2 or resnet34.")
+    if encoder_weights == "none":
+        model = smp.Unet(encoder, encoder_weights=None, in_channels=1, classes=NUM_CLASSES)
+        for module in model.encoder.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.momentum = FROM_SCRATCH_MOMENTUM
+        return model
+    if encoder_weights == "imagenet":
+        try:
+            return smp.Unet(encoder, encoder_weights="imagenet", in_channels=1, classes=NUM_CLASSES)
+        except OSError as error:  # huggingface_hub's and requests' errors are OSErrors
+            raise InputError(
+                "The ImageNet weights could not be downloaded from the Hugging Face hub "
+                f"({type(error).__name__}); a network connection or a copy in its cache is needed: turn the internet on, "
+                "or set encoder_weights to 'none' (train from scratch) or to the path of a file with the encoder's weights."
+            ) from error
+    return _with_local_weights(encoder, Path(encoder_weights))
+
+
+def _with_local_weights(encoder: str, path: Path) -> nn.Module:
+    if not path.is_file():
+        raise InputError(f"encoder_weights is {str(path)!r}, and no such file exists; expected imagenet, none, or a file.")
+    try:
+        state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+        channels = next(iter(state.values())).shape[1]  # of the first convolution: 3 where it was trained on photographs
+        model = smp.Unet(encoder, encoder_weights=None, in_channels=channels, classes=NUM_CLASSES)
+        model.encoder.load_state_dict(state)
+    except Exception as error:
+        raise InputError(f"{path} does not hold the weights of an {encoder} encoder: {str(error)[:200]}") from error
+    if channels != 1:
+        model.encoder.set_in_channels(1, pretrained=True)  # sums the kernels over the colours
+    return model
+
+
+def check_image_size(image_size: int) -> None:
+    """Raises InputError unless the network can halve an image of image_size pixels a side five times."""
+    if image_size < DOWNSAMPLING or image_size % DOWNSAMPLING:
+        raise InputError(f"image_size is {image_size}; expected a multiple of {DOWNSAMPLING}, such as 256 or 512.")
+
+
+@torch.no_grad()
+def stage_sizes(model: nn.Module, image_size: int) -> list[dict[str, Any]]:
+    """What leaves each stage of a U-Net, from a real forward pass of one empty slice: part, stage, channels, side (pixels)."""
+    sizes: list[dict[str, Any]] = []
+
+    def recorder(part: str) -> Callable[..., None]:
+        def record(module: nn.Module, args: tuple, output: torch.Tensor | list[torch.Tensor]) -> None:
+            for tensor in output if isinstance(output, list) else [output]:
+                stage = sum(row["part"] == part for row in sizes)
+                sizes.append({"part": part, "stage": stage, "channels": tensor.shape[1], "side": tensor.shape[-1]})
+
+        return record
+
+    hooks = [block.register_forward_hook(recorder("decoder")) for block in model.decoder.blocks]
+    hooks.append(model.encoder.register_forward_hook(recorder("encoder")))
+    hooks.append(model.segmentation_head.register_forward_hook(recorder("head")))
+    training = model.training
+    model.eval()(torch.zeros(1, 1, image_size, image_size, device=next(model.parameters()).device))
+    model.train(training)
+    for hook in hooks:
+        hook.remove()
+    return sizes
+
+
+def parameters_by_part(model: nn.Module) -> dict[str, int]:
+    """Number of learned numbers in encoder, decoder and head."""
+    parts = {"encoder": model.encoder, "decoder": model.decoder, "head": model.segmentation_head}
+    return {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
+
+
+def save_model(folder: str | Path, model: nn.Module, config: dict[str, Any], name: str = "weights") -> None:
+    """Write `{name}.safetensors`, then `config.json` with its checksum under `{name}_sha256`.
+
+    config: JSON-ready; `encoder`, `image_size` and `preprocessing` are what load_model and Segmenter need.
+    """
+    folder = Path(folder)
+    data = save({key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()})
+    with atomic_write(folder / f"{name}.safetensors", "wb") as handle:
+        handle.write(data)
+    path = folder / "config.json"
+    old = json.loads(path.read_text()) if path.exists() else {}
+    checksums = {key: value for key, value in old.items() if key.endswith("_sha256")}
+    checksums[f"{name}_sha256"] = hashlib.sha256(data).hexdigest()
+    with atomic_write(path) as handle:
+        json.dump({"architecture": "Unet", "classes": SHORT_NAMES, **config, **checksums}, handle, indent=2)
+
+
+def load_model(folder: str | Path, name: str = "weights") -> tuple[nn.Module, dict[str, Any]]:
+    """The network in `eval()` mode on the CPU, and its config. Needs no network connection.
+
+    Raises InputError if the files are missing or do not belong together.
+    """
+    folder = Path(folder)
+    weights, config_path = folder / f"{name}.safetensors", folder / "config.json"
+    if not (weights.exists() and config_path.exists()):
+        raise InputError(f"{folder} holds no trained model ({weights.name} and config.json); run 03_training first.")
+    config = json.loads(config_path.read_text())
+    if hashlib.sha256(weights.read_bytes()).hexdigest() != config[f"{name}_sha256"]:
+        raise InputError(f"{weights} is not the file that {config_path.name} describes; run 03_training again.")
+    model = smp.Unet(config["encoder"], encoder_weights=None, in_channels=1, classes=len(config["classes"]))
+    model.load_state_dict(load_file(weights))
+    return model.eval(), config

@@ -1,0 +1,57 @@
+"""Fixtures that several test modules share: tiny data, a tiny trained run, and the real arrays where there are some."""
+
+import os
+from pathlib import Path
+
+import matplotlib
+import pytest
+import torch
+
+from lungseg_utils.data import FILES, load_data, make_slices
+from lungseg_utils.device import Device
+from lungseg_utils.phantom import write_phantom
+from lungseg_utils.preprocessing import fit_preprocessing, prepare
+from lungseg_utils.training import TrainingConfig, train
+
+matplotlib.use("Agg")
+CPU = Device("cpu", "tests", "tests")
+TINY_CONFIG = TrainingConfig(
+    encoder="resnet18", encoder_weights="none", image_size=32, epochs=2, batch_size=8, augmentation="reference"
+)
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Folder of the competition's arrays; the test is skipped where LUNGSEG_REAL_DATA does not name one."""
+    folder = os.environ.get("LUNGSEG_REAL_DATA")
+    if not folder:
+        pytest.skip("LUNGSEG_REAL_DATA names no folder with the real arrays")
+    missing = [name for names in FILES.values() for name in names if name and not (Path(folder) / name).exists()]
+    assert not missing, f"LUNGSEG_REAL_DATA is {folder}, which lacks {', '.join(missing)}"
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def tiny_phantom(tmp_path_factory) -> Path:
+    """27 MedSeg-like slices (three of them train), two volumes of four slices, two test slices, 64 px."""
+    folder = tmp_path_factory.mktemp("phantom") / "tiny"
+    return write_phantom(folder, medseg=27, volumes=2, slices_per_volume=4, test=2, size=64, seed=1)
+
+
+@pytest.fixture(scope="session")
+def prepared_dir(tiny_phantom, tmp_path_factory) -> Path:
+    """The tiny phantom as 02_preprocessing leaves it."""
+    data = load_data(tiny_phantom)
+    slices = make_slices(data)
+    return prepare(data, slices, fit_preprocessing(data, slices), tmp_path_factory.mktemp("run") / "prepared")
+
+
+@pytest.fixture(scope="session")
+def trained_dir(prepared_dir, tmp_path_factory) -> Path:
+    """A run directory with a finished tiny training."""
+    folder = tmp_path_factory.mktemp("trained")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    train(prepared_dir, folder, TINY_CONFIG, CPU)
+    torch.set_num_threads(threads)
+    return folder

@@ -1,0 +1,98 @@
+"""The network: its size, its batch norms, weights from files and the hub, saved and loaded without a network connection."""
+
+import json
+
+import pytest
+import segmentation_models_pytorch as smp
+import torch
+from safetensors.torch import save_file
+
+from lungseg_utils import model as model_module
+from lungseg_utils.files import InputError
+from lungseg_utils.model import build_model, check_image_size, load_model, parameters_by_part, save_model, stage_sizes
+
+CONFIG = {"encoder": "resnet18", "image_size": 32, "preprocessing": {}}
+
+
+@pytest.fixture(scope="module")
+def small():
+    torch.manual_seed(0)
+    return build_model("resnet18", "none").eval()
+
+
+def test_the_reference_network_has_the_decks_size():
+    network = build_model("efficientnet-b2", "none")
+    assert sum(parameters_by_part(network).values()) == sum(p.numel() for p in network.parameters()) == 10_046_150
+    sizes = stage_sizes(network, 64)
+    assert [row["side"] for row in sizes if row["part"] == "encoder"] == [64, 32, 16, 8, 4, 2]
+    assert [row["channels"] for row in sizes if row["part"] == "decoder"] == [256, 128, 64, 32, 16]
+    assert sizes[-1] == {"part": "head", "stage": 0, "channels": 4, "side": 64}
+    assert network.training  # as it was before
+
+
+def test_batch_norm_momentum_from_scratch_and_pretrained(tmp_path):
+    def momenta(network):
+        return {m.momentum for m in network.encoder.modules() if isinstance(m, torch.nn.BatchNorm2d)}
+
+    path = tmp_path / "encoder.safetensors"
+    save_file(smp.encoders.get_encoder("efficientnet-b0", in_channels=3).state_dict(), path)
+    assert momenta(build_model("efficientnet-b0", "none")) == {0.1}
+    assert momenta(build_model("efficientnet-b0", str(path))) == {0.01}
+
+
+def test_weights_of_a_local_file_arrive_and_colours_are_summed(tmp_path):
+    encoder = smp.encoders.get_encoder("resnet18", in_channels=3)
+    torch.save(encoder.state_dict(), tmp_path / "encoder.pt")
+    network = build_model("resnet18", str(tmp_path / "encoder.pt"))
+    assert torch.allclose(network.encoder.conv1.weight, encoder.conv1.weight.sum(1, keepdim=True))
+    assert torch.equal(network.encoder.layer4[1].conv2.weight, encoder.layer4[1].conv2.weight)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "weights", "message"),
+    [
+        ("resnet19", "none", "encoder is 'resnet19'"),
+        ("resnet18", "no/such/file.pt", "no such file"),
+        ("resnet18", "wrong.safetensors", "does not hold the weights of an resnet18 encoder"),
+    ],
+)
+def test_bad_names_and_files_are_refused(encoder, weights, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    save_file({"a.weight": torch.zeros(3, 3)}, tmp_path / "wrong.safetensors")
+    with pytest.raises(InputError, match=message):
+        build_model(encoder, weights)
+
+
+def test_no_network_says_what_to_do(monkeypatch):
+    def unplugged(*args, **kwargs):
+        raise ConnectionError("no route to host")  # an OSError, as huggingface_hub's are
+
+    monkeypatch.setattr(model_module.smp, "Unet", unplugged)
+    with pytest.raises(InputError, match="encoder_weights to 'none'"):
+        build_model("efficientnet-b2", "imagenet")
+
+
+def test_saved_and_loaded_it_answers_the_same(small, tmp_path):
+    save_model(tmp_path, small, CONFIG)
+    save_model(tmp_path, build_model("resnet18", "none"), CONFIG, name="last")
+    again, config = load_model(tmp_path)
+    image = torch.randn(1, 1, 32, 32)
+    assert torch.equal(again(image), small(image)) and not again.training
+    assert config["encoder"] == "resnet18" and config["classes"][0] == "ground_glass"
+    assert not torch.equal(load_model(tmp_path, "last")[0](image), small(image))
+
+
+def test_missing_or_mixed_files_are_refused(small, tmp_path):
+    with pytest.raises(InputError, match="run 03_training first"):
+        load_model(tmp_path)
+    save_model(tmp_path, small, CONFIG)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "weights_sha256": "0"}))
+    with pytest.raises(InputError, match="is not the file"):
+        load_model(tmp_path)
+
+
+@pytest.mark.parametrize("size", [0, 16, 100, -32])
+def test_image_size_must_be_a_multiple_of_32(size):
+    with pytest.raises(InputError, match="multiple of 32"):
+        check_image_size(size)
