@@ -1,0 +1,198 @@
+"""The phantom: its anatomy, contract, HU and shares, the gap between volumes, and that no set is left half-written."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from lungseg_utils import anatomy, phantom
+from lungseg_utils.classes import BACKGROUND, CONSOLIDATION, GROUND_GLASS, LUNG_OTHER
+from lungseg_utils.files import InputError
+
+TINY = dict(medseg=3, volumes=2, slices_per_volume=4, test=2, size=64)
+MINI = dict(medseg=1, volumes=1, slices_per_volume=2, test=1, size=32)
+NAMES = sorted([*phantom.IMAGES.values(), *phantom.MASKS.values()])
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    return phantom.write_phantom(tmp_path_factory.mktemp("data") / "tiny", **TINY)
+
+
+@pytest.fixture(scope="module")
+def mini(tmp_path_factory):
+    return phantom.write_phantom(tmp_path_factory.mktemp("data") / "mini", **MINI)
+
+
+@pytest.fixture(scope="module")
+def slices():
+    """16 MedSeg-like slices: HU and labels, (16, 128, 128) each."""
+    pairs = [phantom.phantom_slice(np.random.default_rng([7, i]), 128) for i in range(16)]
+    return tuple(np.stack(arrays) for arrays in zip(*pairs, strict=True))
+
+
+def neighbours(volumes: int, slices: int, seed: int, folder) -> tuple[np.ndarray, np.ndarray]:
+    """Mean absolute difference in HU of neighbouring 64 px slices: (within volumes, between volumes)."""
+    numbers = TINY | dict(medseg=1, test=1, volumes=volumes, slices_per_volume=slices)
+    folder = phantom.write_phantom(folder / f"{seed}", **numbers, seed=seed)
+    jumps = np.abs(np.diff(np.load(folder / "images_radiopedia.npy")[..., 0], axis=0)).mean((1, 2))
+    new_volume = np.arange(1, len(jumps) + 1) % slices == 0
+    return jumps[~new_volume], jumps[new_volume]
+
+
+def test_files_follow_the_competition(tiny):
+    assert sorted(f.name for f in tiny.iterdir()) == NAMES
+    for name, count in (("images_medseg", 3), ("images_radiopedia", 8), ("test_images_medseg", 2)):
+        images = np.load(tiny / f"{name}.npy", allow_pickle=False)
+        assert images.dtype == np.float64 and images.shape == (count, 64, 64, 1)
+        assert np.isfinite(images).all() and -1610 < images.min() < -900 and 100 < images.max() < 600
+    for name, count in (("masks_medseg", 3), ("masks_radiopedia", 8)):
+        masks = np.load(tiny / f"{name}.npy", allow_pickle=False)
+        assert masks.dtype == np.uint8 and masks.shape == (count, 64, 64, 4)
+        assert (masks.sum(-1) == 1).all()
+
+
+def test_slices_hold_at_most_256_grey_levels(tiny):
+    for image in np.load(tiny / "images_radiopedia.npy"):
+        assert len(np.unique(image)) <= 256
+
+
+def test_same_seed_same_bytes_and_another_seed_differs(tiny, mini, tmp_path):
+    again, other = phantom.write_phantom(tmp_path / "again", **TINY), tmp_path / "other"
+    phantom.write_phantom(other, **MINI, seed=1)
+    for name in NAMES:
+        assert (again / name).read_bytes() == (tiny / name).read_bytes()
+        assert (other / name).read_bytes() != (mini / name).read_bytes()
+
+
+def test_classes_have_the_hu_of_the_real_data(slices):
+    hu, labels = slices
+    # MedSeg's means, measured: ground glass -553, consolidation -234, lung other -750. Few slices: a wide berth.
+    for label, mean in ((GROUND_GLASS, -553), (CONSOLIDATION, -234), (LUNG_OTHER, -750)):
+        values = hu[labels == label]
+        assert abs(values.mean() - mean) < 90 and values.std() > 120, label
+
+
+def test_shares_are_near_the_real_ones(slices):
+    shares = np.bincount(slices[1].ravel(), minlength=4) / slices[1].size * 100
+    limits = ((GROUND_GLASS, 2, 8), (CONSOLIDATION, 0.8, 4.5), (LUNG_OTHER, 15, 26), (BACKGROUND, 65, 81))
+    for label, low, high in limits:
+        assert low < shares[label] < high, label
+
+
+def test_ground_glass_cannot_be_told_by_a_threshold(slices):
+    """Lesions overlap with vessels, blurred edges and motion: the best single HU interval must stay well below 1."""
+    hu, labels = slices
+    truth = labels == GROUND_GLASS
+    guess = (hu > -780) & (hu < -350) & (labels != BACKGROUND)
+    assert 0.3 < 2 * (truth & guess).sum() / (truth.sum() + guess.sum()) < 0.9
+
+
+def test_liver_lies_at_the_left_of_the_image():
+    """Below the diaphragm: solid liver at the left, the stomach's air at the right."""
+    rng = np.random.default_rng(3)
+    patient = anatomy.make_patient(rng, fov=380, shift=(0, 0), scale=(1, 1), noise=1, bend=np.zeros(5))
+    (hu,), (labels,) = phantom.render(rng, patient, np.array([15.0]), 128)
+    liver, stomach = hu[48:68, 35:55], hu[44:56, 80:94]
+    assert 40 < liver.mean() < 80 and liver.std() < 15
+    assert stomach.mean() < -600
+    assert (labels == BACKGROUND).mean() > 0.95
+
+
+def test_airways_are_air_yet_no_lung():
+    patient = anatomy.make_patient(np.random.default_rng(3), (180, 280), fov=380, shift=(0, 0), scale=(1, 1))
+    for z in (158.0, 230.0):  # main bronchi, which leave the mediastinum, and trachea
+        section = anatomy.draw_section(patient, z, 128)
+        middle = (np.abs(section.canvas.x) < 50) & (np.abs(section.canvas.y) < 40)  # mm
+        airway = middle & (section.canvas.hu < -950)  # the lungs are not filled yet
+        assert airway.any() and not section.outline[airway].any() and section.lung[airway].max() == 0
+        assert section.outline.mean() > 0.05
+
+
+def test_what_is_known_of_a_patient_changes_nothing_else():
+    drawn, known = (anatomy.make_patient(np.random.default_rng(3), (100, 130), **k) for k in ({}, {"heart": 2.0}))
+    assert known.heart == 2.0 != drawn.heart
+    for field in vars(drawn).keys() - {"heart"}:
+        np.testing.assert_array_equal(getattr(known, field), getattr(drawn, field), err_msg=field)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_volumes_are_told_apart_by_their_jumps(seed, tmp_path):
+    within, between = neighbours(volumes=3, slices=6, seed=seed, folder=tmp_path)
+    assert within.max() <= 80 and between.min() >= 110
+
+
+def test_volumes_of_the_default_depth_are_told_apart_too(tmp_path):
+    within, between = neighbours(volumes=2, slices=13, seed=0, folder=tmp_path)
+    assert within.max() <= 80 and between.min() >= 110
+
+
+def test_some_volumes_have_no_consolidation(tmp_path):
+    folder = phantom.write_phantom(tmp_path / "nine", **MINI | dict(volumes=9))
+    masks = np.load(folder / "masks_radiopedia.npy").reshape(9, -1, 4)
+    assert 3 <= (masks[..., CONSOLIDATION].sum(1) == 0).sum() < 9
+    assert masks[..., GROUND_GLASS].any()
+
+
+def test_only_the_deliberate_pair_of_medseg_slices_is_near_identical():
+    numbers = [np.random.default_rng([0, 0, i]) for i in range(8)]
+    small = [phantom.phantom_slice(rng, 64)[0].ravel() for rng in numbers]
+    small.append(phantom.phantom_slice(np.random.default_rng([0, 0, 3]), 64, move=3.0)[0].ravel())
+    correlation = np.corrcoef(small) - np.eye(len(small))
+    assert correlation[:8, :8].max() < 0.95 < correlation[3, 8] < 1
+
+
+@pytest.mark.parametrize("medseg, last", [(25, (24, 0.0)), (26, (3, 3.0)), (27, (3, 3.0))])
+def test_a_set_that_can_spare_a_slice_ends_with_the_twin_of_slice_3(medseg, last, tmp_path, monkeypatch):
+    made = []
+
+    def fake(rng, size, move=0.0):
+        made.append((rng.bit_generator.seed_seq.entropy, move))
+        return np.zeros((size, size)), np.zeros((size, size), np.uint8)
+
+    monkeypatch.setattr(phantom, "phantom_slice", fake)
+    monkeypatch.setattr(phantom, "phantom_volume", lambda rng, n, size, *_: [np.zeros((n, size, size), np.uint8)] * 2)
+    phantom.write_phantom(tmp_path / "set", **MINI | dict(medseg=medseg))
+    patients, moves = zip(*made[:medseg], strict=True)
+    assert [p[2] for p in patients] == [*range(medseg - 1), last[0]] and moves == (0.0,) * (medseg - 1) + (last[1],)
+
+
+def test_a_failure_leaves_the_old_set_and_nothing_else(mini, tmp_path, monkeypatch):
+    folder = shutil.copytree(mini, tmp_path / "set")
+    before = {f.name: f.read_bytes() for f in folder.iterdir()}
+
+    def broken(*_, **__):
+        raise RuntimeError("disk full")
+
+    monkeypatch.setattr(phantom, "phantom_volume", broken)
+    with pytest.raises(RuntimeError):
+        phantom.write_phantom(folder, **MINI, seed=1)
+    assert {f.name: f.read_bytes() for f in folder.iterdir()} == before
+    with pytest.raises(RuntimeError):
+        phantom.write_phantom(tmp_path / "fresh", **MINI)
+    assert [f.name for f in tmp_path.iterdir()] == ["set"]
+
+
+def test_an_older_phantom_is_replaced(mini, tmp_path):
+    folder = shutil.copytree(mini, tmp_path / "set")
+    assert phantom.write_phantom(folder, **MINI | dict(medseg=2)) == folder
+    assert np.load(folder / "images_medseg.npy").shape[0] == 2
+    assert [f.name for f in tmp_path.iterdir()] == ["set"]
+
+
+@pytest.mark.parametrize(
+    "wrong", [dict(size=31), dict(medseg=0), dict(volumes=-1), dict(slices_per_volume=0), dict(seed=-1)]
+)
+def test_impossible_numbers_are_refused_by_name(wrong, tmp_path):
+    with pytest.raises(InputError, match=next(iter(wrong))):
+        phantom.write_phantom(tmp_path / "set", **MINI | wrong)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_with_other_files_is_refused(tmp_path):
+    (tmp_path / "thesis.txt").write_text("do not lose")
+    with pytest.raises(InputError, match="thesis.txt"):
+        phantom.write_phantom(tmp_path, **MINI)
+    with pytest.raises(InputError, match="is a file"):
+        phantom.write_phantom(tmp_path / "thesis.txt", **MINI)
+    assert (tmp_path / "thesis.txt").read_text() == "do not lose"
