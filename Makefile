@@ -37,10 +37,11 @@ notebooks: $(READY)
 lab: $(READY)
 	$(BIN)/jupyter lab notebooks
 
-# What Kaggle's image lacks; the set-up cell of each notebook finds these wheels under /kaggle/input.
+# What Kaggle's image lacks, and the notebooks; the set-up cell of each finds these wheels under /kaggle/input.
 kaggle: $(READY)
 	rm -rf dist/kaggle build
 	$(PIP) wheel --no-deps -c constraints.txt -w dist/kaggle . segmentation-models-pytorch
+	cp -r notebooks dist/kaggle/notebooks
 	@echo "Upload the folder dist/kaggle as a Kaggle data set and attach it to the notebook."
 
 clean:

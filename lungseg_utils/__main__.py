@@ -31,12 +31,12 @@ def main() -> None:
 @main.command()
 @click.option("--data-dir", metavar="DIR", help="Folder with the competition's five arrays; or: phantom, auto.")
 @click.option("--run-dir", metavar="DIR", help="Where the results go.  [default: the profile's]")
-@click.option("--profile", metavar="NAME|FILE.yaml", default="demo",
-              help="Parameters: demo, reference, or a YAML file.")
+@click.option("--profile", metavar="NAME|FILE.yaml",
+              help="Parameters: demo, reference, or a YAML file.  [default: demo; to go on, the last run's]")
 @click.option("-p", "parameters", nargs=2, multiple=True, metavar="NAME VALUE", help="One parameter; repeatable.")
 @click.option("--only", metavar="NN", help="Run one notebook, by number or name: 03.")
 @click.option("--from", "start", metavar="NN", help="Go on from this notebook in the same run directory: 02.")
-def run(data_dir: str | None, run_dir: str | None, profile: str, parameters: tuple[tuple[str, str], ...],
+def run(data_dir: str | None, run_dir: str | None, profile: str | None, parameters: tuple[tuple[str, str], ...],
         only: str | None, start: str | None) -> None:
     """Run the notebooks in order.
 
@@ -45,6 +45,8 @@ def run(data_dir: str | None, run_dir: str | None, profile: str, parameters: tup
     """
     from lungseg_utils.series import run_series
 
+    if not (profile or only or start):
+        profile = "demo"
     out = run_series(profile=profile, data_dir=data_dir, run_dir=run_dir, parameters=dict(parameters), only=only,
                      start=start)
     click.echo(f"results: {out}")

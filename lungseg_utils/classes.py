@@ -1,4 +1,4 @@
-"""The four classes of a pixel, in the order of the competition's mask channels. Nothing else defines them."""
+"""The four classes of a pixel, in the order of the competition's mask channels, and how they are shown. Defined only here."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ class TissueClass:
     color: str
 
 
-# Okabe-Ito colours: told apart by colour-blind readers and in grey print.
+# Okabe-Ito colours: told apart by colour-blind readers.
 CLASSES = (
     TissueClass(0, "ground glass opacity", "ground_glass", "#56B4E9"),
     TissueClass(1, "consolidation", "consolidation", "#D55E00"),
@@ -23,4 +23,5 @@ CLASSES = (
 GROUND_GLASS, CONSOLIDATION, LUNG_OTHER, BACKGROUND = range(4)
 LESIONS = (GROUND_GLASS, CONSOLIDATION)
 NUM_CLASSES = len(CLASSES)
+LUNG_WINDOW = (-1350, 150)  # HU: black to white in every picture; also the window that most Radiopaedia slices came in
 SHORT_NAMES = tuple(c.short for c in CLASSES)

@@ -1,6 +1,6 @@
 """The prepared slices as a torch Dataset, and its loaders. It lives here, not in a notebook cell, so that workers can import it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -48,10 +48,9 @@ class SliceDataset(Dataset):
         return image, torch.from_numpy(labels.astype(np.int64)), row
 
 
-def class_pixels(dataset: SliceDataset, count: int) -> np.ndarray:
-    """Pixels of each class in the first `count` slices as the dataset gives them, augmented: int64 (n, 4)."""
-    first = range(min(count, len(dataset)))
-    return np.array([np.bincount(dataset[i][1].numpy().ravel(), minlength=NUM_CLASSES) for i in first])
+def class_pixels(dataset: SliceDataset, items: Iterable[int]) -> np.ndarray:
+    """Pixels of each class in the named items as the dataset gives them, augmented: int64 (n, 4)."""
+    return np.array([np.bincount(dataset[int(i)][1].numpy().ravel(), minlength=NUM_CLASSES) for i in items])
 
 
 _pipeline = cache(build_augmentation)  # one pipeline a process for each slice size
@@ -71,7 +70,9 @@ class EpochSampler(Sampler):
         return iter([(self.epoch, int(i)) for i in order])
 
 
-def make_loader(dataset: SliceDataset, batch_size: int, workers: int = 0, shuffle: bool = False) -> DataLoader:
+def make_loader(
+    dataset: SliceDataset, batch_size: int, workers: int = 0, shuffle: bool = False, pin_memory: bool = False
+) -> DataLoader:
     """Batches of (images float32 (B, 1, S, S), labels int64 (B, S, S), rows int64 (B,)).
 
     shuffle=True draws with an EpochSampler, found as `loader.sampler`. The number of workers does not change a value.
@@ -82,6 +83,6 @@ def make_loader(dataset: SliceDataset, batch_size: int, workers: int = 0, shuffl
         sampler=EpochSampler(len(dataset), dataset.seed) if shuffle else None,
         num_workers=workers,
         persistent_workers=workers > 0,
-        pin_memory=torch.cuda.is_available(),
+        pin_memory=pin_memory,
         generator=torch.Generator(),  # its own, so that starting workers takes nothing from the model's random numbers
     )

@@ -8,7 +8,11 @@ import torch
 
 # In a process of its own: a failed kernel poisons the CUDA context, and a notebook that has touched CUDA cannot
 # launch one process per GPU afterwards.
-PROBE = "import torch; torch.nn.Conv2d(1, 8, 3).cuda()(torch.zeros(1, 1, 8, 8).cuda()).sum().item()"
+PROBE = """
+import torch
+print(torch.cuda.get_device_name(), flush=True)
+torch.nn.Conv2d(1, 8, 3).cuda()(torch.zeros(1, 1, 8, 8).cuda()).sum().item()
+"""
 
 
 @dataclass(frozen=True)
@@ -25,9 +29,9 @@ class Device:
 
 def choose_device() -> Device:
     """The fastest device on which one small operation works; never an error, a CPU is always there."""
-    if torch.cuda.is_available():
-        name = torch.cuda.get_device_name()
+    if torch.cuda.device_count():  # asks the driver's library, and leaves CUDA itself alone
         probe = subprocess.run([sys.executable, "-c", PROBE], capture_output=True, text=True)
+        name = probe.stdout.strip() or "a GPU"
         if probe.returncode == 0:
             return Device("cuda", name, "a small convolution ran on it")
         why = (probe.stderr.strip().splitlines() or ["no message"])[-1]

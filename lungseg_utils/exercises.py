@@ -1,17 +1,56 @@
-"""Answers to the notebooks' exercises, checked kindly: an open or wrong answer explains itself and never stops the notebook."""
+"""The notebooks' exercises: what is right, a hint, and a check that explains itself and never stops the notebook."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from lungseg_utils.classes import LESIONS
 
-def check(number: int, answer: Any, expected: Any, hint: str) -> None:
-    """Say whether `answer` (... while it is open) equals `expected`: numbers within 1 %, anything else exactly."""
+# number: (the right answer from what the notebook hands over, a hint). Read it when you have tried!
+EXERCISES: dict[str, tuple[Callable[..., Any], str]] = {
+    "1.1": (lambda shares: shares.background["radiopaedia"], "Look at the table `shares`: one row a source."),
+    "1.2": (
+        lambda rows: int(((rows.ground_glass == 0) & (rows.consolidation == 0)).sum()),
+        "A slice counts if both ground_glass and consolidation are 0.",
+    ),
+    "1.3": (
+        lambda percent, volumes: int(percent.groupby(volumes).mean().idxmax()),
+        "Average `percent` over the slices of each volume.",
+    ),
+    "2.1": (lambda p: float(p.normalise(np.zeros(1))[0]), "Water is 0 HU: subtract the mean, divide by the standard deviation."),
+    "2.2": (lambda p: p.mean + p.std, "Solve z = (HU - mean) / std for HU."),
+    "2.3": (lambda image: 8 / image.itemsize, "Compare bytes per pixel: `prepared.images['medseg'].itemsize`."),
+    "3.1": (lambda: np.log(0.1) / np.log(0.99), "Solve (1 - 0.01)^n = 0.1 for n."),
+    "3.2": (lambda sizes, image_size: image_size / sizes.side.min(), "Or look at the table of section 3.2."),
+    "3.3": (
+        lambda history: int(history.epoch[history.val_miou.idxmax()]),
+        "Find the row of `history` with the highest val_miou.",
+    ),
+    "4.1": (lambda: 2 * 0.57 / (1 + 0.57), "Dice = 2 IoU / (1 + IoU)."),
+    "4.2": (
+        lambda counts: counts[:2, 2:].sum() / max(counts[:2].sum(), 1),
+        "Take rows 0 and 1 (true lesions) and columns 2 and 3 (missed) of `counts`.",
+    ),
+    "4.3": (
+        lambda per_slice: int((per_slice[:, :, LESIONS].sum(axis=(1, 2)) > per_slice[:, LESIONS].sum(axis=(1, 2))).sum()),
+        "Add the two lesions' columns of `table`: _predicted against _true.",
+    ),
+}
+
+
+def check(exercise: str, answer: Any, **given: Any) -> None:
+    """Say whether `answer` (... while it is open) is right: counts exactly, other numbers within 1 %.
+
+    exercise: as in "1.2"; given: what the right answer is worked out from.
+    """
     if answer is ...:
-        print(f"Exercise {number}: open. Replace the ... above and run the cell again.")
+        print(f"Exercise {exercise}: open. Replace the ... above and run the cell again.")
         return
+    solve, hint = EXERCISES[exercise]
+    expected = solve(**given)
     try:
-        right = bool(np.allclose(np.asarray(answer, float), np.asarray(expected, float), rtol=0.01))
-    except (TypeError, ValueError):  # not numbers, or another number of them
-        right = np.array_equal(np.asarray(answer), np.asarray(expected))
-    print(f"Exercise {number}: right." if right else f"Exercise {number}: not yet. {hint}")
+        right = float(answer) == expected if isinstance(expected, int) else bool(np.isclose(float(answer), expected, rtol=0.01))
+    except (TypeError, ValueError):  # not a number at all
+        right = False
+    print(f"Exercise {exercise}: right." if right else f"Exercise {exercise}: not yet. {hint}")

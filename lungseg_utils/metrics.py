@@ -66,7 +66,7 @@ def nanmean(values: np.ndarray | Iterable[float]) -> float:
 
 
 def mean_iou(counts: np.ndarray) -> float:
-    """Mean IoU over all four classes, background included, as the deck reports it."""
+    """Mean IoU over all four classes, background included, as the slides report it."""
     return nanmean(iou(counts))
 
 

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from lungseg_utils.classes import NUM_CLASSES, SHORT_NAMES
-from lungseg_utils.files import InputError, atomic_write
+from lungseg_utils.files import InputError, atomic_write, resolve_path
 
 DOWNSAMPLING = 32  # the encoder halves the image five times
 FROM_SCRATCH_MOMENTUM = 0.1
@@ -46,7 +46,7 @@ def build_model(encoder: str = "efficientnet-b2", encoder_weights: str = "imagen
                 f"({type(error).__name__}); a network connection or a copy in its cache is needed: turn the internet on, "
                 "or set encoder_weights to 'none' (train from scratch) or to the path of a file with the encoder's weights."
             ) from error
-    return _with_local_weights(encoder, Path(encoder_weights))
+    return _with_local_weights(encoder, resolve_path(encoder_weights))
 
 
 def _with_local_weights(encoder: str, path: Path) -> nn.Module:
@@ -54,11 +54,13 @@ def _with_local_weights(encoder: str, path: Path) -> nn.Module:
         raise InputError(f"encoder_weights is {str(path)!r}, and no such file exists; expected imagenet, none, or a file.")
     try:
         state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
-        channels = next(iter(state.values())).shape[1]  # of the first convolution: 3 where it was trained on photographs
+        grey = smp.encoders.get_encoder(encoder, in_channels=1).state_dict()
+        # The first convolution is the one that differs from a grey encoder's: 3 channels where it saw photographs.
+        channels = next((state[key].shape[1] for key in grey if state[key].shape != grey[key].shape), 1)
         model = smp.Unet(encoder, encoder_weights=None, in_channels=channels, classes=NUM_CLASSES)
         model.encoder.load_state_dict(state)
     except Exception as error:
-        raise InputError(f"{path} does not hold the weights of an {encoder} encoder: {str(error)[:200]}") from error
+        raise InputError(f"{path} does not hold the weights of {encoder}'s encoder ({str(error)[:200]}); name another file or encoder.") from error
     if channels != 1:
         model.encoder.set_in_channels(1, pretrained=True)  # sums the kernels over the colours
     return model
@@ -105,7 +107,7 @@ def save_model(folder: str | Path, model: nn.Module, config: dict[str, Any], nam
 
     config: JSON-ready; `encoder`, `image_size` and `preprocessing` are what load_model and Segmenter need.
     """
-    folder = Path(folder)
+    folder = resolve_path(folder)
     data = save({key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()})
     with atomic_write(folder / f"{name}.safetensors", "wb") as handle:
         handle.write(data)
@@ -122,7 +124,7 @@ def load_model(folder: str | Path, name: str = "weights") -> tuple[nn.Module, di
 
     Raises InputError if the files are missing or do not belong together.
     """
-    folder = Path(folder)
+    folder = resolve_path(folder)
     weights, config_path = folder / f"{name}.safetensors", folder / "config.json"
     if not (weights.exists() and config_path.exists()):
         raise InputError(f"{folder} holds no trained model ({weights.name} and config.json); run 03_training first.")

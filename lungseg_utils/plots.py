@@ -10,10 +10,9 @@ from matplotlib.colors import BoundaryNorm, ListedColormap, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from lungseg_utils.classes import CLASSES, LESIONS, SHORT_NAMES
+from lungseg_utils.classes import CLASSES, LESIONS, LUNG_WINDOW, SHORT_NAMES
 from lungseg_utils.files import atomic_write
 
-LUNG_WINDOW = (-1350, 150)  # HU: black to white
 CLASS_COLORS = ListedColormap([c.color for c in CLASSES])
 CLASS_NORM = BoundaryNorm(np.arange(len(CLASSES) + 1) - 0.5, len(CLASSES))
 AGREEMENT = {"hit": "#FFFFFF", "miss": "#E69F00", "false alarm": "#CC79A7"}  # none is a class's colour
@@ -179,8 +178,9 @@ def plot_learning_rate(rates: Sequence[float], steps_per_epoch: int) -> Figure:
     return figure
 
 
-def plot_bars(values: Mapping[str, float], xlabel: str, title: str) -> Figure:
-    """Named numbers as horizontal bars, the first on top."""
+def plot_bars(values: Mapping[str, float | None], xlabel: str, title: str) -> Figure:
+    """Named numbers as horizontal bars, the first on top; None is left out."""
+    values = {name: value for name, value in values.items() if value is not None}
     figure, ax = plt.subplots(figsize=(6, 0.35 * len(values) + 0.9))
     bars = ax.barh(list(values), list(values.values()))
     ax.bar_label(bars, fmt="%.3g", padding=3)
@@ -222,7 +222,7 @@ def plot_confusion(counts: np.ndarray) -> Figure:
 
 
 def plot_results(hu: np.ndarray, truth: np.ndarray, prediction: np.ndarray, titles: Sequence[str]) -> Figure:
-    """The deck's four rows: predictions overlaid; radiologist's labels; agreement; the class of every pixel.
+    """The slides' four rows: predictions overlaid; radiologist's labels; agreement; the class of every pixel.
 
     hu, truth, prediction: (N, H, W), one column a slice.
     """

@@ -27,6 +27,12 @@ def slice_table(source: str, index: Sequence[int], per_slice: np.ndarray) -> pd.
     return pd.DataFrame({"source": source, "index": index, **columns})
 
 
+def worst_to_best(table: pd.DataFrame) -> pd.Index:
+    """Rows of slice_table by rising lesion Dice; slices without a lesion, true or predicted, only if there is no other."""
+    ranked = table.lesion_dice.dropna().sort_values()
+    return ranked.index if len(ranked) else table.index
+
+
 def save_results(folder: str | Path, table: pd.DataFrame, counts: np.ndarray, record: dict[str, Any]) -> None:
     """Write per_slice.csv, confusion.csv (rows are the truth) and metrics.json, whose schema the README documents."""
     folder = Path(folder)
@@ -56,11 +62,11 @@ def conclusions(scores: dict[str, Any], counts: np.ndarray, epochs: int, kept: i
     ]
     for short, name in zip(SHORT_NAMES[:2], ("Ground glass", "Consolidation")):
         sentences.append(_lesion_sentence(name, counts, SHORT_NAMES.index(short)))
-    if scores["lesion_dice"] is not None:
-        gap = scores["lesion_dice"] - scores["competition"]["pooled"]
+    if counts[:2].any():
+        swapped = (counts[0, 1] + counts[1, 0]) / counts[:2].sum()
         sentences.append(
-            f"With both lesions taken as one class Dice is {scores['lesion_dice']:.3f}, {gap:+.3f} against the mean of the two: "
-            + ("telling them apart is a good part of the difficulty." if gap > 0.05 else "telling them apart costs little.")
+            f"With both lesions taken as one class Dice is {scores['lesion_dice']:.3f}; {swapped:.0%} of the lesion pixels are "
+            "found, but given the other lesion's class."
         )
     sentences.append(
         f"The kept epoch is the last of {epochs}: a longer schedule may still improve it." if kept == epochs

@@ -104,7 +104,8 @@ def _failure(notebook: Path, copy: Path, error: Exception) -> NotebookError:
         where = f"cell {started[-1]}: {''.join(cells[started[-1] - 1]['source']).strip().partition(chr(10))[0]}"
     name, text = getattr(error, "ename", type(error).__name__), getattr(error, "evalue", str(error))
     what = f"{name}: {' '.join(text.split())}"
-    return NotebookError(f"notebook {notebook.stem} failed; partial copy: {copy}\n{where}\n{what}")
+    again = f"lungseg run --run-dir {copy.parent.parent} --from {notebook.stem.split('_')[0]}"
+    return NotebookError(f"notebook {notebook.stem} failed; partial copy: {copy}; go on with: {again}\n{where}\n{what}")
 
 
 def run_series(*, profile: str | Path | None = None, data_dir: str | None = None, run_dir: str | None = None,
@@ -113,7 +114,8 @@ def run_series(*, profile: str | Path | None = None, data_dir: str | None = None
     """Run the series (or `only` one, or all from `start` on) and return the run directory.
 
     Values win in this order: `parameters` (text is converted to the declared kind), `data_dir` and `run_dir`,
-    `profile`, the notebooks' own defaults. Everything is checked before anything runs (InputError). The run directory gets
+    `profile`, the notebooks' own defaults. Going on (`only`, `start`) without a profile takes the values that the run
+    directory's last run was given. Everything is checked before anything runs (InputError). The run directory gets
     notebooks/ (executed copies, the failing one as far as it came) and run.json, rewritten after each notebook.
     A notebook that fails raises NotebookError.
     """
@@ -122,12 +124,17 @@ def run_series(*, profile: str | Path | None = None, data_dir: str | None = None
     declared_by = {path: declared_parameters(path) for path in notebooks}
     declared = {name: parameter for own in declared_by.values() for name, parameter in own.items()}
     options = {"data_dir": data_dir, "run_dir": run_dir}
-    given = {
-        **check_parameters(declared, load_profile(profile, folder) if profile else {}, f"profile {profile}"),
+    explicit = {
         **check_parameters(declared, {k: v for k, v in options.items() if v is not None}, "the command line"),
         **check_parameters(declared, parameters or {}, "-p"),
     }
-    out = resolve_path(given.get("run_dir") or declared["run_dir"].default)
+    base = check_parameters(declared, load_profile(profile, folder) if profile else {}, f"profile {profile}")
+    out = resolve_path(explicit.get("run_dir") or base.get("run_dir") or declared["run_dir"].default)
+    earlier = _read_json(out / "run.json") if only or start else {}
+    if not profile:
+        base = check_parameters(declared, earlier.get("given", {}), f"{out / 'run.json'}")
+        profile = earlier.get("profile")
+    given = {**base, **explicit}
     given["run_dir"] = str(out)
     if out.exists() and not out.is_dir():
         raise InputError(f"the run directory {out} is a file; expected a folder, new or an earlier run's; name another")
@@ -135,14 +142,14 @@ def run_series(*, profile: str | Path | None = None, data_dir: str | None = None
         given["data_dir"] = str(resolve_path(given["data_dir"]))
 
     resolved = {name: given.get(name, p.default) for name, p in declared.items()}
-    earlier = _read_json(out / "run.json").get("notebooks", {}) if only or start else {}
+    done = earlier.get("notebooks", {})
     record = {
         "schema": 1, "status": "running", "started": _now(), "finished": None, "device": None,
         "profile": str(profile) if profile else None, "given": given, "parameters": resolved,
         "seed": resolved.get("seed"),
         "versions": _versions(), "python": platform.python_version(), "platform": platform.platform(),
-        "notebooks": {p.stem: {"status": "pending"} if p in chosen else earlier[p.stem]
-                      for p in notebooks if p in chosen or p.stem in earlier},
+        "notebooks": {p.stem: {"status": "pending"} if p in chosen else done[p.stem]
+                      for p in notebooks if p in chosen or p.stem in done},
     }
     copies = out / "notebooks"
     copies.mkdir(parents=True, exist_ok=True)

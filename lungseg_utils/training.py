@@ -22,7 +22,7 @@ from lungseg_utils.checkpoint import load_checkpoint, save_checkpoint
 from lungseg_utils.classes import NUM_CLASSES
 from lungseg_utils.datasets import SliceDataset, make_loader
 from lungseg_utils.device import Device, choose_device
-from lungseg_utils.files import InputError, atomic_write
+from lungseg_utils.files import InputError, atomic_write, resolve_path
 from lungseg_utils.model import build_model, check_image_size, save_model
 
 MONITORS = {"val_loss": -1, "val_miou": 1, "val_lesion_dice": 1}  # 1: more is better
@@ -30,7 +30,7 @@ MONITORS = {"val_loss": -1, "val_miou": 1, "val_lesion_dice": 1}  # 1: more is b
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """The settings of a run; the defaults are the deck's recipe. Raises InputError for a setting that cannot work."""
+    """The settings of a run; the defaults are the reference recipe. Raises InputError for a setting that cannot work."""
 
     encoder: str = "efficientnet-b2"
     encoder_weights: str = "imagenet"
@@ -63,11 +63,12 @@ def train(
     `model/config.json`, `model/README.md`, `history.csv` (a line more each epoch) and, until it is finished,
     `checkpoint/last.pt`, from which the next call with the same configuration goes on after the last whole epoch.
     """
-    run_dir, device = Path(run_dir), device or choose_device()
+    run_dir, device = resolve_path(run_dir), device or choose_device()
     train_set = SliceDataset(prepared_dir, "train", config.image_size, config.augmentation, config.seed)
     val_set = SliceDataset(prepared_dir, "validation", config.image_size)
-    train_loader = make_loader(train_set, config.batch_size, config.workers, shuffle=True)
-    val_loader = make_loader(val_set, config.batch_size, config.workers)
+    pinned = device.type == "cuda"
+    train_loader = make_loader(train_set, config.batch_size, config.workers, shuffle=True, pin_memory=pinned)
+    val_loader = make_loader(val_set, config.batch_size, config.workers, pin_memory=pinned)
 
     torch.manual_seed(config.seed)
     model = build_model(config.encoder, config.encoder_weights)

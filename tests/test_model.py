@@ -1,13 +1,16 @@
 """The network: its size, its batch norms, weights from files and the hub, saved and loaded without a network connection."""
 
 import json
+import os
+import re
+import subprocess
+import sys
 
 import pytest
 import segmentation_models_pytorch as smp
 import torch
 from safetensors.torch import save_file
 
-from lungseg_utils import model as model_module
 from lungseg_utils.files import InputError
 from lungseg_utils.model import build_model, check_image_size, load_model, parameters_by_part, save_model, stage_sizes
 
@@ -32,7 +35,7 @@ def test_the_reference_network_has_the_decks_size():
 
 def test_batch_norm_momentum_from_scratch_and_pretrained(tmp_path):
     def momenta(network):
-        return {m.momentum for m in network.encoder.modules() if isinstance(m, torch.nn.BatchNorm2d)}
+        return {round(m.momentum, 3) for m in network.encoder.modules() if isinstance(m, torch.nn.BatchNorm2d)}
 
     path = tmp_path / "encoder.safetensors"
     save_file(smp.encoders.get_encoder("efficientnet-b0", in_channels=3).state_dict(), path)
@@ -48,28 +51,42 @@ def test_weights_of_a_local_file_arrive_and_colours_are_summed(tmp_path):
     assert torch.equal(network.encoder.layer4[1].conv2.weight, encoder.layer4[1].conv2.weight)
 
 
+@pytest.mark.parametrize("encoder", ["efficientnet-b2", "resnet18"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_safetensors_of_grey_and_colour_encoders_load(encoder, channels, tmp_path):
+    saved = smp.encoders.get_encoder(encoder, in_channels=channels).state_dict()
+    save_file(saved, tmp_path / "encoder.safetensors")
+    loaded = build_model(encoder, str(tmp_path / "encoder.safetensors")).encoder.state_dict()
+    same = [key for key in saved if saved[key].shape == loaded[key].shape and torch.equal(saved[key], loaded[key])]
+    assert len(saved) - len(same) == (channels == 3)  # all but the first convolution
+
+
 @pytest.mark.parametrize(
     ("encoder", "weights", "message"),
     [
         ("resnet19", "none", "encoder is 'resnet19'"),
         ("resnet18", "no/such/file.pt", "no such file"),
-        ("resnet18", "wrong.safetensors", "does not hold the weights of an resnet18 encoder"),
+        ("resnet18", "wrong.safetensors", "does not hold the weights of resnet18's encoder"),
     ],
 )
 def test_bad_names_and_files_are_refused(encoder, weights, message, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LUNGSEG_HOME", str(tmp_path))
     save_file({"a.weight": torch.zeros(3, 3)}, tmp_path / "wrong.safetensors")
     with pytest.raises(InputError, match=message):
         build_model(encoder, weights)
 
 
-def test_no_network_says_what_to_do(monkeypatch):
-    def unplugged(*args, **kwargs):
-        raise ConnectionError("no route to host")  # an OSError, as huggingface_hub's are
+def test_no_network_says_what_to_do(tmp_path):
+    offline = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
+    script = "from lungseg_utils.model import build_model; build_model('efficientnet-b2', 'imagenet')"
+    done = subprocess.run([sys.executable, "-c", script], env=offline, capture_output=True, text=True)
+    assert done.returncode == 1 and "InputError" in done.stderr.splitlines()[-1]
+    assert "encoder_weights to 'none'" in done.stderr.splitlines()[-1]
 
-    monkeypatch.setattr(model_module.smp, "Unet", unplugged)
-    with pytest.raises(InputError, match="encoder_weights to 'none'"):
-        build_model("efficientnet-b2", "imagenet")
+
+def test_imagenet_weights_are_pinned_to_a_revision():
+    imagenet = smp.encoders.encoders["efficientnet-b2"]["pretrained_settings"]["imagenet"]
+    assert re.fullmatch("[0-9a-f]{40}", imagenet["revision"])
 
 
 def test_saved_and_loaded_it_answers_the_same(small, tmp_path):

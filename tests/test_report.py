@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from lungseg_utils import metrics
-from lungseg_utils.report import conclusions, save_results, slice_table
+from lungseg_utils.report import conclusions, save_results, slice_table, worst_to_best
 
 COUNTS = np.array([[60, 20, 20, 0], [30, 10, 0, 60], [5, 0, 300, 10], [0, 0, 20, 900]])
 
@@ -17,6 +17,7 @@ def test_conclusions_follow_the_numbers():
     assert "best class is *background*" in text and "weakest *consolidation*" in text
     assert "Ground glass: 60% of its pixels are found, and 63% of what is called so is right" in text
     assert "Consolidation: 10% of its pixels are found" in text and "mostly called *background*" in text
+    assert f"{50 / 200:.0%} of the lesion pixels are found, but given the other lesion's class" in text
     assert "last of 5" in text
     assert "kept epoch is 2 of 5" in " ".join(conclusions(metrics.summary(COUNTS[None]), COUNTS, epochs=5, kept=2))
 
@@ -27,6 +28,12 @@ def test_conclusions_without_a_lesion():
     text = " ".join(conclusions(metrics.summary(counts[None]), counts, epochs=1, kept=1))
     assert "Ground glass does not occur in these slices." in text and "yet 5 pixels" in text
     assert "nan" not in text
+
+
+def test_slices_from_worst_to_best():
+    table = pd.DataFrame({"lesion_dice": [0.5, np.nan, 0.1, 0.9]})
+    assert worst_to_best(table).tolist() == [2, 0, 3]
+    assert worst_to_best(table.iloc[[1]]).tolist() == [1]
 
 
 def test_results_are_read_back(tmp_path):

@@ -88,7 +88,7 @@ def history(tiny, tmp_path_factory):
                                       capture_output=True, text=True))
         found["copies"] = {p.name: nbformat.read(p, 4) for p in (out / "notebooks").glob("*.ipynb")}
         patch.setattr(series, "run_series", functools.partial(run_series, folder=tiny))
-        keep("from", CliRunner().invoke(main, [*run, "--from", "03", "-p", "seed", "7"]))
+        keep("from", CliRunner().invoke(main, [*run, "--from", "03", "-p", "seed", "7", "-p", "divisor", "1"]))
         keep("only", CliRunner().invoke(main, [*run, "--only", "01_look", "--data-dir", "auto", "-p", "seed", "8"]))
         assert os.environ["JUPYTER_PATH"] == str(home / "jupyter")
     return found
@@ -125,7 +125,8 @@ def test_failure_is_three_lines_on_a_clean_screen(history):
     assert {line.split(":")[0] for line in bars if "100%" in line} == {"01_look", "02_prepare"}
     copy = history["out"] / "notebooks" / "03_train.ipynb"
     assert lines == [
-        f"error: notebook 03_train failed; partial copy: {copy}",
+        f"error: notebook 03_train failed; partial copy: {copy}; "
+        f"go on with: lungseg run --run-dir {history['out']} --from 03",
         "cell 4: # a comment first",
         "ZeroDivisionError: division by zero",
     ]
@@ -157,6 +158,8 @@ def test_from_goes_on_and_keeps_what_is_known_of_the_earlier(history):
     done, record, seen = history["from"]
     assert (done.exit_code, done.stdout) == (0, f"results: {history['out']}\n")
     assert [entry["notebook"] for entry in seen] == ["03_train"]
+    # The failed run's parameters still hold, without being given again; -p changes them.
+    assert seen[0]["values"] == {"run_dir": str(history["out"]), "epochs": 5, "seed": 7, "divisor": 1}
     assert (record["status"], record["seed"]) == ("finished", 7)
     assert "error" not in record["notebooks"]["03_train"]
     earlier = history["failed"][1]["notebooks"]

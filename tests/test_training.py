@@ -29,7 +29,7 @@ def test_what_a_run_leaves_behind(trained_dir):
     config = json.loads((trained_dir / "model" / "config.json").read_text())
     kept = history[history.best].iloc[-1]
     assert config["best_epoch"]["epoch"] == kept.epoch and config["best_epoch"]["val_miou"] == pytest.approx(kept.val_miou)
-    assert config["training"]["train_slices"] == 11 and {"weights_sha256", "last_sha256"} <= config.keys()
+    assert config["training"]["train_slices"] == 10 and {"weights_sha256", "last_sha256"} <= config.keys()
     assert f"lesion Dice {kept.val_lesion_dice:.3f}" in (trained_dir / "model" / "README.md").read_text()
 
 
