@@ -31,7 +31,7 @@ MASK_CONTRACT = "(N, H, W, 4) one-hot, or (N, H, W) or (N, H, W, 1) class index;
 HOW_TO_GET = (
     "get the arrays with `kaggle competitions download -c covid-segmentation` or "
     '`kagglehub.competition_download("covid-segmentation")` (join the competition first), or make synthetic ones with '
-    "`lungseg phantom data/phantom`"
+    "`lungseg phantom data/practice` and use them with `--data-dir data/practice`"
 )
 
 
@@ -74,18 +74,16 @@ class CTData:
 def find_data(data_dir: str | Path = "phantom") -> Path:
     """Folder of the arrays.
 
-    "phantom": data/phantom, made if absent; no environment variable changes that. "auto": the folder in
-    LUNGSEG_DATA_DIR, else wherever images_medseg.npy lies under /kaggle/input, else data/. Anything else: that folder.
-    Raises InputError if there is nothing there.
+    "phantom": data/phantom, always the default set of this version's generator (made if there is none, made anew if
+    there is another); no environment variable changes that. "auto": the folder in LUNGSEG_DATA_DIR, else wherever
+    images_medseg.npy lies under /kaggle/input, else data/. Anything else: that folder.
+    Raises InputError if there is nothing there, or data/phantom holds other files.
     """
     marker = FILES["medseg"][0]
     if data_dir == "phantom":
-        folder = resolve_path("data/phantom")
-        if not folder.exists():
-            from lungseg_utils.phantom import write_phantom
+        from lungseg_utils.phantom import default_phantom  # it imports this module
 
-            write_phantom(folder)
-        return folder
+        return default_phantom(resolve_path("data/phantom"))
     if data_dir != "auto":
         folder = resolve_path(data_dir)
         if not folder.is_dir():
@@ -126,7 +124,7 @@ def load_data(folder: str | Path) -> CTData:
 def to_labels(masks: np.ndarray, one_hot: bool) -> np.ndarray:
     """Class index, uint8, of one-hot (..., 4) or class-index (...) masks.
 
-    Some of the competition's pixels carry several classes or none. The rule: consolidation over ground glass over lung
+    Pixels may carry several classes or none (data/README.md). The rule: consolidation over ground glass over lung
     other over background (the denser finding wins, as in a radiologist's reading), and background where none is set.
     Raises InputError for class indices other than 0..3.
     """

@@ -1,6 +1,7 @@
-"""Where a path points, how a file is written, and how bad input is reported."""
+"""Where a path points, how a file or a folder is written, and how bad input is reported."""
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -49,3 +50,27 @@ def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO]:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def replace_folder(path: str | Path) -> Iterator[Path]:
+    """Yield a new, empty folder beside `path`; it takes that name, and an older folder's place, when the body ends.
+
+    If anything fails, the body or the swap, the older folder stands as it was and the new one goes.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    new, old = work / "new", work / "old"
+    try:
+        new.mkdir()  # mkdtemp made its own private
+        yield new
+        if path.exists():
+            os.replace(path, old)
+        os.replace(new, path)
+    except BaseException:
+        if old.exists() and not path.exists():
+            os.replace(old, path)  # should this fail as well, the older folder is still in `work`
+        shutil.rmtree(work, ignore_errors=True)
+        raise
+    shutil.rmtree(work, ignore_errors=True)

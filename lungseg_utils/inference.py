@@ -67,8 +67,12 @@ class Segmenter:
 
 
 def resize_nearest(slices: np.ndarray, size: int) -> np.ndarray:
-    """Slices or labels (N, H, W) as (N, size, size), by the nearest pixel as in the reference recipe's validation."""
-    rows, columns = (np.arange(size) * side // size for side in slices.shape[1:])
+    """Slices or labels (N, H, W) as (N, size, size), by the nearest pixel: the very one that OpenCV takes in validation."""
+
+    def nearest(side: int) -> np.ndarray:
+        return np.minimum(np.floor(np.arange(size) * (1 / (size / side))).astype(int), side - 1)
+
+    rows, columns = map(nearest, slices.shape[1:])
     return slices[:, rows[:, None], columns]
 
 

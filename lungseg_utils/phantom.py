@@ -4,9 +4,7 @@ anatomy.py makes the patients; here they get disease, a scanner, a reader's labe
 all numbers were tuned until the classes' shares and HU matched the competition's arrays.
 """
 
-import os
-import shutil
-import tempfile
+import json
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +14,14 @@ from tqdm.auto import tqdm
 
 from lungseg_utils.anatomy import AIR, OUTSIDE, Patient, Section, draw_section, make_patient
 from lungseg_utils.classes import BACKGROUND, CONSOLIDATION, GROUND_GLASS, LUNG_OTHER, NUM_CLASSES
-from lungseg_utils.files import InputError, resolve_path
+from lungseg_utils.data import FILES
+from lungseg_utils.files import InputError, atomic_write, replace_folder, resolve_path
 
-IMAGES = {"medseg": "images_medseg.npy", "radiopaedia": "images_radiopedia.npy", "test": "test_images_medseg.npy"}
-MASKS = {"medseg": "masks_medseg.npy", "radiopaedia": "masks_radiopedia.npy"}
+GENERATOR = 1  # raise it when the same arguments give other pixels: an older data/phantom is then made anew
+STAMP = "phantom.json"  # the generator and the arguments of the set that it lies with
+NAMES = tuple(name for names in FILES.values() for name in names if name)
 SLICE_STEP = 13.5  # mm between slices; wider steps would blur the line between a new slice and a new volume
-VOLUME_JUMP = 150.0  # HU, mean absolute difference where a new volume begins; 138 to 360 in the real data
+LEAST_STEP = 150.0  # HU, mean absolute difference where a new volume begins; 138 to 360 in the real data
 # Shares of the lung that are (ground glass, consolidation), one pair a volume: as uneven as in the real nine.
 BURDENS = ((0.12, 0.04), (0.007, 0.018), (0.003, 0.02), (0.14, 0.006), (0.05, 0.015), (0.002, 0.0), (0.01, 0.0),
            (0.02, 0.0), (0.22, 0.0))  # fmt: skip
@@ -145,7 +145,7 @@ def phantom_volume(
         known = dict(scale=scale, fov=rng.uniform(335, 395) * np.prod(scale) ** 0.5)  # set to fit the patient
         known |= dict(window=window, surround=-2000.0 if circle else None)
         patient = make_patient(rng, burden=burden, **known)
-        if before is None or _jump(before, render(rng.spawn(1)[0], patient, zs[:1], len(before))[0][0]) > VOLUME_JUMP:
+        if before is None or _jump(before, render(rng.spawn(1)[0], patient, zs[:1], len(before))[0][0]) > LEAST_STEP:
             break
     return render(rng, patient, zs, size)
 
@@ -161,25 +161,36 @@ def write_phantom(
 ) -> Path:
     """Write the competition's five arrays, made of phantoms, and return their folder; same seed, same bytes.
 
-    Images are float64 HU (N, size, size, 1), masks uint8 one-hot (N, size, size, 4); medseg, test: slices. `out_dir`
-    takes its new content only when all of it is written. Raises InputError for impossible numbers, or a folder that
-    holds other files.
+    Images are float64 HU (N, size, size, 1), masks uint8 one-hot (N, size, size, 4); medseg, test: slices. phantom.json
+    beside them names the generator and these arguments. An older phantom is replaced at the end, and stays as it was if
+    anything fails. Raises InputError for impossible numbers, or a folder that holds other files.
     """
     out_dir = resolve_path(out_dir)
     counts = dict(medseg=medseg, volumes=volumes, slices_per_volume=slices_per_volume, test=test)
     _check_arguments(out_dir, counts, size, seed)
-    out_dir.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(dir=out_dir.parent, prefix=f".{out_dir.name}."))
-    try:
-        new, old = work / "new", work / "old"
-        new.mkdir()
+    with replace_folder(out_dir) as new:
         _write_arrays(new, **counts, size=size, seed=seed)
-        if out_dir.exists():
-            os.replace(out_dir, old)
-        os.replace(new, out_dir)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+        with atomic_write(new / STAMP) as handle:
+            handle.write(json.dumps({"generator": GENERATOR, **counts, "size": size, "seed": seed}, indent=2) + "\n")
     return out_dir
+
+
+DEFAULT_STAMP = {"generator": GENERATOR, **write_phantom.__kwdefaults__}
+
+
+def default_phantom(folder: Path) -> Path:
+    """The default set of this generator in `folder`: what is there if it is that, else written (anew, saying why)."""
+    missing = [name for name in NAMES if not (folder / name).is_file()]
+    try:
+        stamp = json.loads((folder / STAMP).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        stamp = None
+    if not missing and stamp == DEFAULT_STAMP:
+        return folder
+    if folder.exists():
+        why = f"{missing[0]} is missing" if missing else "it is not the default set of this version's generator"
+        print(f"{folder} is made anew: {why}")
+    return write_phantom(folder)
 
 
 def _check_arguments(out_dir: Path, counts: dict[str, int], size: int, seed: int) -> None:
@@ -189,16 +200,20 @@ def _check_arguments(out_dir: Path, counts: dict[str, int], size: int, seed: int
             raise InputError(f"{name} is {value}; expected at least {least}; choose a larger number")
     if out_dir.exists() and not out_dir.is_dir():
         raise InputError(f"{out_dir} is a file; expected a folder for the phantom; choose another name")
-    ours = {*IMAGES.values(), *MASKS.values()}
-    others = sorted(f.name for f in out_dir.iterdir() if f.name not in ours) if out_dir.exists() else []
+    inside = {f.name for f in out_dir.iterdir()} if out_dir.exists() else set()
+    others = sorted(inside - {*NAMES, STAMP}) or sorted(inside if STAMP not in inside else ())  # they may be real arrays
     if others:
         raise InputError(f"{out_dir} holds {others[0]}; expected nothing but an older phantom; choose another folder")
 
 
 def _write_arrays(folder: Path, medseg, volumes, slices_per_volume, test, size, seed) -> None:
     counts = {"medseg": medseg, "radiopaedia": volumes * slices_per_volume, "test": test}
-    images = {s: open_memmap(folder / IMAGES[s], "w+", np.float64, (n, size, size, 1)) for s, n in counts.items()}
-    masks = {s: open_memmap(folder / f, "w+", np.uint8, (counts[s], size, size, NUM_CLASSES)) for s, f in MASKS.items()}
+    images, masks = {}, {}
+    for source, (image_name, mask_name) in FILES.items():
+        shape = (counts[source], size, size)
+        images[source] = open_memmap(folder / image_name, "w+", np.float64, (*shape, 1))
+        if mask_name:
+            masks[source] = open_memmap(folder / mask_name, "w+", np.uint8, (*shape, NUM_CLASSES))
     one_hot = np.eye(NUM_CLASSES, dtype=np.uint8)
     with tqdm(total=sum(counts.values()), desc="phantom", unit="slice") as bar:
         for part, source in enumerate(("medseg", "test")):

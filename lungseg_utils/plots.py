@@ -66,6 +66,10 @@ def agreement(truth: np.ndarray, prediction: np.ndarray, hu: np.ndarray) -> np.n
     return rgb
 
 
+def _agreement_handles() -> list[Patch]:
+    return [Patch(facecolor=color, edgecolor="gray", label=name) for name, color in AGREEMENT.items()]
+
+
 def _grid(rows: int, columns: int, size: float = 2.2, extra: float = 0.5) -> tuple[Figure, np.ndarray]:
     figure, axes = plt.subplots(rows, columns, figsize=(columns * size, rows * size + extra), squeeze=False)
     for ax in axes.flat:
@@ -237,7 +241,7 @@ def plot_results(hu: np.ndarray, truth: np.ndarray, prediction: np.ndarray, titl
     for ax, name in zip(axes[:, 0], rows):
         ax.text(-0.06, 0.5, name, rotation=90, va="center", ha="right", transform=ax.transAxes)
     handles = [Patch(color=c.color, label=c.name) for c in CLASSES]
-    handles += [Patch(color=color, label=name) for name, color in AGREEMENT.items()]
+    handles += _agreement_handles()
     figure.legend(handles=handles, loc="outside lower center", ncols=4)
     return figure
 
@@ -249,6 +253,6 @@ def show_agreement(hu: np.ndarray, truth: np.ndarray, prediction: np.ndarray, ti
         ax.imshow(agreement(truth[k], prediction[k], hu[k]))
         ax.set_title(titles[k])
     figure.suptitle(title)
-    handles = [Patch(color=color, label=name) for name, color in AGREEMENT.items()]
+    handles = _agreement_handles()
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
     return figure

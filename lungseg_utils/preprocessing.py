@@ -6,8 +6,6 @@ robust range; mean and standard deviation of the values strictly inside it make 
 
 import json
 import math
-import shutil
-import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -18,7 +16,7 @@ import pandas as pd
 
 from lungseg_utils.classes import SHORT_NAMES
 from lungseg_utils.data import FILES, CTData, chunks, to_labels
-from lungseg_utils.files import InputError, atomic_write, resolve_path
+from lungseg_utils.files import InputError, atomic_write, replace_folder, resolve_path
 
 PERCENTILES = (5, 95)
 UNITS = "HU; mean and std after clipping"
@@ -49,8 +47,6 @@ class Preprocessing:
         """Clip and z-score: HU of any shape in, float32 of the same shape out."""
         hu = np.asarray(hu, dtype=np.float32)
         return (np.clip(hu, self.clip_min, self.clip_max) - np.float32(self.mean)) / np.float32(self.std)
-
-    __call__ = normalise
 
     def to_dict(self) -> dict:
         """The fields and their units, as stored in preprocessing.json and in a model's config.json."""
@@ -165,20 +161,16 @@ def fit_preprocessing(
 def prepare(data: CTData, slices: pd.DataFrame, preprocessing: Preprocessing, out_dir: str | Path) -> Path:
     """Write images_SOURCE.npy (int16 HU), labels_SOURCE.npy (uint8), slices.csv and preprocessing.json to out_dir.
 
-    Chunk by chunk into a folder beside it that takes its name at the end; an older prepared folder is replaced, and
-    stays as it was if anything fails. Raises InputError if out_dir holds something else, the slices are not those of
-    the data, or HU do not fit into int16.
+    Chunk by chunk; an older prepared folder is replaced at the end, and stays as it was if anything fails.
+    Raises InputError if out_dir holds something else, the slices are not those of the data, or HU do not fit into
+    int16.
     """
     out_dir = resolve_path(out_dir)
     if misfit := _misfit(slices, data.images, data.masks):
         raise InputError(f"the {misfit} rows of slices are not the slices of {data.dir}; use make_slices of this data")
     if out_dir.exists() and not (out_dir.is_dir() and _is_replaceable(out_dir)):
         raise InputError(f"{out_dir} holds other things; expected a new name or an older prepared folder; rename")
-    out_dir.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(dir=out_dir.parent, prefix=f".{out_dir.name}."))
-    try:
-        new = work / "new"
-        new.mkdir()
+    with replace_folder(out_dir) as new:
         for source, images in data.images.items():
             _write_npy(new / f"images_{source}.npy", images, images.shape, np.int16, round_to_int16)
         for source, masks in data.masks.items():
@@ -187,15 +179,6 @@ def prepare(data: CTData, slices: pd.DataFrame, preprocessing: Preprocessing, ou
         with atomic_write(new / "slices.csv") as handle:
             slices.to_csv(handle, index=False, lineterminator="\n")
         preprocessing.save(new / "preprocessing.json")
-        if out_dir.exists():
-            out_dir.rename(work / "old")
-        new.rename(out_dir)
-    except BaseException:
-        if (work / "old").exists() and not out_dir.exists():
-            (work / "old").rename(out_dir)
-        raise
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
     return out_dir
 
 

@@ -1,5 +1,6 @@
 """data.py: finding, mapping, splitting and checking the arrays, on tiny arrays written here."""
 
+import json
 import os
 import pickle
 import shutil
@@ -327,6 +328,12 @@ def test_volumes_of_20_phantoms(tmp_path):
         assert D.load_data(made).volumes.tolist() == [1, 1, 1, 2, 2, 2], f"seed {seed}"
 
 
+@pytest.mark.parametrize("seed", [1, 2])  # test_phantom.py looks at seed 0
+def test_volumes_of_phantoms_of_the_default_layout(seed, tmp_path):
+    made = phantom.write_phantom(tmp_path / "set", medseg=1, test=1, size=64, seed=seed)
+    assert D.load_data(made).volumes.tolist() == np.repeat(np.arange(1, 10), 13).tolist()
+
+
 def test_volumes_csv_overrides(folder):
     (folder / "volumes.csv").write_text("volume,first_slice\n7,0\n2,10\n")
     assert D.load_data(folder).volumes.tolist() == [7] * 10 + [2] * 2
@@ -415,9 +422,6 @@ def empty_home(monkeypatch, tmp_path):
     monkeypatch.setenv("LUNGSEG_HOME", str(tmp_path / "home"))
     monkeypatch.delenv("LUNGSEG_DATA_DIR", raising=False)
     monkeypatch.setattr(D, "KAGGLE_INPUT", tmp_path / "kaggle" / "input")
-    monkeypatch.setattr(phantom, "write_phantom", lambda out, **options: shutil.copytree(tmp_path / "fake", out))
-    (tmp_path / "fake").mkdir()
-    (tmp_path / "fake" / "images_medseg.npy").touch()
     return tmp_path
 
 
@@ -430,7 +434,7 @@ def place(folder):
 def test_auto_takes_variable_then_kaggle_then_data(empty_home, monkeypatch):
     with pytest.raises(InputError) as error:
         D.find_data("auto")
-    for hint in ("kaggle competitions download -c covid-segmentation", "lungseg phantom data/phantom",
+    for hint in ("kaggle competitions download -c covid-segmentation", "lungseg phantom data/practice",
                  'kagglehub.competition_download("covid-segmentation")'):
         assert hint in str(error.value)
     data = place(empty_home / "home" / "data")
@@ -468,12 +472,49 @@ def test_a_variable_that_points_nowhere_is_an_error_not_ignored(empty_home, monk
         D.find_data("auto")
 
 
-def test_phantom_is_made_once_and_no_variable_changes_it(empty_home, monkeypatch):
+@pytest.fixture
+def made(empty_home, monkeypatch):
+    """The folders that find_data has phantoms written to: real but tiny sets, which count as the default."""
+    tiny = dict(medseg=1, volumes=1, slices_per_volume=1, test=1, size=32, seed=0)
+    write, calls = phantom.write_phantom, []
+    monkeypatch.setattr(phantom, "write_phantom", lambda out: calls.append(out) or write(out, **tiny))
+    monkeypatch.setattr(phantom, "DEFAULT_STAMP", {"generator": phantom.GENERATOR, **tiny})
+    return calls
+
+
+def test_phantom_is_made_once_and_no_variable_changes_it(empty_home, made, monkeypatch, capsys):
     monkeypatch.setenv("LUNGSEG_DATA_DIR", str(place(empty_home / "mine")))
     expected = empty_home / "home" / "data" / "phantom"
-    assert D.find_data() == expected and (expected / "images_medseg.npy").exists()
-    monkeypatch.setattr(phantom, "write_phantom", lambda *_, **__: pytest.fail("made twice"))
-    assert D.find_data("phantom") == expected
+    assert D.find_data() == D.find_data("phantom") == expected
+    assert made == [expected] and D.load_data(expected).images["medseg"].shape == (1, 32, 32)
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(("age", "why"), [
+    (lambda path: (path / "masks_medseg.npy").unlink(), "masks_medseg.npy is missing"),
+    (lambda path: (path / "phantom.json").unlink(), "not the default set"),  # made before there were stamps
+    (lambda path: (path / "phantom.json").write_text("{"), "not the default set"),
+    (lambda path: (path / "phantom.json").write_text('{"generator": 0}'), "not the default set"),
+    (lambda path: (path / "phantom.json").write_text(json.dumps(phantom.DEFAULT_STAMP | {"seed": 5})), "not the def"),
+])
+def test_another_phantom_in_its_place_is_made_anew_with_a_word_why(made, capsys, age, why):
+    folder = D.find_data()
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    age(folder)
+    assert D.find_data() == folder and made == [folder, folder]
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    said = capsys.readouterr().out
+    assert said.startswith(f"{folder} is made anew: ") and why in said and said.count("\n") == 1
+
+
+def test_other_files_beside_an_old_phantom_are_never_lost(made):
+    folder = D.find_data()
+    (folder / "notes.txt").write_text("mine")
+    assert D.find_data() == folder and len(made) == 1  # of no concern while the set is current
+    (folder / "phantom.json").unlink()
+    with pytest.raises(InputError, match="notes.txt"):
+        D.find_data()
+    assert (folder / "notes.txt").read_text() == "mine" and (folder / "images_medseg.npy").exists()
 
 
 def test_a_named_folder(empty_home):

@@ -57,8 +57,16 @@ def test_a_class_that_is_nowhere_has_no_score_and_a_class_on_one_side_has_zero()
     assert metrics.iou(counts)[GROUND_GLASS] == 0 and np.isnan(metrics.iou(counts)[CONSOLIDATION])
     assert metrics.mean_iou(counts) == pytest.approx((0 + 0.5 + 1) / 3)
     # The reference recipe skips what the truth lacks, so the false alarm costs it nothing beyond the lung it replaced.
-    assert metrics.reference_miou([counts]) == pytest.approx((0.5 + 1) / 2)
+    assert metrics.reference_definition(truth, prediction, 1)["mean_iou"] == pytest.approx((0.5 + 1) / 2)
     assert np.isnan(metrics.mean_iou(np.zeros((4, 4), int))) and np.isnan(metrics.nanmean([]))
+
+
+def test_the_reference_definition_averages_over_batches():
+    truth = np.full((3, 2, 2), BACKGROUND)
+    prediction = truth.copy()
+    prediction[2, 0] = LUNG_OTHER  # half of the last slice, which is a batch of its own
+    scores = metrics.reference_definition(truth, prediction, batch_size=2)
+    assert scores == {"batch_size": 2, "accuracy": (1 + 0.5) / 2, "mean_iou": (1 + 0.5) / 2}
 
 
 def test_competition_score_in_both_readings():

@@ -1,17 +1,24 @@
 """The phantom: its anatomy, contract, HU and shares, the gap between volumes, and that no set is left half-written."""
 
+import json
 import shutil
+from itertools import combinations
 
 import numpy as np
 import pytest
 
 from lungseg_utils import anatomy, phantom
 from lungseg_utils.classes import BACKGROUND, CONSOLIDATION, GROUND_GLASS, LUNG_OTHER
+from lungseg_utils.data import infer_volumes, load_data
 from lungseg_utils.files import InputError
 
 TINY = dict(medseg=3, volumes=2, slices_per_volume=4, test=2, size=64)
 MINI = dict(medseg=1, volumes=1, slices_per_volume=2, test=1, size=32)
-NAMES = sorted([*phantom.IMAGES.values(), *phantom.MASKS.values()])
+# Mean and standard deviation in HU of each class in the real arrays, in the order of the classes.
+REAL_HU = {
+    "medseg": ((-553, 203), (-234, 274), (-750, 241), (-334, 543)),
+    "radiopaedia": ((-561, 147), (-153, 187), (-807, 172), (-634, 561)),
+}
 
 
 @pytest.fixture(scope="module")
@@ -25,23 +32,28 @@ def mini(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def default(tmp_path_factory):
+    """The default set at 64 px: HU and labels, (N, 64, 64) each, by source."""
+    data = load_data(phantom.write_phantom(tmp_path_factory.mktemp("data") / "default", size=64))
+    return {source: (np.array(data.images[source]), data.labels(source, slice(None))) for source in data.sources}
+
+
+@pytest.fixture(scope="module")
 def slices():
     """16 MedSeg-like slices: HU and labels, (16, 128, 128) each."""
     pairs = [phantom.phantom_slice(np.random.default_rng([7, i]), 128) for i in range(16)]
     return tuple(np.stack(arrays) for arrays in zip(*pairs, strict=True))
 
 
-def neighbours(volumes: int, slices: int, seed: int, folder) -> tuple[np.ndarray, np.ndarray]:
+def jumps(images: np.ndarray, slices: int) -> tuple[np.ndarray, np.ndarray]:
     """Mean absolute difference in HU of neighbouring 64 px slices: (within volumes, between volumes)."""
-    numbers = TINY | dict(medseg=1, test=1, volumes=volumes, slices_per_volume=slices)
-    folder = phantom.write_phantom(folder / f"{seed}", **numbers, seed=seed)
-    jumps = np.abs(np.diff(np.load(folder / "images_radiopedia.npy")[..., 0], axis=0)).mean((1, 2))
-    new_volume = np.arange(1, len(jumps) + 1) % slices == 0
-    return jumps[~new_volume], jumps[new_volume]
+    found = np.abs(np.diff(images, axis=0)).mean((1, 2))
+    new_volume = np.arange(1, len(found) + 1) % slices == 0
+    return found[~new_volume], found[new_volume]
 
 
 def test_files_follow_the_competition(tiny):
-    assert sorted(f.name for f in tiny.iterdir()) == NAMES
+    assert {f.name for f in tiny.iterdir()} == {*phantom.NAMES, "phantom.json"}
     for name, count in (("images_medseg", 3), ("images_radiopedia", 8), ("test_images_medseg", 2)):
         images = np.load(tiny / f"{name}.npy", allow_pickle=False)
         assert images.dtype == np.float64 and images.shape == (count, 64, 64, 1)
@@ -60,17 +72,19 @@ def test_slices_hold_at_most_256_grey_levels(tiny):
 def test_same_seed_same_bytes_and_another_seed_differs(tiny, mini, tmp_path):
     again, other = phantom.write_phantom(tmp_path / "again", **TINY), tmp_path / "other"
     phantom.write_phantom(other, **MINI, seed=1)
-    for name in NAMES:
+    for name in phantom.NAMES:
         assert (again / name).read_bytes() == (tiny / name).read_bytes()
         assert (other / name).read_bytes() != (mini / name).read_bytes()
 
 
-def test_classes_have_the_hu_of_the_real_data(slices):
-    hu, labels = slices
-    # MedSeg's means, measured: ground glass -553, consolidation -234, lung other -750. Few slices: a wide berth.
-    for label, mean in ((GROUND_GLASS, -553), (CONSOLIDATION, -234), (LUNG_OTHER, -750)):
+@pytest.mark.parametrize("source", REAL_HU)
+def test_classes_have_the_hu_of_the_real_data(default, source):
+    """A wider bound for MedSeg's lung: pixels at 64 px mix it with what surrounds it, 50 HU denser than at 256 px."""
+    hu, labels = default[source]
+    for label, (mean, std) in enumerate(REAL_HU[source]):
         values = hu[labels == label]
-        assert abs(values.mean() - mean) < 90 and values.std() > 120, label
+        assert abs(values.mean() - mean) < (65 if (source, label) == ("medseg", LUNG_OTHER) else 50), label
+        assert abs(values.std() - std) < 80, label
 
 
 def test_shares_are_near_the_real_ones(slices):
@@ -80,12 +94,21 @@ def test_shares_are_near_the_real_ones(slices):
         assert low < shares[label] < high, label
 
 
-def test_ground_glass_cannot_be_told_by_a_threshold(slices):
-    """Lesions overlap with vessels, blurred edges and motion: the best single HU interval must stay well below 1."""
+@pytest.mark.parametrize("classes", [(GROUND_GLASS,), (GROUND_GLASS, CONSOLIDATION)])
+def test_no_hu_interval_tells_lesions_from_the_rest_of_the_lung(slices, classes):
+    """Vessels, blurred edges and motion look alike: the best of all intervals on a grid, lungs given, stays below 0.8.
+
+    It reaches 0.62 for ground glass and 0.69 for both on the default set, 0.52 and 0.66 on the real MedSeg slices.
+    """
     hu, labels = slices
-    truth = labels == GROUND_GLASS
-    guess = (hu > -780) & (hu < -350) & (labels != BACKGROUND)
-    assert 0.3 < 2 * (truth & guess).sum() / (truth.sum() + guess.sum()) < 0.9
+    lung, truth = labels != BACKGROUND, np.isin(labels, classes)
+    edges = np.arange(-1600, 601, 25)
+    guessed, hits = (np.cumsum([0, *np.histogram(hu[where], edges)[0]]) for where in (lung, truth))
+    dice = [
+        2 * (hits[high] - hits[low]) / (guessed[high] - guessed[low] + truth.sum())
+        for low, high in combinations(range(len(edges)), 2)
+    ]
+    assert 0.4 < max(dice) < 0.8
 
 
 def test_liver_lies_at_the_left_of_the_image():
@@ -118,20 +141,23 @@ def test_what_is_known_of_a_patient_changes_nothing_else():
 
 @pytest.mark.parametrize("seed", range(3))
 def test_volumes_are_told_apart_by_their_jumps(seed, tmp_path):
-    within, between = neighbours(volumes=3, slices=6, seed=seed, folder=tmp_path)
+    numbers = TINY | dict(medseg=1, test=1, volumes=3, slices_per_volume=6)
+    folder = phantom.write_phantom(tmp_path / "set", **numbers, seed=seed)
+    within, between = jumps(np.load(folder / "images_radiopedia.npy")[..., 0], 6)
     assert within.max() <= 80 and between.min() >= 110
 
 
-def test_volumes_of_the_default_depth_are_told_apart_too(tmp_path):
-    within, between = neighbours(volumes=2, slices=13, seed=0, folder=tmp_path)
+def test_volumes_of_the_default_set_are_told_apart_too(default):
+    images, _ = default["radiopaedia"]
+    within, between = jumps(images, 13)
     assert within.max() <= 80 and between.min() >= 110
+    assert infer_volumes(images).tolist() == np.repeat(np.arange(1, 10), 13).tolist()
 
 
-def test_some_volumes_have_no_consolidation(tmp_path):
-    folder = phantom.write_phantom(tmp_path / "nine", **MINI | dict(volumes=9))
-    masks = np.load(folder / "masks_radiopedia.npy").reshape(9, -1, 4)
-    assert 3 <= (masks[..., CONSOLIDATION].sum(1) == 0).sum() < 9
-    assert masks[..., GROUND_GLASS].any()
+def test_some_volumes_have_no_consolidation(default):
+    labels = default["radiopaedia"][1].reshape(9, -1)
+    assert 3 <= (~(labels == CONSOLIDATION).any(1)).sum() < 9
+    assert (labels == GROUND_GLASS).any()
 
 
 def test_only_the_deliberate_pair_of_medseg_slices_is_near_identical():
@@ -173,6 +199,18 @@ def test_a_failure_leaves_the_old_set_and_nothing_else(mini, tmp_path, monkeypat
     assert [f.name for f in tmp_path.iterdir()] == ["set"]
 
 
+def test_the_stamp_names_generator_and_arguments(mini):
+    assert json.loads((mini / "phantom.json").read_text()) == {"generator": phantom.GENERATOR, **MINI, "seed": 0}
+    assert phantom.DEFAULT_STAMP["generator"] == phantom.GENERATOR
+    assert phantom.DEFAULT_STAMP.keys() == {"generator", *MINI, "seed"}
+
+
+def test_other_pixels_need_another_generator_number(tiny):
+    """If this fails, the generator gives other pixels: raise GENERATOR, then write the new numbers here."""
+    found = [np.load(tiny / name).mean() for name in ("images_medseg.npy", "images_radiopedia.npy")]
+    assert phantom.GENERATOR == 1 and found == pytest.approx([-321.69, -597.35], abs=0.05)  # HU
+
+
 def test_an_older_phantom_is_replaced(mini, tmp_path):
     folder = shutil.copytree(mini, tmp_path / "set")
     assert phantom.write_phantom(folder, **MINI | dict(medseg=2)) == folder
@@ -196,3 +234,12 @@ def test_a_folder_with_other_files_is_refused(tmp_path):
     with pytest.raises(InputError, match="is a file"):
         phantom.write_phantom(tmp_path / "thesis.txt", **MINI)
     assert (tmp_path / "thesis.txt").read_text() == "do not lose"
+
+
+def test_arrays_that_are_no_phantom_are_never_replaced(mini, tmp_path):
+    arrays = tmp_path / "arrays"
+    shutil.copytree(mini, arrays)
+    (arrays / "phantom.json").unlink()  # as a folder of real arrays, which have the same names
+    with pytest.raises(InputError, match="expected nothing but an older phantom"):
+        phantom.write_phantom(arrays, medseg=1, volumes=1, slices_per_volume=1, test=1, size=32)
+    assert len(list(arrays.iterdir())) == 5

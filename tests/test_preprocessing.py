@@ -131,7 +131,6 @@ def test_normalise_clips_then_scales_any_shape(hu):
     scaled = FITTED.normalise(hu)
     assert scaled.dtype == np.float32 and scaled.shape == hu.shape
     np.testing.assert_allclose(scaled, (np.clip(hu.astype(float), -1500, 500) + 600) / 400, atol=1e-5)
-    np.testing.assert_array_equal(FITTED(hu), scaled)
 
 
 def test_normalise_leaves_its_input_alone():
@@ -240,23 +239,6 @@ def test_a_failure_leaves_the_older_folder_as_it_was(tmp_path, break_it):
             P.prepare(data, slices, FITTED, tmp_path / name)
     assert contents(tmp_path / "prepared") == before
     assert [path.name for path in tmp_path.iterdir()] == ["prepared"]
-
-
-def test_a_failing_swap_puts_the_older_folder_back(tmp_path, monkeypatch):
-    data = make_data()
-    slices = make_slices(data)
-    before = contents(P.prepare(data, slices, FITTED, tmp_path / "prepared"))
-    rename = Path.rename
-
-    def fail_for_the_new(self, target):
-        if self.name == "new":
-            raise OSError("disk")
-        return rename(self, target)
-
-    monkeypatch.setattr(Path, "rename", fail_for_the_new)
-    with pytest.raises(OSError, match="disk"):
-        P.prepare(data, slices, FITTED, tmp_path / "prepared")
-    assert contents(tmp_path / "prepared") == before
 
 
 def test_prepare_never_replaces_something_else(tmp_path):
