@@ -492,7 +492,6 @@ def test_phantom_is_made_once_and_no_variable_changes_it(empty_home, made, monke
 
 @pytest.mark.parametrize(("age", "why"), [
     (lambda path: (path / "masks_medseg.npy").unlink(), "masks_medseg.npy is missing"),
-    (lambda path: (path / "phantom.json").unlink(), "not the default set"),  # made before there were stamps
     (lambda path: (path / "phantom.json").write_text("{"), "not the default set"),
     (lambda path: (path / "phantom.json").write_text('{"generator": 0}'), "not the default set"),
     (lambda path: (path / "phantom.json").write_text(json.dumps(phantom.DEFAULT_STAMP | {"seed": 5})), "not the def"),
