@@ -52,6 +52,7 @@ def test_committed_outputs_are_whole_clean_and_small(notebook, request):
 
 def test_open_exercises_wait_and_solutions_are_right(notebook):
     for cell in tagged(notebook, "solution"):
+        assert cell.source.startswith("# Solution\n")  # JupyterLab shows the first line of a folded cell
         assert re.fullmatch(r"Exercise \d\.\d: right\.\n", "".join(o.get("text", "") for o in cell.outputs)), cell.source
     waiting = [o.text for c in notebook.cells if c.cell_type == "code" for o in c.outputs if ": open." in o.get("text", "")]
     assert len(waiting) == 3
