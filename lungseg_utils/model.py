@@ -60,7 +60,9 @@ def _with_local_weights(encoder: str, path: Path) -> nn.Module:
         model = smp.Unet(encoder, encoder_weights=None, in_channels=channels, classes=NUM_CLASSES)
         model.encoder.load_state_dict(state)
     except Exception as error:
-        raise InputError(f"{path} does not hold the weights of {encoder}'s encoder ({str(error)[:200]}); name another file or encoder.") from error
+        raise InputError(
+            f"{path} does not hold the weights of {encoder}'s encoder ({str(error)[:200]}); name another file or encoder."
+        ) from error
     if channels != 1:
         model.encoder.set_in_channels(1, pretrained=True)  # sums the kernels over the colours
     return model

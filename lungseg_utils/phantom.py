@@ -187,10 +187,12 @@ def default_phantom(folder: Path) -> Path:
         stamp = None
     if not missing and stamp == DEFAULT_STAMP:
         return folder
-    if folder.exists():
+    stale = folder.exists()
+    write_phantom(folder)  # which may refuse, so nothing is said before it is done
+    if stale:
         why = f"{missing[0]} is missing" if missing else "it is not the default set of this version's generator"
         print(f"{folder} is made anew: {why}")
-    return write_phantom(folder)
+    return folder
 
 
 def _check_arguments(out_dir: Path, counts: dict[str, int], size: int, seed: int) -> None:

@@ -43,10 +43,15 @@ def class_legend(figure: Figure, classes: Sequence[int] = (0, 1, 2)) -> None:
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
 
 
+def _grey(hu: np.ndarray) -> np.ndarray:
+    """RGB picture (H, W, 3) in 0..1 of a slice in the lung window."""
+    low, high = LUNG_WINDOW
+    return np.repeat(np.clip((hu - low) / (high - low), 0, 1)[..., None], 3, axis=-1)
+
+
 def overlay(hu: np.ndarray, labels: np.ndarray, classes: Sequence[int] = LESIONS, alpha: float = 0.5) -> np.ndarray:
     """RGB picture (H, W, 3) in 0..1: the slice in the lung window, the named classes in their colours on top."""
-    low, high = LUNG_WINDOW
-    rgb = np.repeat(np.clip((hu - low) / (high - low), 0, 1)[..., None], 3, axis=-1)
+    rgb = _grey(hu)
     for c in classes:
         rgb[labels == c] = (1 - alpha) * rgb[labels == c] + alpha * np.array(to_rgb(CLASSES[c].color))
     return rgb
@@ -57,8 +62,7 @@ def agreement(truth: np.ndarray, prediction: np.ndarray, hu: np.ndarray) -> np.n
 
     A hit has the right one of the two lesion classes; ground glass taken for consolidation is a miss.
     """
-    low, high = LUNG_WINDOW
-    rgb = np.repeat(0.5 * np.clip((hu - low) / (high - low), 0, 1)[..., None], 3, axis=-1)
+    rgb = 0.5 * _grey(hu)
     true_lesion, predicted_lesion = np.isin(truth, LESIONS), np.isin(prediction, LESIONS)
     rgb[predicted_lesion & ~true_lesion] = to_rgb(AGREEMENT["false alarm"])
     rgb[true_lesion & (truth != prediction)] = to_rgb(AGREEMENT["miss"])
@@ -85,7 +89,7 @@ def show_slices(
     columns = min(columns, len(hu))
     figure, axes = _grid(-(-len(hu) // columns), columns)
     for k, ax in zip(range(len(hu)), axes.flat):
-        ax.imshow(overlay(hu[k], labels[k], classes) if labels is not None else hu[k], "gray", vmin=LUNG_WINDOW[0], vmax=LUNG_WINDOW[1])
+        ax.imshow(_grey(hu[k]) if labels is None else overlay(hu[k], labels[k], classes))
         ax.set_title(titles[k] if k < len(titles) else "")
     figure.suptitle(title or f"lung window, {LUNG_WINDOW[0]} to {LUNG_WINDOW[1]} HU")
     if labels is not None:

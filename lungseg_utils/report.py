@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from lungseg_utils import metrics
-from lungseg_utils.classes import CLASSES, SHORT_NAMES
+from lungseg_utils.classes import CLASSES, LESIONS, SHORT_NAMES
 from lungseg_utils.files import atomic_write
 
 
@@ -60,8 +60,8 @@ def conclusions(scores: dict[str, Any], counts: np.ndarray, epochs: int, kept: i
         f"{share[commonest]:.3f}, so the network adds {100 * gain:.1f} points. **mIoU** is {scores['mean_iou']:.3f}.",
         f"The best class is *{best}* (Dice {dice[best]:.3f}), the weakest *{worst}* (Dice {dice[worst]:.3f}).",
     ]
-    for short, name in zip(SHORT_NAMES[:2], ("Ground glass", "Consolidation")):
-        sentences.append(_lesion_sentence(name, counts, SHORT_NAMES.index(short)))
+    for c, name in zip(LESIONS, ("Ground glass", "Consolidation")):
+        sentences.append(_lesion_sentence(name, counts, c))
     if counts[:2].any():
         swapped = (counts[0, 1] + counts[1, 0]) / counts[:2].sum()
         sentences.append(
