@@ -203,7 +203,7 @@ def plot_history(history: pd.DataFrame) -> Figure:
     figure, axes = plt.subplots(1, 4, figsize=(12, 2.8))
     kept = history.epoch[history.best].max()
     for ax, (score, name) in zip(
-        axes, {"loss": "cross-entropy", "accuracy": "pixel accuracy", "miou": "mIoU", "lesion_dice": "lesion Dice"}.items()
+        axes, {"loss": "loss", "accuracy": "pixel accuracy", "miou": "mIoU", "lesion_dice": "lesion Dice"}.items()
     ):
         ax.plot(history.epoch, history[f"train_{score}"], marker=".", label="training")
         ax.plot(history.epoch, history[f"val_{score}"], marker=".", label="validation")

@@ -1,4 +1,4 @@
-"""The training loop: cross-entropy, AdamW, a one-cycle learning rate, early stopping, the best and the last weights."""
+"""The training loop: a loss by name, AdamW, a one-cycle learning rate, early stopping, the best and the last weights."""
 
 import hashlib
 import math
@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-import torch.nn.functional as F
 from torch import nn
 from torch.optim.lr_scheduler import OneCycleLR
 from torch.utils.data import DataLoader
@@ -23,6 +22,7 @@ from lungseg_utils.classes import NUM_CLASSES
 from lungseg_utils.datasets import SliceDataset, make_loader
 from lungseg_utils.device import Device, choose_device
 from lungseg_utils.files import InputError, atomic_write, resolve_path
+from lungseg_utils.losses import Loss, build_loss
 from lungseg_utils.model import build_model, check_image_size, save_model
 
 MONITORS = {"val_loss": -1, "val_miou": 1, "val_lesion_dice": 1}  # 1: more is better
@@ -36,6 +36,7 @@ class TrainingConfig:
     encoder_weights: str = "imagenet"
     image_size: int = 256
     augmentation: str = "reference"
+    loss: str = "cross_entropy"
     epochs: int = 10
     batch_size: int = 24
     learning_rate: float = 1e-3
@@ -47,6 +48,7 @@ class TrainingConfig:
 
     def __post_init__(self):
         check_image_size(self.image_size)
+        build_loss(self.loss)
         if self.monitor not in MONITORS:
             raise InputError(f"monitor is {self.monitor!r}; expected one of {', '.join(MONITORS)}.")
         for name in ("epochs", "batch_size", "learning_rate", "patience"):
@@ -70,6 +72,7 @@ def train(
     train_loader = make_loader(train_set, config.batch_size, config.workers, shuffle=True, pin_memory=pinned)
     val_loader = make_loader(val_set, config.batch_size, config.workers, pin_memory=pinned)
 
+    loss_function = build_loss(config.loss)
     torch.manual_seed(config.seed)
     model = build_model(config.encoder, config.encoder_weights)
     model = model.to(device.type, memory_format=torch.channels_last)  # 1.6 times faster on a CPU
@@ -94,8 +97,8 @@ def train(
         started = time.perf_counter()
         train_loader.sampler.epoch = epoch
         row = {"epoch": epoch + 1, "learning_rate": scheduler.get_last_lr()[0]}
-        row |= run_epoch(model, train_loader, device, "train", optimizer, scheduler, progress)
-        row |= run_epoch(model, val_loader, device, "val")
+        row |= run_epoch(model, train_loader, loss_function, device, "train", optimizer, scheduler, progress)
+        row |= run_epoch(model, val_loader, loss_function, device, "val")
         row |= {"seconds": round(time.perf_counter() - started, 1), "best": False}
         row["best"] = is_best(row, history, config)
         history.append(row)
@@ -119,6 +122,7 @@ def train(
 def run_epoch(
     model: nn.Module,
     loader: DataLoader,
+    loss_function: Loss,
     device: Device,
     name: str,
     optimizer: torch.optim.Optimizer | None = None,
@@ -127,7 +131,7 @@ def run_epoch(
 ) -> dict[str, float]:
     """Once over the loader, learning if there is an optimizer; scores under names that start with `name`_.
 
-    Loss is the mean cross-entropy over pixels; the other scores come from all pixels of the epoch counted together.
+    Loss is the mean over the batches, weighted by their pixels; the other scores come from all pixels of the epoch counted together.
     Raises FloatingPointError when the loss is no longer finite.
     """
     training = optimizer is not None
@@ -139,7 +143,7 @@ def run_epoch(
         labels = labels.to(device.type)
         with torch.set_grad_enabled(training):
             logits = model(images)
-            loss = F.cross_entropy(logits, labels)
+            loss = loss_function(logits, labels)
         if not math.isfinite(loss.item()):
             raise FloatingPointError(f"The {name} loss is {loss.item()} on slices {rows.tolist()}; lower the learning_rate.")
         if training:
