@@ -40,7 +40,7 @@ lab: $(READY)
 # What Kaggle's image lacks, and the notebooks; the set-up cell of each finds these wheels under /kaggle/input.
 kaggle: $(READY)
 	rm -rf dist/kaggle build
-	$(PIP) wheel --no-deps -c constraints.txt -w dist/kaggle . segmentation-models-pytorch
+	$(PIP) wheel --no-deps -c constraints.txt -w dist/kaggle . segmentation-models-pytorch monai
 	cp -r notebooks dist/kaggle/notebooks
 	@echo "Upload the folder dist/kaggle as a Kaggle data set and attach it to the notebook."
 

@@ -188,7 +188,7 @@ def kaggle(tmp_path, monkeypatch):
 
 def pip_install(*arguments):
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
-    return [([*pip, *arguments, "segmentation-models-pytorch"], True)]
+    return [([*pip, *arguments, "segmentation-models-pytorch", "monai"], True)]
 
 
 def test_setup_cell_is_the_same_in_every_notebook():
