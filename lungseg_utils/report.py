@@ -1,4 +1,4 @@
-"""What 04_results leaves behind: a line for each slice, the files under results/, and conclusions in words."""
+"""What 04_results says and leaves behind: the split in words, a line for each slice, the files, conclusions in words."""
 
 import json
 from collections.abc import Sequence
@@ -12,19 +12,55 @@ from lungseg_utils import metrics
 from lungseg_utils.classes import CLASSES, LESIONS, SHORT_NAMES
 from lungseg_utils.files import atomic_write
 
+COUNT_COLUMNS = tuple(f"{true}_as_{predicted}" for true in SHORT_NAMES for predicted in SHORT_NAMES)
 
-def slice_table(source: str, index: Sequence[int], per_slice: np.ndarray) -> pd.DataFrame:
-    """One row a slice: its scores, and each class's Dice, true and predicted pixels. per_slice: (N, 4, 4) confusion matrices."""
+
+def split_statement(slices: pd.DataFrame) -> list[str]:
+    """Sentences on what a split of `slices` (columns source, volume, split) holds apart, and what it cannot exclude."""
+    train, validation = slices[slices.split == "train"], slices[slices.split == "validation"]
+    sources = " and ".join(f"{count} of {source}" for source, count in train.source.value_counts(sort=False).items())
+    sentences = [f"Validation: {len(validation)} slices of {validation.source.iloc[0]}. Training: {sources}."]
+    volumes = validation.volume.dropna().unique()
+    shared = sorted(set(volumes) & set(train.volume.dropna()))
+    if shared:
+        sentences.append(f"**Leaking:** slices of volume {', '.join(map(str, shared))} are on both sides; the scores are too good.")
+    elif len(volumes):
+        sentences.append(
+            f"Volume {', '.join(map(str, volumes))} is held back whole: as far as a volume is a patient, no patient is on both "
+            "sides. It is one scan from one scanner: other patients may fare differently."
+        )
+    else:
+        left_out = (slices.split == "left_out").sum()
+        sentences.append(
+            "These slices carry no patient ids. They are known to be several of a patient, shuffled, so that **the same patient may be "
+            f"on both sides** and the scores better than for a new one. {left_out} near-identical training slices were left out; "
+            "that is a lower bound of what is shared, since pixels do not show whose they are."
+        )
+    return sentences
+
+
+def slice_table(source: str, index: Sequence[int], per_slice: np.ndarray, volume: Sequence[int | None]) -> pd.DataFrame:
+    """One row a slice: its scores, each class's Dice, true and predicted pixels, and its confusion counts.
+
+    per_slice: (N, 4, 4) confusion matrices; volume: number of each slice's volume, missing where it is not known.
+    """
     columns = {
-        "accuracy": [metrics.accuracy(counts) for counts in per_slice],
-        "mean_iou": [metrics.mean_iou(counts) for counts in per_slice],
-        "lesion_dice": [metrics.lesion_dice(counts) for counts in per_slice],
+        "accuracy": metrics.accuracy(per_slice),
+        "mean_iou": metrics.mean_iou(per_slice),
+        "lesion_dice": metrics.lesion_dice(per_slice),
     }
     for c, short in enumerate(SHORT_NAMES):
-        columns[f"{short}_dice"] = [metrics.dice(counts)[c] for counts in per_slice]
+        columns[f"{short}_dice"] = metrics.dice(per_slice)[:, c]
         columns[f"{short}_true"] = per_slice[:, c].sum(axis=1)
         columns[f"{short}_predicted"] = per_slice[:, :, c].sum(axis=1)
-    return pd.DataFrame({"source": source, "index": index, **columns})
+    columns |= dict(zip(COUNT_COLUMNS, per_slice.reshape(len(per_slice), -1).T, strict=True))
+    volume = pd.array(volume, dtype="Int64")
+    return pd.DataFrame({"source": source, "index": index, "volume": volume, **columns})
+
+
+def counts_of(table: pd.DataFrame) -> np.ndarray:
+    """The (N, 4, 4) confusion matrices that `slice_table` wrote into its columns."""
+    return table[list(COUNT_COLUMNS)].to_numpy(np.int64).reshape(-1, len(SHORT_NAMES), len(SHORT_NAMES))
 
 
 def worst_to_best(table: pd.DataFrame) -> pd.Index:
@@ -41,23 +77,26 @@ def save_results(folder: str | Path, table: pd.DataFrame, counts: np.ndarray, re
     with atomic_write(folder / "confusion.csv") as handle:
         pd.DataFrame(counts, SHORT_NAMES, SHORT_NAMES).to_csv(handle, index_label="true")
     with atomic_write(folder / "metrics.json") as handle:
-        json.dump({"schema": 1, **record}, handle, indent=2, allow_nan=False)
+        json.dump({"schema": 2, **record}, handle, indent=2, allow_nan=False)
 
 
-def conclusions(scores: dict[str, Any], counts: np.ndarray, epochs: int, kept: int) -> list[str]:
+def conclusions(record: dict[str, Any], counts: np.ndarray, epochs: int, kept: int) -> list[str]:
     """Sentences about a run, each from its numbers.
 
-    scores: as `metrics.summary` gives; counts: confusion matrix (4, 4), rows are the truth; epochs: how many were trained; kept:
-    the epoch whose weights were kept, from 1.
+    record: as `evaluation.evaluate` gives; counts: confusion matrix (4, 4), rows are the truth; epochs: how many were
+    trained; kept: the epoch whose weights were kept, from 1.
     """
+    scores = record["full_size"]
     share = counts.sum(1) / counts.sum()
     commonest = int(share.argmax())
     gain = scores["accuracy"] - share[commonest]
     dice = {c.name: scores["classes"][c.short]["dice"] for c in CLASSES if scores["classes"][c.short]["dice"] is not None}
     best, worst = max(dice, key=dice.get), min(dice, key=dice.get)
+    interval = record["intervals"]["mean_iou"]
+    among = f" ({interval[0]:.3f} to {interval[1]:.3f} over other draws of these slices)" if interval else ""
     sentences = [
         f"**Accuracy** is {scores['accuracy']:.3f}; answering *{CLASSES[commonest].name}* everywhere would reach "
-        f"{share[commonest]:.3f}, so the network adds {100 * gain:.1f} points. **mIoU** is {scores['mean_iou']:.3f}.",
+        f"{share[commonest]:.3f}, so the network adds {100 * gain:.1f} points. **mIoU** is {scores['mean_iou']:.3f}{among}.",
         f"The best class is *{best}* (Dice {dice[best]:.3f}), the weakest *{worst}* (Dice {dice[worst]:.3f}).",
     ]
     for c, name in zip(LESIONS, ("Ground glass", "Consolidation")):
@@ -67,6 +106,20 @@ def conclusions(scores: dict[str, Any], counts: np.ndarray, epochs: int, kept: i
         sentences.append(
             f"With both lesions taken as one class Dice is {scores['lesion_dice']:.3f}; {swapped:.0%} of the lesion pixels are "
             "found, but given the other lesion's class."
+        )
+    lesions = record["lesions"]["all"]
+    if lesions["true"]:
+        sentences.append(
+            f"Of {lesions['true']} lesions {lesions['found']} are found ({lesions['recall']:.0%}), with "
+            f"{lesions['false_alarms_per_slice']:.1f} false alarms a slice."
+        )
+    burden = record["burden"]["slices"]
+    if burden["limits"]:
+        low, high = (100 * limit for limit in burden["limits"])
+        direction = "too high" if burden["bias"] > 0 else "too low"
+        sentences.append(
+            f"The involved share of the lung is on average {100 * abs(burden['bias']):.1f} points {direction} (95 % limits of "
+            f"agreement: {low:+.0f} to {high:+.0f} points)."
         )
     sentences.append(
         f"The kept epoch is the last of {epochs}: a longer schedule may still improve it." if kept == epochs

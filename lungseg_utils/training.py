@@ -169,6 +169,13 @@ def is_best(row: dict[str, Any], history: list[dict[str, Any]], config: Training
     return all(sign * row[config.monitor] > sign * earlier[config.monitor] for earlier in history)
 
 
+def kept_by_monitor(history: pd.DataFrame) -> pd.DataFrame:
+    """One row for each quantity that can be monitored: the epoch that it would have kept, and that epoch's scores."""
+    best = {name: history[name].idxmax() if sign > 0 else history[name].idxmin() for name, sign in MONITORS.items()}
+    kept = history.loc[list(best.values()), ["epoch", *MONITORS]]
+    return kept.set_index(pd.Index(best, name="monitor"))
+
+
 def early_stop(history: list[dict[str, Any]], config: TrainingConfig) -> bool:
     """Whether the last `patience` epochs brought nothing better."""
     return len(history) > config.patience and not any(row["best"] for row in history[-config.patience :])

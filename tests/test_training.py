@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from lungseg_utils import training
 from lungseg_utils.files import InputError
-from lungseg_utils.training import TrainingConfig, early_stop, is_best, train
+from lungseg_utils.training import TrainingConfig, early_stop, is_best, kept_by_monitor, train
 
 
 @pytest.fixture(autouse=True)
@@ -87,3 +87,12 @@ def test_best_and_early_stopping_follow_the_monitor():
 def test_settings_that_cannot_work_are_refused(settings, message):
     with pytest.raises(InputError, match=message):
         TrainingConfig(**settings)
+
+
+def test_what_each_monitor_would_have_kept():
+    history = pd.DataFrame({
+        "epoch": [1, 2, 3], "val_loss": [0.5, 0.3, 0.4], "val_miou": [0.2, 0.3, 0.6], "val_lesion_dice": [0.7, 0.1, 0.7],
+    })  # fmt: skip
+    kept = kept_by_monitor(history)
+    assert kept.epoch.to_dict() == {"val_loss": 2, "val_miou": 3, "val_lesion_dice": 1}  # the first of equal ones, as is_best
+    assert kept.loc["val_miou", "val_loss"] == 0.4
