@@ -88,6 +88,73 @@ def check(ctx: click.Context, data_dir: str) -> None:
     ctx.exit(0 if report.usable else 1)
 
 
+@main.command()
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...")
+@click.option("--out", metavar="DIR", help="Where the table and figure go.  [default: compare/ in the first RUN]")
+def compare(runs: tuple[str, ...], out: str | None) -> None:
+    """Compare runs, given by their run directories.
+
+    Shows the settings that differ, the scores with their bootstrap intervals, and how far each run is from the first one
+    on the same slices. To choose the first, name it before the others: a run that is named twice counts once.
+    """
+    import textwrap
+
+    from lungseg_utils.compare import as_text, blocks, compare_runs, load_runs, notes, save_comparison
+    from lungseg_utils.plots import save_figure
+    from lungseg_utils.plots_compare import plot_comparison
+
+    loaded = load_runs(runs)
+    table = compare_runs(loaded)
+    folder = resolve_path(out) if out else loaded[0].folder / "compare"
+    save_comparison(folder, loaded, table)
+    save_figure(plot_comparison(table), folder, "comparison")
+    click.echo(as_text(blocks(table)))
+    for note in notes(loaded):
+        click.echo(textwrap.fill(note, 110, subsequent_indent="  "))
+    click.echo(f"comparison: {folder}")
+
+
+@main.command()
+@click.argument("run_dir", type=click.Path(), required=False, metavar="RUN")
+@click.option("--check", "path", type=click.Path(), metavar="FILE", help="Verify and draw FILE instead of writing one.")
+def submit(run_dir: str | None, path: str | None) -> None:
+    """Write the competition's sub.csv for a run.
+
+    RUN is a run directory with prepared/ and model/; the file lands in RUN/results. With --check, FILE (.csv, .csv.gz)
+    is verified row by row and drawn into a .png beside it, over the test slices of RUN if that is given.
+    """
+    from lungseg_utils import submission
+
+    if path:
+        figure, masks = submission.check_submission(path, run_dir)
+        both = masks.all(-1).sum()
+        click.echo(f"{path}: {masks.size:,} rows in order, {masks.mean():.2%} are 1; {both:,} pixels have both classes")
+        click.echo(f"figure: {figure}")
+    elif run_dir:
+        written, rows = submission.submit(run_dir)
+        click.echo(f"submission: {written}, {rows:,} rows")
+    else:
+        raise click.UsageError("expected a run directory, or --check FILE")
+
+
+@main.command()
+@click.argument("path", type=click.Path(), metavar="FILE")
+@click.argument("masks", type=click.Path(), metavar="MASKS.npy")
+def score(path: str, masks: str) -> None:
+    """Score a sub.csv against true masks.
+
+    MASKS.npy holds one-hot masks (N, H, W, 4) or class indices (N, H, W). Prints the competition's score in both
+    readings of its rule, and the F1 of each class; a class that is neither in the truth nor in the file has none.
+    """
+    from lungseg_utils.submission import score_submission
+
+    scores = score_submission(path, masks)
+    lines = {"score, pixels of all slices pooled": scores["pooled"], "score, averaged over slices": scores["per_image"]}
+    lines |= {f"F1 of {name}, pooled": value for name, value in scores["classes"].items()}
+    for name, value in lines.items():
+        click.echo(f"{name:36} {'none' if value != value else f'{value:.4f}'}")
+
+
 @main.command(hidden=True)
 def notebooks() -> None:
     """Re-execute the notebooks in place on the phantom, for the copies that are committed (make notebooks)."""

@@ -70,7 +70,7 @@ def test_relative_links_lead_somewhere():
 def test_series_end_to_end_on_a_tiny_phantom(tiny_phantom, tmp_path):
     run_series(profile="demo", data_dir=str(tiny_phantom), run_dir=str(tmp_path), parameters={k: str(v) for k, v in TINY.items()})
     record = json.loads((tmp_path / "results" / "metrics.json").read_text())
-    assert (record["schema"], record["slices"], record["size"]) == (1, 24, [64, 64])
+    assert (record["schema"], record["slices"], record["size"]) == (2, 24, [64, 64])
     classes = record["full_size"]["classes"]
     assert sum(c["pixels"] for c in classes.values()) == 24 * 64 * 64
     table = pd.read_csv(tmp_path / "results" / "per_slice.csv")

@@ -1,0 +1,145 @@
+"""How much a random split of slices flatters: `python benchmarks/leakage.py PREPARED_DIR OUT_DIR [options]`.
+
+Every second slice of each held-out volume is validation. One network per held-out volume and seed is trained on the same
+common slices plus equally many slices of that one volume: those between its validation slices. So each volume is scored
+by one network that has seen its other slices (as a random split would have it) and by all the others, which have seen as
+many slices of another volume instead. Nothing else differs: same counts, steps, schedule and seed; the last weights are
+scored, so nothing is chosen on validation.
+
+A finished network is not trained again: call it again with more seeds or after an interruption.
+"""
+
+from pathlib import Path
+
+import click
+import numpy as np
+import pandas as pd
+from tqdm.auto import tqdm
+
+from lungseg_utils import metrics
+from lungseg_utils.classes import LESIONS, SHORT_NAMES
+from lungseg_utils.device import choose_device
+from lungseg_utils.files import InputError, atomic_write, resolve_path
+from lungseg_utils.inference import Segmenter
+from lungseg_utils.intervals import paired_difference
+from lungseg_utils.model import load_model
+from lungseg_utils.preprocessing import Prepared, Preprocessing, load_prepared
+from lungseg_utils.training import TrainingConfig, train
+
+SCORES = {
+    "lesion Dice": metrics.lesion_dice,
+    "ground glass Dice": lambda counts: metrics.dice(counts)[..., LESIONS[0]],
+    "consolidation Dice": lambda counts: metrics.dice(counts)[..., LESIONS[1]],
+    "mIoU": metrics.mean_iou,
+}
+
+
+def split_slices(slices: pd.DataFrame, volumes: list[int], common: int) -> tuple[pd.DataFrame, dict[int, pd.DataFrame]]:
+    """Common training slices, and for each held-out volume its seen slices: the same number from each, evenly spaced.
+
+    slices: the table of a prepared folder. Common are the MedSeg training slices and, evenly spaced, as many slices of the
+    other Radiopaedia volumes as make `common`. Validation slices (even positions of a held-out volume) are in neither.
+    """
+    radiopaedia = slices[slices.source == "radiopaedia"]
+    if unknown := set(volumes) - set(radiopaedia.volume):
+        raise InputError(f"volumes {sorted(unknown)} are not in {sorted(set(radiopaedia.volume))}; name others.")
+    medseg = slices[(slices.source == "medseg") & (slices.split == "train")]
+    others = radiopaedia[~radiopaedia.volume.isin(volumes)]
+    odd = {v: radiopaedia[radiopaedia.volume == v].iloc[1::2] for v in volumes}
+    count = min(map(len, odd.values()))
+    seen = {v: evenly(table, count) for v, table in odd.items()}
+    return pd.concat([medseg, evenly(others, common - len(medseg))]), seen
+
+
+def evenly(table: pd.DataFrame, count: int) -> pd.DataFrame:
+    """`count` rows of the table, evenly spaced."""
+    return table.iloc[np.linspace(0, len(table) - 1, min(count, len(table))).round().astype(int)]
+
+
+def train_one(prepared: Prepared, training: pd.DataFrame, folder: Path, config: TrainingConfig) -> None:
+    """Train on the named rows, in a prepared folder whose arrays are links; `folder`/model/last.safetensors at the end."""
+    links = folder / "prepared"
+    links.mkdir(parents=True, exist_ok=True)
+    for path in prepared.dir.glob("*.npy"):
+        (links / path.name).unlink(missing_ok=True)
+        (links / path.name).symlink_to(path)
+    slices = prepared.slices.copy()
+    slices["split"] = "left_out"
+    slices.loc[training.index, "split"] = "train"
+    # The engine wants validation slices to report on; MedSeg's serve, and nothing is chosen by them.
+    slices.loc[prepared.slices.index[prepared.slices.split == "validation"][:4], "split"] = "validation"
+    slices.to_csv(links / "slices.csv", index=False, lineterminator="\n")
+    prepared.preprocessing.save(links / "preprocessing.json")
+    train(links, folder, config)
+
+
+def score(folder: Path, prepared: Prepared, validation: pd.DataFrame) -> np.ndarray:
+    """(N, 4, 4) confusion matrices of the last weights on the validation rows, at full size."""
+    path = folder / "counts.npy"
+    if not path.exists():
+        model, config = load_model(folder / "model", "last")
+        preprocessing = Preprocessing.from_dict(config["preprocessing"])
+        segmenter = Segmenter(model, preprocessing, config["image_size"], choose_device())
+        rows = validation["index"].to_numpy(int)
+        prediction = segmenter.labels(prepared.images["radiopaedia"][rows])
+        truth = prepared.labels["radiopaedia"][rows]
+        counts = np.array([metrics.confusion_matrix(t, p) for t, p in zip(truth, prediction, strict=True)])
+        with atomic_write(path, "wb") as handle:
+            np.save(handle, counts)
+    return np.load(path)
+
+
+@click.command(help=__doc__)
+@click.argument("prepared_dir")
+@click.argument("out_dir")
+@click.option("--volumes", default="1,2,4,5,8,9", show_default=True, help="held-out volumes, at least two")
+@click.option("--seeds", default="0", show_default=True)
+@click.option("--common", default=120, show_default=True, help="training slices that all networks share")
+@click.option("--image-size", default=128, show_default=True)
+@click.option("--epochs", default=12, show_default=True)
+@click.option("--batch-size", default=8, show_default=True)
+@click.option("--encoder", default="efficientnet-b2", show_default=True)
+@click.option("--encoder-weights", default="none", show_default=True)
+@click.option("--loss", default="dice_cross_entropy", show_default=True)
+def main(prepared_dir, out_dir, volumes, seeds, common, **settings):
+    prepared, out = load_prepared(prepared_dir), resolve_path(out_dir)
+    volumes, seeds = [int(v) for v in volumes.split(",")], [int(s) for s in seeds.split(",")]
+    shared, seen = split_slices(prepared.slices, volumes, common)
+    radiopaedia = prepared.slices[prepared.slices.source == "radiopaedia"]
+    validation = pd.concat([radiopaedia[radiopaedia.volume == v].iloc[::2] for v in volumes])
+    count = len(next(iter(seen.values())))
+    print(f"{len(shared)} common training slices and {count} of one volume; {len(validation)} validation slices")
+
+    counts = {}
+    for seed in seeds:
+        for v in tqdm(volumes, desc=f"seed {seed}", unit="network"):
+            folder = out / f"seed{seed}_volume{v}"
+            config = TrainingConfig(**settings, seed=seed, patience=settings["epochs"])
+            if not (folder / "model" / "last.safetensors").exists():
+                train_one(prepared, pd.concat([shared, seen[v]]), folder, config)
+            counts[seed, v] = score(folder, prepared, validation)
+
+    rows = []
+    for seed in seeds:
+        for v in volumes:
+            here = (validation.volume == v).to_numpy()
+            with_leak = counts[seed, v][here]
+            # The others' matrices added up: the same slices, each weighted alike.
+            without = sum(counts[seed, other][here] for other in volumes if other != v)
+            differences = paired_difference(with_leak, without, SCORES)
+            for name, function in SCORES.items():
+                low, high = differences[name]["interval"] or (None, None)
+                rows.append({
+                    "volume": v, "seed": seed, "slices": int(here.sum()), "score": name,
+                    "leaking": float(function(with_leak.sum(0))), "clean": float(function(without.sum(0))),
+                    "difference": differences[name]["difference"], "low": low, "high": high,
+                })  # fmt: skip
+    table = pd.DataFrame(rows)
+    with atomic_write(out / "leakage.csv") as handle:
+        table.to_csv(handle, index=False, lineterminator="\n")
+    print(table.round(3).to_string(index=False))
+    print(table.groupby("score", sort=False)[["leaking", "clean", "difference"]].mean().round(3))
+
+
+if __name__ == "__main__":
+    main()
