@@ -250,7 +250,7 @@ def plot_borders(table: pd.DataFrame, unit: str = "px") -> Figure:
     left.set(xlabel=f"HD95, {unit}", title="95th percentile of the border's distance; beside it, slices without one")
     right.set(ylim=(0, 1), xticks=TOLERANCES, xlabel="tolerance, px", ylabel="normalised surface Dice")
     right.set_title("mean over the slices")
-    right.legend(loc="lower right")
+    right.legend(loc="best")
     return figure
 
 
@@ -300,7 +300,8 @@ def plot_lesion_confusion(counts: LesionConfusion) -> Figure:
             called = "named so" if right_name else f"called {CLASSES[predicted].name}"
             label = f"{CLASSES[true].name}, {called} ({pixels.sum():,} px)"
             style = {"color": CLASSES[true].color, "linestyle": "-" if right_name else (0, (2, 1)), "linewidth": 1.6}
-            right.stairs(100 * pixels / max(pixels.sum(), 1), HU_EDGES, label=label, **style)
+            share = 100 * pixels / max(pixels.sum(), 1)
+            right.stairs(share if pixels.sum() >= 100 else 0 * share, HU_EDGES, label=label, **style)  # a few have no shape
     right.set(xlabel="Hounsfield units", ylabel="% of the group's pixels", title="at what density")
     right.set_ylim(0, 1.45 * max(right.get_ylim()[1], 1))  # room for the legend
     right.legend(loc="upper left", fontsize="small")

@@ -37,11 +37,12 @@ def called(monkeypatch):
     return options
 
 
-@pytest.mark.parametrize("command", [[], ["run"], ["phantom"], ["check"]])
+@pytest.mark.parametrize("command", [[], ["run"], ["phantom"], ["check"], ["compare"], ["submit"], ["score"]])
 def test_help_names_every_option(command):
     result = invoke(*command, "--help")
     assert result.exit_code == 0
-    expected = {"": "run phantom check --version", "run": "--data-dir --run-dir --profile -p --only --from",
+    expected = {"": "run phantom check compare submit score --version", "compare": "RUN... --out",
+                "submit": "RUN --check", "score": "FILE MASKS.npy", "run": "--data-dir --run-dir --profile -p --only --from",
                 "phantom": "--medseg --volumes --slices --size --seed", "check": "DATA_DIR"}["".join(command)]
     assert all(word in result.output for word in expected.split())
     assert "..." not in result.output.partition("Commands:")[2]  # no summary is cut off
