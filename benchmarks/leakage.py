@@ -9,6 +9,8 @@ scored, so nothing is chosen on validation.
 A finished network is not trained again: call it again with more seeds or after an interruption.
 """
 
+import json
+import sys
 from pathlib import Path
 
 import click
@@ -24,7 +26,7 @@ from lungseg_utils.inference import Segmenter
 from lungseg_utils.intervals import paired_difference
 from lungseg_utils.model import load_model
 from lungseg_utils.preprocessing import Prepared, Preprocessing, load_prepared
-from lungseg_utils.training import TrainingConfig, train
+from lungseg_utils.training import TrainingConfig, fingerprint, train
 
 SCORES = {
     "lesion Dice": metrics.lesion_dice,
@@ -41,9 +43,13 @@ def split_slices(slices: pd.DataFrame, volumes: list[int], common: int) -> tuple
     other Radiopaedia volumes as make `common`. Validation slices (even positions of a held-out volume) are in neither.
     """
     radiopaedia = slices[slices.source == "radiopaedia"]
+    if len(volumes) < 2:
+        raise InputError(f"volumes are {volumes}; expected at least two: each is the others' clean comparison.")
     if unknown := set(volumes) - set(radiopaedia.volume):
         raise InputError(f"volumes {sorted(unknown)} are not in {sorted(set(radiopaedia.volume))}; name others.")
     medseg = slices[(slices.source == "medseg") & (slices.split == "train")]
+    if common < len(medseg):
+        raise InputError(f"common is {common}; expected at least the {len(medseg)} MedSeg training slices.")
     others = radiopaedia[~radiopaedia.volume.isin(volumes)]
     odd = {v: radiopaedia[radiopaedia.volume == v].iloc[1::2] for v in volumes}
     count = min(map(len, odd.values()))
@@ -89,6 +95,27 @@ def score(folder: Path, prepared: Prepared, validation: pd.DataFrame) -> np.ndar
     return np.load(path)
 
 
+def differences(counts: dict[tuple[int, int], np.ndarray], volume: np.ndarray) -> pd.DataFrame:
+    """One row a held-out volume, seed and score: leaking, clean, their paired difference and its interval over slices.
+
+    counts: by (seed, volume seen in training), (N, 4, 4) of all validation slices; volume: (N,) of each validation slice.
+    """
+    rows = []
+    for (seed, v), seen in counts.items():
+        here = volume == v
+        others = [matrices[here] for (s, other), matrices in counts.items() if s == seed and other != v]
+        clean = sum(others)  # the other networks' matrices added up, and this one's as often: no score depends on the scale
+        leaking = len(others) * seen[here]
+        for name, found in paired_difference(leaking, clean, SCORES).items():
+            low, high = found["interval"] or (None, None)
+            rows.append({
+                "volume": v, "seed": seed, "slices": int(here.sum()), "score": name,
+                "leaking": float(SCORES[name](leaking.sum(0))), "clean": float(SCORES[name](clean.sum(0))),
+                "difference": found["difference"], "low": low, "high": high,
+            })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
 @click.command(help=__doc__)
 @click.argument("prepared_dir")
 @click.argument("out_dir")
@@ -107,39 +134,30 @@ def main(prepared_dir, out_dir, volumes, seeds, common, **settings):
     shared, seen = split_slices(prepared.slices, volumes, common)
     radiopaedia = prepared.slices[prepared.slices.source == "radiopaedia"]
     validation = pd.concat([radiopaedia[radiopaedia.volume == v].iloc[::2] for v in volumes])
-    count = len(next(iter(seen.values())))
-    print(f"{len(shared)} common training slices and {count} of one volume; {len(validation)} validation slices")
+    print(f"{len(shared)} common training slices and {len(seen[volumes[0]])} of one volume; {len(validation)} validation slices")
+    plan = {"volumes": volumes, "common": common, **settings, "prepared": fingerprint(prepared.dir)}
+    if (out / "plan.json").exists() and json.loads((out / "plan.json").read_text()) != plan:
+        raise InputError(f"{out} holds networks of other settings (plan.json); name another folder.")
+    with atomic_write(out / "plan.json") as handle:
+        json.dump(plan, handle, indent=2)
 
     counts = {}
     for seed in seeds:
         for v in tqdm(volumes, desc=f"seed {seed}", unit="network"):
             folder = out / f"seed{seed}_volume{v}"
-            config = TrainingConfig(**settings, seed=seed, patience=settings["epochs"])
             if not (folder / "model" / "last.safetensors").exists():
+                config = TrainingConfig(**settings, seed=seed, patience=settings["epochs"])
                 train_one(prepared, pd.concat([shared, seen[v]]), folder, config)
             counts[seed, v] = score(folder, prepared, validation)
-
-    rows = []
-    for seed in seeds:
-        for v in volumes:
-            here = (validation.volume == v).to_numpy()
-            with_leak = counts[seed, v][here]
-            # The others' matrices added up: the same slices, each weighted alike.
-            without = sum(counts[seed, other][here] for other in volumes if other != v)
-            differences = paired_difference(with_leak, without, SCORES)
-            for name, function in SCORES.items():
-                low, high = differences[name]["interval"] or (None, None)
-                rows.append({
-                    "volume": v, "seed": seed, "slices": int(here.sum()), "score": name,
-                    "leaking": float(function(with_leak.sum(0))), "clean": float(function(without.sum(0))),
-                    "difference": differences[name]["difference"], "low": low, "high": high,
-                })  # fmt: skip
-    table = pd.DataFrame(rows)
+    table = differences(counts, validation.volume.to_numpy(int))
     with atomic_write(out / "leakage.csv") as handle:
-        table.to_csv(handle, index=False, lineterminator="\n")
+        table.round(4).to_csv(handle, index=False, lineterminator="\n")
     print(table.round(3).to_string(index=False))
     print(table.groupby("score", sort=False)[["leaking", "clean", "difference"]].mean().round(3))
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except InputError as error:
+        sys.exit(f"error: {error}")

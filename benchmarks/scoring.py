@@ -52,7 +52,7 @@ if __name__ == "__main__":
         return sum((reliability(probabilities[k : k + 8], truth[k : k + 8]) for k in range(0, SLICES, 8)), Reliability())
 
     def everything() -> None:
-        predictions = Predictions(labels, half, calibration())
+        predictions = Predictions(labels, labels, half, calibration())
         evaluate(truth, predictions, "medseg", range(SLICES), [None] * SLICES)
 
     counts = per_slice()

@@ -120,8 +120,9 @@ def compare(runs: tuple[str, ...], out: str | None) -> None:
 def submit(run_dir: str | None, path: str | None) -> None:
     """Write the competition's sub.csv for a run.
 
-    RUN is a run directory with prepared/ and model/; the file lands in RUN/results. With --check, FILE (.csv, .csv.gz)
-    is verified row by row and drawn into a .png beside it, over the test slices of RUN if that is given.
+    RUN is a run directory with prepared/ and model/. The file lands in RUN/results, by the inference steps that
+    04_results scored there (else plain argmax). With --check, FILE (.csv, .csv.gz) is verified row by row and drawn
+    into a .png beside it, over the test slices of RUN if that is given.
     """
     from lungseg_utils import submission
 

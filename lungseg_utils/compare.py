@@ -114,7 +114,8 @@ def _read_slices(path: Path) -> tuple[pd.DataFrame | None, np.ndarray | None]:
     try:
         table = pd.read_csv(path).sort_values(["source", "index"], ignore_index=True)
         table[SAME_SLICES]  # KeyError if one is missing
-        return table, counts_of(table) if {"volume", *COUNT_COLUMNS} <= {*table} else None
+        whole = {"volume", *COUNT_COLUMNS} <= {*table} and table[list(COUNT_COLUMNS)].notna().all(axis=None)
+        return table, counts_of(table) if whole else None
     except (OSError, ValueError, KeyError):
         return None, None
 
@@ -122,7 +123,7 @@ def _read_slices(path: Path) -> tuple[pd.DataFrame | None, np.ndarray | None]:
 def differing_parameters(runs: Sequence[Run]) -> list[str]:
     """Names of the settings whose values are not the same in all runs, or not known in some."""
     names = dict.fromkeys(name for run in runs for name in run.parameters if name not in ("run_dir", "prepared"))
-    return [name for name in names if len({repr(run.parameters.get(name)) for run in runs}) > 1]
+    return [name for name in names if any(run.parameters.get(name) != runs[0].parameters.get(name) for run in runs)]
 
 
 def compare_runs(runs: Sequence[Run]) -> pd.DataFrame:

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from lungseg_utils import metrics
+from lungseg_utils.files import InputError
 from lungseg_utils.classes import NUM_CLASSES
 from lungseg_utils.metrics import check_stacks, confusion_matrix, nanmean
 
@@ -34,6 +35,8 @@ def definitions_table(truth: np.ndarray, predictions: Mapping[str, np.ndarray], 
     such as {"argmax": ..., "0.5 threshold": ...}. One size a call: concatenate the tables of several. The reference
     recipe's own row is the network's size, argmax, batch, skipped if not true, with background.
     """
+    if batch_size < 1:
+        raise InputError(f"batch_size is {batch_size}; expected 1 slice or more.")
     rows = []
     for rule, prediction in predictions.items():
         check_stacks(truth, prediction)

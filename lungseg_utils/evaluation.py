@@ -34,11 +34,12 @@ HEADLINE: Scores = {
 class Predictions:
     """What one pass of a network over N slices leaves.
 
-    labels: uint8 (N, H, W) class index; thresholded: the same by probability above 0.5, metrics.NO_CLASS where no class has
-    it; reliability: counts for calibration.
+    labels: uint8 (N, H, W) class index, after every step of the segmenter's settings; argmax: the most probable class;
+    thresholded: the class with a probability above 0.5, metrics.NO_CLASS where none has it; reliability: for calibration.
     """
 
     labels: np.ndarray
+    argmax: np.ndarray
     thresholded: np.ndarray
     reliability: Reliability
 
@@ -57,13 +58,14 @@ class Evaluation:
 
 def collect_predictions(segmenter: Segmenter, hu: np.ndarray, truth: np.ndarray, batch_size: int = 8) -> Predictions:
     """Predict slices (N, H, W) in HU batch by batch. truth: class index (N, H, W), looked at for the calibration alone."""
-    labels, thresholded, counts = np.empty(hu.shape, np.uint8), np.empty(hu.shape, np.uint8), Reliability()
+    labels, argmax, thresholded = (np.empty(hu.shape, np.uint8) for _ in range(3))
+    counts = Reliability()
     for position, probabilities in segmenter.batches(hu, batch_size):
         labels[position] = predict(probabilities, segmenter.settings)
-        best = probabilities.argmax(1)
-        thresholded[position] = np.where(probabilities.max(1) > 0.5, best, metrics.NO_CLASS)
+        argmax[position] = probabilities.argmax(1)
+        thresholded[position] = np.where(probabilities.max(1) > 0.5, argmax[position], metrics.NO_CLASS)
         counts += reliability(probabilities, truth[position])
-    return Predictions(labels, thresholded, counts)
+    return Predictions(labels, argmax, thresholded, counts)
 
 
 def evaluate(
@@ -73,7 +75,8 @@ def evaluate(
     """Every score of the predictions. truth: class index (N, H, W).
 
     source, index, volume: of the slices, as in slices.csv, volume missing where unknown; batch_size: of the batch-averaged
-    definitions; spacing: mm between rows and between columns, if known. Intervals draw slices; with three volumes or more,
+    definitions, which are taken at full size and of labels shrunk to 256 px by the nearest pixel; spacing: mm between rows
+    and between columns, if known. Intervals draw slices; with three volumes or more,
     whole volumes. Raises InputError for shapes that differ and for labels outside 0..3.
     """
     metrics.check_stacks(truth, predictions.labels)
@@ -81,7 +84,7 @@ def evaluate(
     borders = border_table(truth, predictions.labels, spacing)
     lesions = lesion_table(truth, predictions.labels)
     burden = {"burden_true": true_burden(per_slice), "burden_predicted": predicted_burden(per_slice)}
-    rules = {"argmax": predictions.labels, "0.5 threshold": predictions.thresholded}
+    rules = {"argmax": predictions.argmax, "0.5 threshold": predictions.thresholded}
     small = {rule: resize_nearest(labels, SMALL) for rule, labels in rules.items()}
     definitions = [definitions_table(truth, rules, batch_size)]
     if truth.shape[1:] != (SMALL, SMALL):

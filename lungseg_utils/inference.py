@@ -82,6 +82,8 @@ class Segmenter:
         to 1, averaged over the views of `settings` and tempered. Shows a progress bar if described.
         Slices are resized to image_size as in validation (nearest neighbour); the logits are resized back linearly.
         """
+        if batch_size < 1:
+            raise InputError(f"batch_size is {batch_size}; expected 1 slice or more.")
         if hu.ndim != 3 or hu.size == 0:
             raise InputError(f"hu has shape {hu.shape}; expected slices (N, H, W); use hu[None] for one slice.")
         if hu.dtype.kind not in "iuf":

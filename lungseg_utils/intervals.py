@@ -14,7 +14,8 @@ from lungseg_utils.files import InputError
 
 INTERVAL_NOTE = (
     "Intervals are conditional on these patients and on this trained network: they say nothing about other hospitals, "
-    "nor about another seed."
+    "nor about another seed. Slices of one patient are alike; drawn one by one, as where patients are not known, they make "
+    "intervals too narrow."
 )
 Scores = Mapping[str, Callable[[np.ndarray], np.ndarray]]  # by name, counts (..., 4, 4) -> score (...), NaN undefined
 Interval = tuple[float, float] | None

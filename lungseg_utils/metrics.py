@@ -212,7 +212,10 @@ def summary(per_image: np.ndarray) -> dict[str, Any]:
         "mean_dice_without_background": mean_dice(counts, background=False),
         "lesion_dice": lesion_dice(counts),
         "competition": competition_score(per_image),
-        "lesion": {key: float(values[0]) for key, values in lesion.items()},
+        "lesion": {
+            **{key: float(values[0]) for key, values in lesion.items()},
+            "pixels": int(counts[list(LESIONS)].sum()),
+        },
         "classes": {
             short: {**{key: float(values[c]) for key, values in by_class.items()}, "pixels": int(counts[c].sum())}
             for c, short in enumerate(SHORT_NAMES)

@@ -216,12 +216,12 @@ def plot_history(history: pd.DataFrame) -> Figure:
 def plot_confusion(counts: np.ndarray) -> Figure:
     """Confusion matrix (4, 4) as percent of each true class (rows)."""
     percent = 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    figure, ax = plt.subplots(figsize=(5.2, 4))
+    figure, ax = plt.subplots(figsize=(5.8, 4))
     image = ax.imshow(percent, "Blues", vmin=0, vmax=100)
     for (row, column), value in np.ndenumerate(percent):
         ax.text(column, row, f"{value:.1f}", ha="center", va="center", color="white" if value > 60 else "black")
     names = [c.name for c in CLASSES]
-    ax.set_xticks(range(len(names)), names, rotation=20, ha="right")
+    ax.set_xticks(range(len(names)), [name.replace(" ", "\n") for name in names])
     ax.set_yticks(range(len(names)), names)
     ax.set(xlabel="predicted", ylabel="true", title="where the pixels of each class go, %")
     ax.spines[:].set_visible(False)

@@ -20,6 +20,7 @@ from lungseg_utils.boundaries import REGIONS, TOLERANCES
 from lungseg_utils.burden import burden_agreement, predicted_burden, true_burden
 from lungseg_utils.calibration import BINS, Reliability, calibration_error
 from lungseg_utils.classes import CLASSES, LESIONS, LUNG_OTHER, SHORT_NAMES
+from lungseg_utils.definitions import ABSENT
 from lungseg_utils.intervals import sum_by_volume
 from lungseg_utils.lesion_confusion import HU_EDGES, LesionConfusion
 from lungseg_utils.lesions import SIZES
@@ -31,11 +32,11 @@ _COLORS = {c.short: c.color for c in CLASSES} | {"lung": CLASSES[LUNG_OTHER].col
 _NAMES = {c.short: c.name for c in CLASSES} | {
     "mean_iou": "mIoU",
     "lesion_dice": "lesion Dice",
-    "competition.pooled": "competition, pooled",
+    "competition.pooled": "mean Dice of both lesions",
 }
 
 
-def _name(name: str) -> str:
+def in_words(name: str) -> str:
     """In words: a class, a region, or a score by its dotted name, such as classes.ground_glass.dice."""
     if name.startswith("classes."):
         _, short, score = name.split(".")
@@ -88,7 +89,7 @@ def plot_pooled_and_per_slice(per_slice: np.ndarray) -> Figure:
         _strip(ax, row, valid, color)
         ax.scatter(pooled[row], row, s=90, marker="D", color="white", edgecolor=color, linewidth=2, zorder=3)
         _beside(ax, row, f"{len(valid)} of {len(scores)} slices")
-    _rows(ax, [_name(region) for region in values])
+    _rows(ax, [in_words(region) for region in values])
     ax.set(xlim=(-0.02, 1.02), xlabel="Dice")
     ax.set_title("one score of all pixels together, and the scores of the slices one by one")
     hollow = {"color": "white", "markeredgecolor": INK, "markeredgewidth": 2, "markersize": 9}
@@ -119,7 +120,7 @@ def plot_intervals(
             ax.hlines(row, *interval, color=_color(name), linewidth=3, alpha=0.45)
         ax.plot(value, row, "o", color=_color(name), clip_on=False)
         _beside(ax, row, text)
-    _rows(ax, [_name(name) for name in scores])
+    _rows(ax, [in_words(name) for name in scores])
     ax.set(xlim=(0, 1), xlabel=f"score; bars: 95 % bootstrap interval over {over}; conditional on these patients")
     ax.set_title("scores and their intervals")
     return figure
@@ -244,18 +245,20 @@ def plot_borders(table: pd.DataFrame, unit: str = "px") -> Figure:
         slices = table[f"{region}_borders"].value_counts()
         _beside(left, row, ", ".join(f"{slices[case]} {name}" for case, name in cases.items() if case in slices))
         surface_dice = [table[f"{region}_surface_dice_{tolerance}px"].mean() for tolerance in TOLERANCES]
-        right.plot(TOLERANCES, surface_dice, "o-", color=_color(region), label=_name(region))
-    _rows(left, [_name(region) for region in REGIONS])
+        right.plot(TOLERANCES, surface_dice, "o-", color=_color(region), label=in_words(region))
+    _rows(left, [in_words(region) for region in REGIONS])
+    left.use_sticky_edges = False  # room for the farthest dot
+    left.autoscale_view()
     left.set_xlim(left=0)
     left.set(xlabel=f"HD95, {unit}", title="95th percentile of the border's distance; beside it, slices without one")
     right.set(ylim=(0, 1), xticks=TOLERANCES, xlabel="tolerance, px", ylabel="normalised surface Dice")
-    right.set_title("mean over the slices")
+    right.set_title("mean over the slices; missed or invented is 0")
     right.legend(loc="best")
     return figure
 
 
 def plot_definitions(table: pd.DataFrame) -> Figure:
-    """mIoU of the same predictions under every definition, a dot for each; ringed, the one of the slides' 0.57.
+    """mIoU of the same predictions under every definition, a dot for each; ringed, the averaging of the slides' 0.57.
 
     table: as definitions.definitions_table gives, of one size or several, at least one row.
     """
@@ -269,7 +272,7 @@ def plot_definitions(table: pd.DataFrame) -> Figure:
         height = names.map(order.index) - 0.24
         for (absent, rows), color, marker in zip(table.groupby("absent", sort=False), SERIES, "oDs^"):
             rows = rows[rows.background == background]
-            label = f"absent class: {absent}"
+            label = f"absent class {ABSENT[absent]}"
             ax.scatter(rows.mean_iou, height[rows.index], 24, color=color, marker=marker, label=label)
             ringed = rows.index[slides[rows.index]]
             ax.scatter(table.mean_iou[ringed], height[ringed], 130, facecolor="none", edgecolor=INK)
@@ -279,7 +282,7 @@ def plot_definitions(table: pd.DataFrame) -> Figure:
     axes[0].axvline(SLIDES_MEAN_IOU, color=INK, linestyle="--", linewidth=1, label=f"{SLIDES_MEAN_IOU}: the slides")
     handles, labels = axes[0].get_legend_handles_labels()
     ring = Line2D([], [], color="white", marker="o", markersize=11, markerfacecolor="none", markeredgecolor=INK)
-    figure.legend([*handles, ring], [*labels, "the slides' definition"], loc="outside lower center", ncols=3)
+    figure.legend([*handles, ring], [*labels, "as the slides average, from these predictions"], loc="outside lower center", ncols=2)
     figure.suptitle("one set of predictions, every definition of mIoU in use")
     return figure
 
@@ -298,11 +301,12 @@ def plot_lesion_confusion(counts: LesionConfusion) -> Figure:
             pixels = counts.histograms[true, predicted]
             right_name = true == predicted
             called = "named so" if right_name else f"called {CLASSES[predicted].name}"
-            label = f"{CLASSES[true].name}, {called} ({pixels.sum():,} px)"
+            few = ", too few to draw" if pixels.sum() < 100 else ""
+            label = f"{CLASSES[true].name}, {called} ({pixels.sum():,} px{few})"
             style = {"color": CLASSES[true].color, "linestyle": "-" if right_name else (0, (2, 1)), "linewidth": 1.6}
             share = 100 * pixels / max(pixels.sum(), 1)
-            right.stairs(share if pixels.sum() >= 100 else 0 * share, HU_EDGES, label=label, **style)  # a few have no shape
-    right.set(xlabel="Hounsfield units", ylabel="% of the group's pixels", title="at what density")
+            right.stairs(0 * share if few else share, HU_EDGES, label=label, **style)
+    right.set(xlabel="Hounsfield units (end bins: all beyond)", ylabel="% of the group's pixels", title="at what density")
     right.set_ylim(0, 1.45 * max(right.get_ylim()[1], 1))  # room for the legend
     right.legend(loc="upper left", fontsize="small")
     return figure
@@ -322,6 +326,7 @@ def plot_monitors(history: pd.DataFrame, kept: pd.DataFrame) -> Figure:
             ax.scatter(row.epoch, row[score], size, color=color, label=label, zorder=3)
         ax.set(xlabel="epoch", title=title)
         ax.xaxis.get_major_locator().set_params(integer=True)
+    axes[0].set_yscale("log")  # one bad epoch would flatten the rest
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(titles))
     return figure
 

@@ -116,9 +116,8 @@ def conclusions(record: dict[str, Any], counts: np.ndarray, epochs: int, kept: i
     burden = record["burden"]["slices"]
     if burden["limits"]:
         low, high = (100 * limit for limit in burden["limits"])
-        direction = "too high" if burden["bias"] > 0 else "too low"
         sentences.append(
-            f"The involved share of the lung is on average {100 * abs(burden['bias']):.1f} points {direction} (95 % limits of "
+            f"The involved share of the lung is off by {100 * burden['bias']:+.1f} points on average (95 % limits of "
             f"agreement: {low:+.0f} to {high:+.0f} points)."
         )
     sentences.append(

@@ -5,6 +5,7 @@ consolidation. Ten test slices of 512 px make 10 x 512 x 512 x 2 = 5,242,880 row
 """
 
 import gzip
+import json
 import zlib
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from lungseg_utils import metrics, plots
 from lungseg_utils.classes import BACKGROUND, CLASSES, LESIONS, LUNG_WINDOW, NUM_CLASSES
 from lungseg_utils.data import MASK_CONTRACT, to_labels
 from lungseg_utils.files import InputError, atomic_write, resolve_path
-from lungseg_utils.inference import Segmenter
+from lungseg_utils.inference import InferenceSettings, Segmenter
 from lungseg_utils.preprocessing import load_prepared
 
 HEADER = b"Id,Predicted\n"
@@ -24,13 +25,26 @@ GZIP = b"\x1f\x8b"  # the first bytes of a compressed file, whatever its name
 
 
 def submit(run_dir: str | Path) -> tuple[Path, int]:
-    """Write `results/sub.csv` of a run directory from its prepared test slices and its model; returns path and rows."""
+    """Write `results/sub.csv` of a run directory from its prepared test slices and its model; returns path and rows.
+
+    The steps of the inference are those that 04_results scored there; before it has run, plain argmax.
+    """
     run_dir = resolve_path(run_dir)
     hu = load_prepared(run_dir / "prepared").images["test"]
-    labels = Segmenter.load(run_dir / "model").labels(hu, batch_size=2, description="test slices")
+    segmenter = Segmenter.load(run_dir / "model", settings=_scored_settings(run_dir / "results" / "metrics.json"))
+    labels = segmenter.labels(hu, batch_size=2, description="test slices")
     path = run_dir / "results" / "sub.csv"
     write_submission(path, labels)
     return path, labels.size * len(LESIONS)
+
+
+def _scored_settings(path: Path) -> InferenceSettings:
+    try:
+        return InferenceSettings(**json.loads(path.read_text(encoding="utf-8"))["inference"])
+    except (FileNotFoundError, KeyError):  # 04_results has not run, or was of schema 1, which knew argmax alone
+        return InferenceSettings()
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(f"{path} cannot be used: {error}; run 04_results again, or delete it for plain argmax.") from error
 
 
 def write_submission(path: str | Path, labels: np.ndarray) -> None:
@@ -139,6 +153,8 @@ def load_truth(path: str | Path) -> np.ndarray:
         masks = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise InputError(f"{path} is not readable as .npy: {error}; expected masks, {MASK_CONTRACT}.") from error
+    if not isinstance(masks, np.ndarray):
+        raise InputError(f"{path} is an archive of arrays; expected one array in a .npy, {MASK_CONTRACT}.")
     if masks.ndim == 4 and masks.shape[3] == 1:
         masks = masks[..., 0]
     one_hot = masks.ndim == 4 and masks.shape[3] == NUM_CLASSES

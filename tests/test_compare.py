@@ -211,6 +211,10 @@ def test_scores_of_other_slices_are_shown_but_not_ranked(near, tmp_path, change)
 
 def test_without_the_single_slices_there_is_no_difference(near, far):
     path = far / "results" / "per_slice.csv"
+    hole = pd.read_csv(path).astype({"lung_other_as_background": "float"})
+    hole.loc[0, "lung_other_as_background"] = np.nan
+    hole.to_csv(path, index=False)
+    assert compare(near, far).accuracy_difference.isna().all() and "far" in notes(load_runs([near, far]))[-1]
     for damage in (lambda: path.write_text("source,index\nmedseg,0\n"), lambda: path.write_bytes(b"\xff\xfe,"), path.unlink):
         damage()
         assert "per_slice.csv of far is missing or unreadable" in notes(load_runs([near, far]))[-1]

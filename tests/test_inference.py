@@ -110,6 +110,11 @@ def test_unusable_slices_are_refused(segmenter, hu, words):
         segmenter.labels(hu, batch_size=2)
 
 
+def test_a_batch_without_slices_is_refused(segmenter, hu):
+    with pytest.raises(InputError, match="batch_size is -1; expected 1 slice or more"):
+        segmenter.labels(hu, batch_size=-1)
+
+
 def test_the_network_sees_in_use_what_it_saw_in_validation(segmenter, prepared_dir, hu):
     dataset = SliceDataset(prepared_dir, "validation", segmenter.image_size)
     for i in range(len(hu)):

@@ -44,7 +44,7 @@ def test_conclusions_about_lesions_burden_and_interval():
     text = " ".join(conclusions(record_of(per_slice, lesions), per_slice.sum(0), epochs=5, kept=5))
     assert "Of 2 lesions 1 are found (50%), with 0.5 false alarms a slice" in text
     bias = np.mean([125 / 465 - 200 / 515, 225 / 565 - 200 / 615])
-    assert f"on average {-100 * bias:.1f} points too low" in text
+    assert f"off by {100 * bias:+.1f} points on average" in text
     low, high = bootstrap(per_slice, {"mean_iou": metrics.mean_iou})["mean_iou"]
     assert f"({low:.3f} to {high:.3f} over other draws" in text
 

@@ -1,6 +1,8 @@
 """The submission file: exactly the competition's form, read back as written; one clear sentence for anything else."""
 
 import gzip
+import json
+from dataclasses import asdict
 
 import numpy as np
 import pandas as pd
@@ -16,7 +18,7 @@ from lungseg_utils import inference
 from lungseg_utils.__main__ import main
 from lungseg_utils.classes import CONSOLIDATION, GROUND_GLASS, LUNG_OTHER
 from lungseg_utils.files import InputError
-from lungseg_utils.inference import Segmenter
+from lungseg_utils.inference import InferenceSettings, Segmenter
 from lungseg_utils.preprocessing import load_prepared
 from lungseg_utils.submission import channel_counts, load_truth, read_submission, score_submission, write_submission
 
@@ -240,6 +242,24 @@ def test_submit_writes_and_checks(run_dir):
 
     result = invoke("submit", "--check", path)  # without a run: the competition's ten slices of 512 px
     assert result.exit_code == 2 and "expected 5,242,880 = 10 x 512 x 512 x 2" in result.stderr
+
+
+def test_submit_takes_the_steps_that_were_scored(run_dir):
+    metrics_json = run_dir / "results" / "metrics.json"
+    metrics_json.parent.mkdir()
+    metrics_json.write_text(json.dumps({"inference": asdict(InferenceSettings(thresholds=(1e-6, 1, 1, 1)))}))
+    assert invoke("submit", run_dir).exit_code == 0
+    shape = load_prepared(run_dir / "prepared").images["test"].shape
+    assert read_submission(run_dir / "results" / "sub.csv", shape)[..., 0].mean() > 0.99
+    metrics_json.write_text(json.dumps({"inference": {"sharpen": True}}))
+    result = invoke("submit", run_dir)
+    assert result.exit_code == 2 and "run 04_results again" in result.stderr
+
+
+def test_an_archive_is_no_truth(sub, tmp_path):
+    np.savez(tmp_path / "masks.npz", masks=np.zeros((2, 8, 8)))
+    result = invoke("score", sub, tmp_path / "masks.npz")
+    assert result.exit_code == 2 and "is an archive of arrays" in result.stderr
 
 
 def test_submit_says_what_is_missing(tmp_path):
