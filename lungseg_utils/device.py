@@ -102,7 +102,7 @@ def decide(found: dict[str, Any]) -> Device:
         return Device("cpu", name, "torch sees no GPU", precision_reason=slow)
     gpus = found["gpus"]
     if not gpus or not gpus[0]["works"]:
-        return Device("cpu", name, _why_not(found), precision_reason=slow)
+        return Device("cpu", name, "; ".join(why_not(found)), precision_reason=slow)
     # Processes take the first GPUs, and CUDA puts the fastest first: another kind behind it would only slow it down.
     count = len(list(takewhile(lambda gpu: gpu["works"] and gpu["name"] == gpus[0]["name"], gpus)))
     reason = f"a small convolution ran on {'each' if count > 1 else 'it'}"
@@ -123,21 +123,20 @@ def _precision(gpu: dict[str, Any], native_bf16: bool) -> tuple[str, str]:
     return "no", f"no tensor cores ({capability})"
 
 
-def _why_not(found: dict[str, Any]) -> str:
-    """Why the GPU is not used, and what to install where that is the remedy."""
+def why_not(found: dict[str, Any]) -> tuple[str, str]:
+    """Why the GPU that `probe` found is not used, and what to do."""
     gpu = found["gpus"][0] if found["gpus"] else {"name": "a GPU", "capability": None}
     if not gpu["capability"] or runs_on(gpu["capability"], found["archs"]):
-        return f"{gpu['name']} is there, but a small convolution failed on it: {found['error']}"
-    if runs_on(gpu["capability"], OLD_ARCHS):
-        remedy = f"the last build that has it is torch 2.14 for CUDA 12.6: {OLD_BUILD}"
-    elif gpu["capability"] >= [7, 5]:
-        remedy = "install a newer torch and torchvision"
-    else:
-        remedy = "no torch from 2.6 on has it"
-    return (
-        f"{gpu['name']} is there, but torch {found['build']} has no code for its capability "
-        f"{gpu['capability'][0]}.{gpu['capability'][1]} (only {', '.join(found['archs'])}); {remedy}"
+        why = f"{gpu['name']} is there, but a small convolution failed on it: {found['error']}"
+        return why, "stop what else uses it, or update its driver"
+    why = "{} is there, but torch {} has no code for its capability {}.{} (only {})".format(
+        gpu["name"], found["build"], *gpu["capability"], ", ".join(found["archs"])
     )
+    if runs_on(gpu["capability"], OLD_ARCHS):
+        return why, f"the last build that has it is torch 2.14 for CUDA 12.6: {OLD_BUILD}"
+    if gpu["capability"] >= [7, 5]:
+        return why, "install a newer torch and torchvision"
+    return why, "no torch from 2.6 on has it: use the CPU"
 
 
 def runs_on(capability: list[int], archs: list[str] | tuple[str, ...]) -> bool:
