@@ -13,7 +13,7 @@ from lungseg_utils.files import InputError, atomic_write
 from lungseg_utils.learner import Learner
 from lungseg_utils.stopping import Stopped, StopRequest
 
-AGREE_EVERY = 10  # steps: several processes must wait for each other to agree that it is time
+AGREE_EVERY = 10  # batches: several processes must wait for each other to agree that it is time
 
 
 class Keeper:
@@ -24,7 +24,7 @@ class Keeper:
 
     def __init__(self, path: Path, learner: Learner, config: dict[str, Any], minutes: float, stop: StopRequest):
         self.path, self.learner, self.config, self.stop = path, learner, config, stop
-        self.seconds, self.saved = 60 * minutes, time.monotonic()
+        self.seconds, self.saved, self.batches = 60 * minutes, time.monotonic(), 0
 
     def resume(self) -> bool:
         """Whether there was a checkpoint to go on from."""
@@ -41,9 +41,10 @@ class Keeper:
         self.saved = time.monotonic()
 
     def after_batch(self) -> None:
-        """After each step: save if it is time; if a stop is asked for, save and raise Stopped."""
+        """After each step and each batch of validation: save if it is time; if a stop is asked for, save and raise Stopped."""
         accelerator, step = self.learner.accelerator, self.learner.step
-        if accelerator.num_processes > 1 and step % AGREE_EVERY:
+        self.batches += 1
+        if accelerator.num_processes > 1 and self.batches % AGREE_EVERY:
             return
         due = time.monotonic() - self.saved > self.seconds
         stop, due = any_process(accelerator, self.stop.reason is not None, due)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState
-from accelerate.utils import broadcast
+from accelerate.utils import DistributedDataParallelKwargs, broadcast
 from torch import nn
 
 from lungseg_utils.device import Device
@@ -26,8 +26,13 @@ def make_accelerator(device: Device, accumulation: int = 1) -> Accelerator:
     GradientState._reset_state()
     if device.type == "cuda":
         torch.backends.cudnn.benchmark = True  # all batches but a few have one shape: try the algorithms once
+    # SMP's EfficientNets have a last layer that a U-Net does not use, and a frozen encoder has no gradients either.
+    unused = DistributedDataParallelKwargs(find_unused_parameters=True)
     return Accelerator(
-        cpu=device.type == "cpu", mixed_precision=device.precision, gradient_accumulation_steps=accumulation
+        cpu=device.type == "cpu",
+        mixed_precision=device.precision,
+        gradient_accumulation_steps=accumulation,
+        kwargs_handlers=[unused],
     )
 
 

@@ -37,8 +37,8 @@ class Learner:
             self.network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
         )
         self.scheduler = OneCycleLR(optimizer, config.learning_rate, total_steps=config.epochs * steps)
-        self.optimizer = accelerator.prepare_optimizer(optimizer)
-        self.steps, self.frozen = steps, None
+        self.model, self.optimizer = accelerator.prepare(self.network, optimizer)
+        self.steps = steps
         self.history: list[dict[str, Any]] = []
         self.best: dict[str, torch.Tensor] | None = None
         self.examples: list[torch.Tensor] = []
@@ -50,11 +50,8 @@ class Learner:
         self.tally = Tally(self.accelerator, "train", self.epoch + 1, self.config.max_grad_norm)
         self.rate = self.scheduler.get_last_lr()[0]
         self.seconds, self.clock = 0.0, time.perf_counter()
-        frozen = self.epoch < self.config.freeze_encoder_epochs
-        if frozen != self.frozen:
-            self.frozen = frozen
-            self.network.encoder.requires_grad_(not frozen)
-            self.model = self.accelerator.prepare_model(self.network)  # several processes agree on what has gradients
+        self.frozen = self.epoch < self.config.freeze_encoder_epochs
+        self.network.encoder.requires_grad_(not self.frozen)
 
     def train_mode(self) -> nn.Module:
         """The model to call in a step; a frozen encoder keeps its batch-norm averages as well."""
