@@ -25,6 +25,10 @@ class NotebookError(RuntimeError):
     """A notebook failed. Three lines: which notebook and where its partial copy is, which cell, which error."""
 
 
+class NotebookStopped(NotebookError):
+    """A notebook was told to stop, and saved what it had: the same three lines."""
+
+
 def find_notebooks(folder: Path = NOTEBOOKS) -> list[Path]:
     """The series in order; InputError if the package is installed without its notebooks."""
     notebooks = sorted(folder.glob("0[1-4]_*.ipynb"))
@@ -105,7 +109,8 @@ def _failure(notebook: Path, copy: Path, error: Exception) -> NotebookError:
     name, text = getattr(error, "ename", type(error).__name__), getattr(error, "evalue", str(error))
     what = f"{name}: {' '.join(text.split())}"
     again = f"lungseg run --run-dir {copy.parent.parent} --from {notebook.stem.split('_')[0]}"
-    return NotebookError(f"notebook {notebook.stem} failed; partial copy: {copy}; go on with: {again}\n{where}\n{what}")
+    kind, verb = (NotebookStopped, "stopped") if name == "Stopped" else (NotebookError, "failed")
+    return kind(f"notebook {notebook.stem} {verb}; partial copy: {copy}; go on with: {again}\n{where}\n{what}")
 
 
 def run_series(*, profile: str | Path | None = None, data_dir: str | None = None, run_dir: str | None = None,
@@ -166,7 +171,7 @@ def run_series(*, profile: str | Path | None = None, data_dir: str | None = None
                 _execute(path, copies / path.name, {k: v for k, v in given.items() if k in declared_by[path]}, progress)
                 entry["status"] = "finished"
             except BaseException as error:
-                failed = isinstance(error, NotebookError)
+                failed = isinstance(error, NotebookError) and not isinstance(error, NotebookStopped)
                 entry.update(status="failed" if failed else "interrupted", error=str(error) or type(error).__name__)
                 record.update(status=entry["status"], finished=_now())
                 raise
