@@ -1,6 +1,8 @@
 """The prepared slices as a torch Dataset, and its loaders. It lives here, not in a notebook cell, so that workers can import it."""
 
+import os
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -10,9 +12,12 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from lungseg_utils.augmentation import augment, build_augmentation
 from lungseg_utils.classes import NUM_CLASSES
+from lungseg_utils.device import Device
 from lungseg_utils.files import InputError
 from lungseg_utils.preprocessing import load_prepared
-from lungseg_utils.stopping import ignore_signals
+from lungseg_utils.stopping import outlive_signals
+
+MOST_WORKERS = 16
 
 
 class SliceDataset(Dataset):
@@ -99,6 +104,14 @@ class EpochBatches(Sampler):
                 yield share, batch
 
 
+def choose_workers(workers: int, device: Device, processes: int = 1) -> int:
+    """workers; for -1 what is fastest (benchmarks/training.md): none beside a CPU that computes, else the cores' number."""
+    if workers >= 0 or device.type == "cpu":
+        return max(workers, 0)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return min(MOST_WORKERS, max(1, cores // processes))
+
+
 def make_loader(dataset: SliceDataset, batches: EpochBatches, workers: int = 0, pin_memory: bool = False) -> DataLoader:
     """Batches of (images float32 (B, 1, S, S), labels uint8 (B, S, S), rows int64 (B,)); `batches` is its batch_sampler.
 
@@ -108,8 +121,19 @@ def make_loader(dataset: SliceDataset, batches: EpochBatches, workers: int = 0, 
         dataset,
         batch_sampler=batches,
         num_workers=workers,
-        worker_init_fn=ignore_signals,
+        worker_init_fn=outlive_signals,
         persistent_workers=workers > 0,
         pin_memory=pin_memory,
         generator=torch.Generator(),  # its own, so that starting workers takes nothing from the model's random numbers
     )
+
+
+@contextmanager
+def closing(*loaders: DataLoader) -> Iterator[None]:
+    """Ends the loaders' workers on leaving: a notebook's traceback would keep them, and an exit would wait for them."""
+    try:
+        yield
+    finally:
+        for loader in loaders:
+            if loader.num_workers and loader._iterator is not None:  # torch has no public way
+                loader._iterator._shutdown_workers()

@@ -52,7 +52,7 @@ class StopRequest:
         self._handlers = {}
 
 
-def ignore_signals(_: int = 0) -> None:
-    """For a loader's workers: a Ctrl-C reaches them as well, and the main process still needs its batch."""
-    for number in SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
+def outlive_signals(_: int = 0) -> None:
+    """For a loader's workers: a signal to the whole group reaches them as well, and the main process needs its batch first."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(10))  # not for ever: it is also how a parent ends its workers

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from lungseg_utils.checkpoint import Keeper, check_room
-from lungseg_utils.datasets import EpochBatches, SliceDataset, make_loader
+from lungseg_utils.datasets import EpochBatches, SliceDataset, choose_workers, closing, make_loader
 from lungseg_utils.device import Device, choose_device
 from lungseg_utils.engine import keep_freed_memory, make_accelerator, memory_advice
 from lungseg_utils.examples import choose_examples, predict_examples, save_examples
@@ -48,15 +48,16 @@ def train(
     val_set = SliceDataset(prepared_dir, "validation", config.image_size)
     share = {"processes": accelerator.num_processes, "process": accelerator.process_index}
     batches = EpochBatches(len(train_set), config.batch_size, config.seed, config.accumulation, **share)
-    pinned = device.type == "cuda"
-    train_loader = make_loader(train_set, batches, config.workers, pinned)
-    val_loader = make_loader(val_set, EpochBatches(len(val_set), config.batch_size, **share), config.workers, pinned)
+    pinned, workers = device.type == "cuda", choose_workers(config.workers, device, accelerator.num_processes)
+    train_loader = make_loader(train_set, batches, workers, pinned)
+    val_loader = make_loader(val_set, EpochBatches(len(val_set), config.batch_size, **share), workers, pinned)
     learner = Learner(config, accelerator, batches.steps)
     loss_function, shown = build_loss(config.loss), choose_examples(val_set)
     if accelerator.is_main_process:
         check_room(run_dir, 12 * learner.size())  # two checkpoints of at most five copies of the weights, two models
 
-    with StopRequest(config.max_minutes) as stop, keep_freed_memory(), memory_advice(config, accelerator.num_processes):
+    advice = memory_advice(config, accelerator.num_processes)
+    with StopRequest(config.max_minutes) as stop, closing(train_loader, val_loader), keep_freed_memory(), advice:
         settings = {**config.result(), "prepared": fingerprint(train_set.folder)}
         keeper = Keeper(run_dir / "checkpoint" / "last.pt", learner, settings, config.checkpoint_minutes, stop)
         if keeper.resume():

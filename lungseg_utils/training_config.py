@@ -16,7 +16,7 @@ class TrainingConfig:
     """The settings of a run; the defaults are the reference recipe. Raises InputError for a setting that cannot work.
 
     batch_size is the effective one: the slices of one step, shared out over `accumulation` pieces and all processes.
-    max_grad_norm, ema_decay, freeze_encoder_epochs, max_minutes: 0 turns them off.
+    max_grad_norm, ema_decay, freeze_encoder_epochs, max_minutes: 0 turns them off. workers: -1 lets the device decide.
     """
 
     encoder: str = "efficientnet-b2"
@@ -34,7 +34,7 @@ class TrainingConfig:
     freeze_encoder_epochs: int = 0
     patience: int = 7
     monitor: str = "val_loss"
-    workers: int = 0
+    workers: int = -1
     checkpoint_minutes: float = 5.0
     max_minutes: float = 0.0
     seed: int = 0
@@ -47,9 +47,11 @@ class TrainingConfig:
         for name in ("epochs", "batch_size", "accumulation", "learning_rate", "patience", "checkpoint_minutes"):
             if not getattr(self, name) > 0:
                 raise InputError(f"{name} is {getattr(self, name)}; expected a number above 0.")
-        for name in ("weight_decay", "max_grad_norm", "freeze_encoder_epochs", "workers", "max_minutes"):
+        for name in ("weight_decay", "max_grad_norm", "freeze_encoder_epochs", "max_minutes"):
             if not getattr(self, name) >= 0:
                 raise InputError(f"{name} is {getattr(self, name)}; expected 0 or a number above it.")
+        if self.workers < -1:
+            raise InputError(f"workers is {self.workers}; expected a number of processes, or -1: the device decides.")
         if not 0 <= self.ema_decay < 1:
             raise InputError(f"ema_decay is {self.ema_decay}; expected 0 (no average) or a share below 1, such as 0.999.")
 

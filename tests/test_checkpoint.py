@@ -1,5 +1,6 @@
 """Nothing is lost: a run that is killed, interrupted or out of time goes on and ends as if nothing had happened."""
 
+import multiprocessing
 import os
 import random
 import shutil
@@ -9,6 +10,7 @@ from collections import namedtuple
 from dataclasses import replace
 
 import pandas as pd
+import psutil
 import pytest
 import torch
 from conftest import CPU, SERVER, TINY_CONFIG
@@ -122,6 +124,23 @@ def test_other_settings_are_refused_other_means_are_not(prepared_dir, tmp_path):
         train(prepared_dir, tmp_path, replace(TINY_CONFIG, seed=1, batch_size=4), CPU)
     with pytest.raises(Stopped, match="epoch 1 after step 2"):
         train(prepared_dir, tmp_path, replace(stop_at_once, accumulation=2, checkpoint_minutes=1), CPU)
+
+
+def test_a_stopped_run_leaves_no_worker_behind(prepared_dir, tmp_path):
+    with pytest.raises(Stopped) as kept:  # as a notebook keeps the last traceback, and with it the loader
+        train(prepared_dir, tmp_path, replace(TINY_CONFIG, workers=1, max_minutes=ALWAYS), CPU)
+    assert kept.tb and not multiprocessing.active_children()
+
+
+def test_a_signal_to_the_whole_group_reaches_the_workers_too(prepared_dir, tmp_path):
+    process = start(prepared_dir, tmp_path, replace(CONFIG, workers=1, checkpoint_minutes=60))
+    while not (tmp_path / "history.csv").exists():
+        time.sleep(0.01)
+    for child in psutil.Process(process.pid).children():
+        child.terminate()
+    process.terminate()
+    process.join()
+    assert process.exitcode == STOPPED
 
 
 def test_a_second_signal_does_not_wait():
