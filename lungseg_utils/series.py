@@ -4,7 +4,9 @@ import json
 import logging
 import os
 import platform
+import signal
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -70,6 +72,19 @@ def own_kernel() -> Iterator[None]:
                 del os.environ["JUPYTER_PATH"]
             else:
                 os.environ["JUPYTER_PATH"] = before
+
+
+@contextmanager
+def sigterm_interrupts() -> Iterator[None]:
+    """Within, SIGTERM does what Ctrl-C does: the kernel is shut down and told so, not left to die with this process."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _now() -> str:
@@ -160,7 +175,7 @@ def run_series(*, profile: str | Path | None = None, data_dir: str | None = None
     copies.mkdir(parents=True, exist_ok=True)
     for path in chosen:  # what an earlier run left under these names is not this run's
         (copies / path.name).unlink(missing_ok=True)
-    with own_kernel():
+    with own_kernel(), sigterm_interrupts():
         for path in chosen:
             entry = record["notebooks"][path.stem]
             entry.update(status="running", started=_now(), finished=None, seconds=None,
