@@ -156,6 +156,22 @@ def score(path: str, masks: str) -> None:
         click.echo(f"{name:36} {'none' if value != value else f'{value:.4f}'}")
 
 
+@main.command()
+@click.pass_context
+def doctor(ctx: click.Context) -> None:
+    """Look at this machine: what will run, on what, what to mend.
+
+    Versions, device and precision, memory, disk, data, the Hugging Face hub. Exit code 0: the series can run. 1: it
+    cannot.
+    """
+    from lungseg_utils.doctor import can_run, diagnose, report
+    from lungseg_utils.machine import examine
+
+    findings = diagnose(examine())
+    click.echo(report(findings))
+    ctx.exit(0 if can_run(findings) else 1)
+
+
 @main.command(hidden=True)
 def notebooks() -> None:
     """Re-execute the notebooks in place on the phantom, for the copies that are committed (make notebooks)."""

@@ -1,6 +1,8 @@
 """The prepared slices as a torch Dataset, and its loaders. It lives here, not in a notebook cell, so that workers can import it."""
 
+import os
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -10,14 +12,18 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from lungseg_utils.augmentation import augment, build_augmentation
 from lungseg_utils.classes import NUM_CLASSES
+from lungseg_utils.device import Device
 from lungseg_utils.files import InputError
 from lungseg_utils.preprocessing import load_prepared
+from lungseg_utils.stopping import outlive_signals
+
+MOST_WORKERS = 16
 
 
 class SliceDataset(Dataset):
     """Normalised slices of one split with their labels.
 
-    `dataset[i]` or `dataset[epoch, i]` gives (image, labels, row): image float32 (1, S, S) z-scores, labels int64 (S, S)
+    `dataset[i]` or `dataset[epoch, i]` gives (image, labels, row): image float32 (1, S, S) z-scores, labels uint8 (S, S)
     class index, row the line of slices.csv. S is image_size. Augmentation depends on (seed, epoch, row) alone.
     Raises InputError if the split has no slices.
     """
@@ -45,7 +51,7 @@ class SliceDataset(Dataset):
         pipeline = _pipeline(self.augmentation, self.image_size, min(hu.shape))
         hu, labels = augment(pipeline, hu, labels, (self.seed, epoch, row))
         image = torch.from_numpy(self.preprocessing.normalise(hu))[None]
-        return image, torch.from_numpy(labels.astype(np.int64)), row
+        return image, torch.from_numpy(np.ascontiguousarray(labels)), row
 
 
 def class_pixels(dataset: SliceDataset, items: Iterable[int]) -> np.ndarray:
@@ -56,33 +62,78 @@ def class_pixels(dataset: SliceDataset, items: Iterable[int]) -> np.ndarray:
 _pipeline = cache(build_augmentation)  # one pipeline a process for each slice size
 
 
-class EpochSampler(Sampler):
-    """Yields (epoch, i): in a new order each epoch, a pure function of (seed, epoch). Set `.epoch` before iterating."""
+class EpochBatches(Sampler):
+    """One process's share of an epoch's batches, as lists of (epoch, i): a pure function of its settings, epoch and start.
 
-    def __init__(self, length: int, seed: int):
-        self.length, self.seed, self.epoch = length, seed, 0
+    The slices, in a new order each epoch if there is a seed, fall into ceil(length / batch_size) batches of nearly equal
+    size (at most batch_size): no batch of a slice or two at the end, which batch norm could not use. Each batch is one
+    step. It is shared out over `pieces` batches in a row and over the processes. Set `.epoch` and `.start`, the steps
+    that are done already, before iterating. Raises InputError if a share would be empty.
+    """
+
+    def __init__(
+        self, length: int, batch_size: int, seed: int | None = None, pieces: int = 1, processes: int = 1, process: int = 0
+    ):
+        self.length, self.seed, self.pieces, self.processes, self.process = length, seed, pieces, processes, process
+        self.steps = -(-length // batch_size)
+        self.epoch = self.start = 0
+        if length // self.steps < pieces * processes:
+            raise InputError(
+                f"{length} slices in batches of {batch_size} cannot be shared out over {pieces} x {processes} pieces "
+                "(accumulation x processes); raise batch_size or lower the others."
+            )
 
     def __len__(self) -> int:
-        return self.length
+        return (self.steps - self.start) * self.pieces
 
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.length)
-        return iter([(self.epoch, int(i)) for i in order])
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        for share, _ in self._shares():
+            yield [(self.epoch, int(i)) for i in share]
+
+    def weights(self) -> Iterator[float]:
+        """For each share, what makes the mean over the shares' mean losses the mean over the batch."""
+        for share, batch in self._shares():
+            yield len(share) * self.pieces * self.processes / len(batch)
+
+    def _shares(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        order = np.arange(self.length)
+        if self.seed is not None:
+            order = np.random.default_rng([self.seed, self.epoch]).permutation(self.length)
+        for batch in np.array_split(order, self.steps)[self.start :]:
+            for share in np.array_split(batch, self.pieces * self.processes)[self.process :: self.processes]:
+                yield share, batch
 
 
-def make_loader(
-    dataset: SliceDataset, batch_size: int, workers: int = 0, shuffle: bool = False, pin_memory: bool = False
-) -> DataLoader:
-    """Batches of (images float32 (B, 1, S, S), labels int64 (B, S, S), rows int64 (B,)).
+def choose_workers(workers: int, device: Device, processes: int = 1) -> int:
+    """workers; for -1 what is fastest (benchmarks/training.md): none beside a CPU that computes, else the cores' number."""
+    if workers >= 0 or device.type == "cpu":
+        return max(workers, 0)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return min(MOST_WORKERS, max(1, cores // processes))
 
-    shuffle=True draws with an EpochSampler, found as `loader.sampler`. The number of workers does not change a value.
+
+def make_loader(dataset: SliceDataset, batches: EpochBatches, workers: int = 0, pin_memory: bool = False) -> DataLoader:
+    """Batches of (images float32 (B, 1, S, S), labels uint8 (B, S, S), rows int64 (B,)); `batches` is its batch_sampler.
+
+    The number of workers does not change a value.
     """
     return DataLoader(
         dataset,
-        batch_size=batch_size,
-        sampler=EpochSampler(len(dataset), dataset.seed) if shuffle else None,
+        batch_sampler=batches,
         num_workers=workers,
+        worker_init_fn=outlive_signals,
         persistent_workers=workers > 0,
         pin_memory=pin_memory,
         generator=torch.Generator(),  # its own, so that starting workers takes nothing from the model's random numbers
     )
+
+
+@contextmanager
+def closing(*loaders: DataLoader) -> Iterator[None]:
+    """Ends the loaders' workers on leaving: a notebook's traceback would keep them, and an exit would wait for them."""
+    try:
+        yield
+    finally:
+        for loader in loaders:
+            if loader.num_workers and loader._iterator is not None:  # torch has no public way
+                loader._iterator._shutdown_workers()

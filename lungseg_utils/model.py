@@ -124,9 +124,11 @@ def save_model(folder: str | Path, model: nn.Module, config: dict[str, Any], nam
 def load_model(folder: str | Path, name: str = "weights") -> tuple[nn.Module, dict[str, Any]]:
     """The network in `eval()` mode on the CPU, and its config. Needs no network connection.
 
-    Raises InputError if the files are missing or do not belong together.
+    Raises InputError if the files are missing, do not belong together, or are an earlier training's beside an unfinished one.
     """
     folder = resolve_path(folder)
+    if (folder.parent / "checkpoint" / "last.pt").exists():
+        raise InputError(f"the training in {folder.parent} is not finished; run 03_training again, it goes on where it stopped.")
     weights, config_path = folder / f"{name}.safetensors", folder / "config.json"
     if not (weights.exists() and config_path.exists()):
         raise InputError(f"{folder} holds no trained model ({weights.name} and config.json); run 03_training first.")

@@ -4,7 +4,9 @@ import json
 import logging
 import os
 import platform
+import signal
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -23,6 +25,10 @@ LIBRARIES = ("torch", "torchvision", "segmentation-models-pytorch", "albumentati
 
 class NotebookError(RuntimeError):
     """A notebook failed. Three lines: which notebook and where its partial copy is, which cell, which error."""
+
+
+class NotebookStopped(NotebookError):
+    """A notebook was told to stop, and saved what it had: the same three lines."""
 
 
 def find_notebooks(folder: Path = NOTEBOOKS) -> list[Path]:
@@ -68,6 +74,19 @@ def own_kernel() -> Iterator[None]:
                 os.environ["JUPYTER_PATH"] = before
 
 
+@contextmanager
+def sigterm_interrupts() -> Iterator[None]:
+    """Within, SIGTERM does what Ctrl-C does: the kernel is shut down and told so, not left to die with this process."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def _now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
@@ -105,7 +124,8 @@ def _failure(notebook: Path, copy: Path, error: Exception) -> NotebookError:
     name, text = getattr(error, "ename", type(error).__name__), getattr(error, "evalue", str(error))
     what = f"{name}: {' '.join(text.split())}"
     again = f"lungseg run --run-dir {copy.parent.parent} --from {notebook.stem.split('_')[0]}"
-    return NotebookError(f"notebook {notebook.stem} failed; partial copy: {copy}; go on with: {again}\n{where}\n{what}")
+    kind, verb = (NotebookStopped, "stopped") if name == "Stopped" else (NotebookError, "failed")
+    return kind(f"notebook {notebook.stem} {verb}; partial copy: {copy}; go on with: {again}\n{where}\n{what}")
 
 
 def run_series(*, profile: str | Path | None = None, data_dir: str | None = None, run_dir: str | None = None,
@@ -155,7 +175,7 @@ def run_series(*, profile: str | Path | None = None, data_dir: str | None = None
     copies.mkdir(parents=True, exist_ok=True)
     for path in chosen:  # what an earlier run left under these names is not this run's
         (copies / path.name).unlink(missing_ok=True)
-    with own_kernel():
+    with own_kernel(), sigterm_interrupts():
         for path in chosen:
             entry = record["notebooks"][path.stem]
             entry.update(status="running", started=_now(), finished=None, seconds=None,
@@ -166,7 +186,7 @@ def run_series(*, profile: str | Path | None = None, data_dir: str | None = None
                 _execute(path, copies / path.name, {k: v for k, v in given.items() if k in declared_by[path]}, progress)
                 entry["status"] = "finished"
             except BaseException as error:
-                failed = isinstance(error, NotebookError)
+                failed = isinstance(error, NotebookError) and not isinstance(error, NotebookStopped)
                 entry.update(status="failed" if failed else "interrupted", error=str(error) or type(error).__name__)
                 record.update(status=entry["status"], finished=_now())
                 raise

@@ -1,177 +1,170 @@
-"""The training loop: a loss by name, AdamW, a one-cycle learning rate, early stopping, the best and the last weights."""
+"""The training loop: a loss by name, AdamW, a one-cycle learning rate, early stopping, the best and the last weights.
 
-import hashlib
+`python -m lungseg_utils.training --help`, alone or under `accelerate launch`, trains without a notebook.
+"""
+
 import math
 import shutil
-import time
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
-from torch import nn
-from torch.optim.lr_scheduler import OneCycleLR
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
-from lungseg_utils import metrics
-from lungseg_utils.checkpoint import load_checkpoint, save_checkpoint
-from lungseg_utils.classes import NUM_CLASSES
-from lungseg_utils.datasets import SliceDataset, make_loader
+from lungseg_utils.checkpoint import Keeper, check_room
+from lungseg_utils.datasets import EpochBatches, SliceDataset, choose_workers, closing, make_loader
 from lungseg_utils.device import Device, choose_device
-from lungseg_utils.files import InputError, atomic_write, resolve_path
+from lungseg_utils.engine import keep_freed_memory, make_accelerator, memory_advice
+from lungseg_utils.examples import choose_examples, predict_examples, save_examples
+from lungseg_utils.files import atomic_write, replace_folder, resolve_path
+from lungseg_utils.learner import Learner
 from lungseg_utils.losses import Loss, build_loss
-from lungseg_utils.model import build_model, check_image_size, save_model
-
-MONITORS = {"val_loss": -1, "val_miou": 1, "val_lesion_dice": 1}  # 1: more is better
-
-
-@dataclass(frozen=True)
-class TrainingConfig:
-    """The settings of a run; the defaults are the reference recipe. Raises InputError for a setting that cannot work."""
-
-    encoder: str = "efficientnet-b2"
-    encoder_weights: str = "imagenet"
-    image_size: int = 256
-    augmentation: str = "reference"
-    loss: str = "cross_entropy"
-    epochs: int = 10
-    batch_size: int = 24
-    learning_rate: float = 1e-3
-    weight_decay: float = 1e-4
-    patience: int = 7
-    monitor: str = "val_loss"
-    workers: int = 0
-    seed: int = 0
-
-    def __post_init__(self):
-        check_image_size(self.image_size)
-        build_loss(self.loss)
-        if self.monitor not in MONITORS:
-            raise InputError(f"monitor is {self.monitor!r}; expected one of {', '.join(MONITORS)}.")
-        for name in ("epochs", "batch_size", "learning_rate", "patience"):
-            if getattr(self, name) <= 0:
-                raise InputError(f"{name} is {getattr(self, name)}; expected a number above 0.")
+from lungseg_utils.model import save_model
+from lungseg_utils.model_card import fingerprint, model_config, write_model_card
+from lungseg_utils.stopping import StopRequest
+from lungseg_utils.tally import Tally
+from lungseg_utils.training_config import MONITORS, TrainingConfig
 
 
 def train(
-    prepared_dir: str | Path, run_dir: str | Path, config: TrainingConfig, device: Device | None = None
+    prepared_dir: str | Path,
+    run_dir: str | Path,
+    config: TrainingConfig,
+    device: Device | None = None,
+    on_epoch: Callable[[pd.DataFrame], None] | None = None,
 ) -> pd.DataFrame:
-    """Train on the prepared slices; returns the history, one row an epoch.
+    """Train on the prepared slices; returns the history, one row an epoch. on_epoch is called with it after each.
 
-    Writes under run_dir: `model/weights.safetensors` (best epoch by config.monitor), `model/last.safetensors`,
-    `model/config.json`, `model/README.md`, `history.csv` (a line more each epoch) and, until it is finished,
-    `checkpoint/last.pt`, from which the next call with the same configuration goes on after the last whole epoch.
+    Writes under run_dir: `history.csv` (a line more each epoch) and `checkpoint/last.pt`, from which the next call with
+    the same configuration goes on; at the end `model/` (best epoch by config.monitor, last epoch, config.json, README.md)
+    and `examples.npz` (a few validation slices as each epoch saw them), and the checkpoint goes.
+    Raises Stopped, all saved, on Ctrl-C, SIGTERM or when config.max_minutes are over; FloatingPointError if it diverges.
     """
     run_dir, device = resolve_path(run_dir), device or choose_device()
+    accelerator = make_accelerator(device, config.accumulation)
     train_set = SliceDataset(prepared_dir, "train", config.image_size, config.augmentation, config.seed)
     val_set = SliceDataset(prepared_dir, "validation", config.image_size)
-    pinned = device.type == "cuda"
-    train_loader = make_loader(train_set, config.batch_size, config.workers, shuffle=True, pin_memory=pinned)
-    val_loader = make_loader(val_set, config.batch_size, config.workers, pin_memory=pinned)
+    share = {"processes": accelerator.num_processes, "process": accelerator.process_index}
+    batches = EpochBatches(len(train_set), config.batch_size, config.seed, config.accumulation, **share)
+    pinned, workers = device.type == "cuda", choose_workers(config.workers, device, accelerator.num_processes)
+    train_loader = make_loader(train_set, batches, workers, pinned)
+    val_loader = make_loader(val_set, EpochBatches(len(val_set), config.batch_size, **share), workers, pinned)
+    learner = Learner(config, accelerator, batches.steps)
+    loss_function, shown = build_loss(config.loss), choose_examples(val_set)
+    if accelerator.is_main_process:
+        check_room(run_dir, 12 * learner.size())  # two checkpoints of at most five copies of the weights, two models
 
-    loss_function = build_loss(config.loss)
-    torch.manual_seed(config.seed)
-    model = build_model(config.encoder, config.encoder_weights)
-    model = model.to(device.type, memory_format=torch.channels_last)  # 1.6 times faster on a CPU
-    optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
-    scheduler = OneCycleLR(optimizer, config.learning_rate, total_steps=config.epochs * len(train_loader))
+    advice = memory_advice(config, accelerator.num_processes)
+    with StopRequest(config.max_minutes) as stop, closing(train_loader, val_loader), keep_freed_memory(), advice:
+        settings = {**config.result(), "prepared": fingerprint(train_set.folder)}
+        keeper = Keeper(run_dir / "checkpoint" / "last.pt", learner, settings, config.checkpoint_minutes, stop)
+        if keeper.resume():
+            accelerator.print(f"Going on after epoch {learner.epoch} of {config.epochs} and {learner.step} steps.")
+        bar = {"total": config.epochs * batches.steps, "initial": learner.epoch * batches.steps + learner.step}
+        progress = tqdm(desc="training", unit="step", disable=not accelerator.is_main_process, **bar)
 
-    run_config = {**asdict(config), "prepared": fingerprint(train_set.folder)}
-    checkpoint = run_dir / "checkpoint" / "last.pt"
-    history: list[dict[str, Any]] = []
-    if state := load_checkpoint(checkpoint, run_config):
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        scheduler.load_state_dict(state["scheduler"])
-        history = state["history"]
-        print(f"Going on after epoch {len(history)} of {config.epochs}.")
+        def after_step() -> None:
+            progress.update()
+            keeper.after_batch()
 
-    progress = tqdm(total=scheduler.total_steps, initial=scheduler.last_epoch, desc="training", unit="batch")
-    for epoch in range(len(history), config.epochs):
-        if early_stop(history, config):
-            print(f"Stopped early: {config.monitor} has not improved for {config.patience} epochs.")
-            break
-        started = time.perf_counter()
-        train_loader.sampler.epoch = epoch
-        row = {"epoch": epoch + 1, "learning_rate": scheduler.get_last_lr()[0]}
-        row |= run_epoch(model, train_loader, loss_function, device, "train", optimizer, scheduler, progress)
-        row |= run_epoch(model, val_loader, loss_function, device, "val")
-        row |= {"seconds": round(time.perf_counter() - started, 1), "best": False}
-        row["best"] = is_best(row, history, config)
-        history.append(row)
+        while learner.epoch < config.epochs:
+            if early_stop(learner.history, config):
+                accelerator.print(f"Stopped early: {config.monitor} has not improved for {config.patience} epochs.")
+                break
+            batches.epoch, batches.start = learner.epoch, learner.step
+            run_epoch(learner, train_loader, loss_function, after_step)
+            end_epoch(learner, validate(learner, val_loader, loss_function, keeper.after_batch))
+            learner.examples.append(predict_examples(learner.eval_mode(), val_set, shown, accelerator.device))
+            learner.start_epoch()
+            keeper.save()
+            if accelerator.is_main_process:
+                history = pd.DataFrame(learner.history)
+                with atomic_write(run_dir / "history.csv") as handle:
+                    history.to_csv(handle, index=False)
+                print(describe(learner.history[-1], config.epochs))
+                if on_epoch:
+                    on_epoch(history)
+        progress.close()
 
-        if row["best"]:
-            save_model(run_dir / "model", model, model_config(config, train_set, device, row))
-        state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "scheduler": scheduler.state_dict()}
-        save_checkpoint(checkpoint, {**state, "history": history, "config": run_config})
-        with atomic_write(run_dir / "history.csv") as handle:
-            pd.DataFrame(history).to_csv(handle, index=False)
-        print(describe(row, config.epochs))
-    progress.close()
+    network = learner.eval_mode()
+    if accelerator.is_main_process:
+        best = max((row for row in learner.history if row["best"]), key=lambda row: row["epoch"])
+        record = model_config(config, train_set, device, accelerator.num_processes, best)
+        with replace_folder(run_dir / "model") as folder:  # only ever a finished run's
+            save_model(folder, network, record, name="last")
+            network.load_state_dict(learner.best)
+            save_model(folder, network, record)
+            write_model_card(folder, config, best)
+        save_examples(run_dir / "examples.npz", val_set, shown, learner.examples)
+        keeper.path.unlink()
+        shutil.rmtree(keeper.path.parent)
+    accelerator.wait_for_everyone()
+    return pd.DataFrame(learner.history)
 
-    best = max((row for row in history if row["best"]), key=lambda row: row["epoch"])
-    save_model(run_dir / "model", model, model_config(config, train_set, device, best), name="last")
-    write_model_card(run_dir / "model", config, best)
-    shutil.rmtree(checkpoint.parent)
-    return pd.DataFrame(history)
 
+def run_epoch(learner: Learner, loader: DataLoader, loss_function: Loss, after_step: Callable[[], None]) -> None:
+    """Learn from what the loader still has of this epoch; losses and counts go to learner.tally.
 
-def run_epoch(
-    model: nn.Module,
-    loader: DataLoader,
-    loss_function: Loss,
-    device: Device,
-    name: str,
-    optimizer: torch.optim.Optimizer | None = None,
-    scheduler: OneCycleLR | None = None,
-    progress: tqdm | None = None,
-) -> dict[str, float]:
-    """Once over the loader, learning if there is an optimizer; scores under names that start with `name`_.
-
-    Loss is the mean over the batches, weighted by their pixels; the other scores come from all pixels of the epoch counted together.
-    Raises FloatingPointError when the loss is no longer finite.
+    Raises FloatingPointError when loss or gradient is no longer finite.
     """
-    training = optimizer is not None
-    model.train(training)
-    loss_sum, pixels = 0.0, 0
-    counts = np.zeros((NUM_CLASSES, NUM_CLASSES), dtype=np.int64)
-    for images, labels, rows in loader:
-        images = images.to(device.type, memory_format=torch.channels_last)
-        labels = labels.to(device.type)
-        with torch.set_grad_enabled(training):
+    accelerator, model = learner.accelerator, learner.train_mode()
+    for weight, (images, labels, rows) in zip(loader.batch_sampler.weights(), loader, strict=True):
+        images = images.to(accelerator.device, memory_format=torch.channels_last, non_blocking=True)
+        labels = labels.to(accelerator.device, non_blocking=True).long()
+        with accelerator.accumulate(model):  # a step may take several batches in a row and several processes
             logits = model(images)
             loss = loss_function(logits, labels)
-        if not math.isfinite(loss.item()):
-            raise FloatingPointError(f"The {name} loss is {loss.item()} on slices {rows.tolist()}; lower the learning_rate.")
-        if training:
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            scheduler.step()
-            progress.update()
-        loss_sum += loss.item() * labels.numel()
-        pixels += labels.numel()
-        counts += metrics.confusion_matrix(labels.cpu().numpy(), logits.detach().argmax(1).cpu().numpy())
-    return {
-        f"{name}_loss": loss_sum / pixels,
-        f"{name}_accuracy": metrics.accuracy(counts),
-        f"{name}_miou": metrics.mean_iou(counts),
-        f"{name}_lesion_dice": metrics.lesion_dice(counts),
-    }
+            accelerator.backward(weight * loss)  # scaled where the precision needs it; averaged over the processes
+            rate = learner.scheduler.get_last_lr()[0]
+            norm = learner.take_step() if accelerator.sync_gradients else None
+        learner.tally.add(loss, logits, labels, rows, norm, rate)
+        if accelerator.sync_gradients:
+            after_step()
+
+
+def validate(
+    learner: Learner, loader: DataLoader, loss_function: Loss, after_batch: Callable[[], None]
+) -> dict[str, float]:
+    """Loss and scores of the loader's slices under names that start with val_."""
+    accelerator, network = learner.accelerator, learner.eval_mode()
+    tally = Tally(accelerator, "val", learner.epoch + 1)
+    for images, labels, rows in loader:
+        images = images.to(accelerator.device, memory_format=torch.channels_last, non_blocking=True)
+        labels = labels.to(accelerator.device, non_blocking=True).long()
+        with torch.no_grad(), accelerator.autocast():
+            logits = network(images).float()
+        tally.add(loss_function(logits, labels), logits, labels, rows)
+        after_batch()
+    return tally.scores()
+
+
+def end_epoch(learner: Learner, val_scores: dict[str, float]) -> None:
+    """Add the epoch's row to the history; keep its weights if they are the best."""
+    row = {"epoch": learner.epoch + 1, "learning_rate": learner.rate, **learner.tally.scores(), **val_scores}
+    row |= {"seconds": round(learner.elapsed(), 1), "best": is_best(row, learner.history, learner.config)}
+    network = learner.eval_mode()
+    if row["best"] and learner.accelerator.is_main_process:
+        learner.best = {name: value.cpu().clone() for name, value in network.state_dict().items()}
+    learner.history.append(row)
 
 
 def is_best(row: dict[str, Any], history: list[dict[str, Any]], config: TrainingConfig) -> bool:
-    """Whether this epoch's monitored score beats every earlier one."""
+    """Whether this epoch's monitored score beats every earlier one that is defined; the first epoch is always the best yet."""
     sign = MONITORS[config.monitor]
-    return all(sign * row[config.monitor] > sign * earlier[config.monitor] for earlier in history)
+    earlier = [sign * past[config.monitor] for past in history if not math.isnan(past[config.monitor])]
+    return not history or all(sign * row[config.monitor] > score for score in earlier)
 
 
 def kept_by_monitor(history: pd.DataFrame) -> pd.DataFrame:
-    """One row for each quantity that can be monitored: the epoch that it would have kept, and that epoch's scores."""
-    best = {name: history[name].idxmax() if sign > 0 else history[name].idxmin() for name, sign in MONITORS.items()}
+    """One row for each quantity that can be monitored: the epoch that it would have kept, and that epoch's scores.
+
+    A quantity that is never defined, such as the lesion Dice of slices without any, has no row.
+    """
+    known = {name: sign for name, sign in MONITORS.items() if history[name].notna().any()}
+    best = {name: (sign * history[name]).idxmax() for name, sign in known.items()}
     kept = history.loc[list(best.values()), ["epoch", *MONITORS]]
     return kept.set_index(pd.Index(best, name="monitor"))
 
@@ -190,35 +183,7 @@ def describe(row: dict[str, Any], epochs: int) -> str:
     )
 
 
-def fingerprint(prepared_dir: Path) -> str:
-    """Short checksum of the prepared slices' table and preprocessing: a run cannot go on with other data."""
-    files = (prepared_dir / "slices.csv", prepared_dir / "preprocessing.json")
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
+if __name__ == "__main__":
+    from lungseg_utils.launch import main
 
-
-def model_config(config: TrainingConfig, train_set: SliceDataset, device: Device, best: dict[str, Any]) -> dict[str, Any]:
-    """What config.json says: all that a prediction needs, and how the weights came about."""
-    return {
-        "encoder": config.encoder,
-        "image_size": config.image_size,
-        "preprocessing": train_set.preprocessing.to_dict(),
-        "training": {**asdict(config), "train_slices": len(train_set), "prepared": fingerprint(train_set.folder)},
-        "device": str(device),
-        "best_epoch": best,
-    }
-
-
-def write_model_card(folder: Path, config: TrainingConfig, best: dict[str, Any]) -> None:
-    """README.md beside the weights: what they are, how they came about, what they are not for."""
-    settings = "\n".join(f"| {key} | {value} |" for key, value in asdict(config).items())
-    with atomic_write(folder / "README.md") as handle:
-        handle.write(
-            f"# Lung infection segmentation: U-Net, {config.encoder}\n\n"
-            "Labels each pixel of an axial chest CT slice as ground glass opacity, consolidation, other lung or background. "
-            "For teaching and research; not a medical device.\n\n"
-            "`weights.safetensors` is the best epoch, `last.safetensors` the last; `config.json` holds preprocessing and sizes. "
-            "Load with `lungseg_utils.inference.Segmenter.load(folder)`.\n\n"
-            f"Best epoch {best['epoch']} by {config.monitor}, on validation slices at {config.image_size} px: "
-            f"mIoU {best['val_miou']:.3f}, lesion Dice {best['val_lesion_dice']:.3f}, accuracy {best['val_accuracy']:.3f}.\n\n"
-            f"| setting | value |\n|---|---|\n{settings}\n"
-        )
+    main()

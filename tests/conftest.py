@@ -1,5 +1,6 @@
 """Fixtures that several test modules share: tiny data, a tiny trained run, and the real arrays where there are some."""
 
+import multiprocessing
 import os
 from pathlib import Path
 
@@ -18,6 +19,10 @@ CPU = Device("cpu", "tests", "tests")
 TINY_CONFIG = TrainingConfig(
     encoder="resnet18", encoder_weights="none", image_size=32, epochs=2, batch_size=8, augmentation="reference"
 )
+
+# Processes that can be killed or work together: they come from a server that has imported torch and the package once.
+SERVER = multiprocessing.get_context("forkserver")
+SERVER.set_forkserver_preload(["lungseg_utils.launch"])
 
 
 @pytest.fixture(scope="session")

@@ -138,6 +138,15 @@ def test_partial_copy_is_kept(history):
     assert any(o.output_type == "error" and o.ename == "ZeroDivisionError" for c in cells for o in c.get("outputs", []))
 
 
+def test_a_stop_is_not_a_failure(tmp_path):
+    stop = "class Stopped(Exception):\n    pass\nraise Stopped('after step 3')"
+    write_notebook(tmp_path / "03_train.ipynb", "run_dir: str = 'runs/a'", stop)
+    with pytest.raises(NotebookError, match="(?s)03_train stopped; .*go on with: .*--from 03.*Stopped: after step 3"):
+        run_series(run_dir=str(tmp_path / "out"), folder=tmp_path, progress=False)
+    record = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert record["status"] == record["notebooks"]["03_train"]["status"] == "interrupted"
+
+
 def test_run_json_of_a_failed_run(history):
     _, record, _ = history["failed"]
     assert set(record) == {"schema", "status", "started", "finished", "device", "profile", "given", "parameters",
