@@ -21,7 +21,7 @@ PLAIN = {"layout": False, "memory": False, "fused": False, "workers": 0, "cudnn"
 ON_CPU = {"channels_last": {"layout": True}, "freed memory kept": {"memory": True}, "fused AdamW": {"fused": True},
           "one worker loads": {"workers": 1}}  # fmt: skip
 ON_GPU = {"workers, pinned memory": {"workers": -1}, "channels_last": {"layout": True}, "cudnn.benchmark": {"cudnn": True},
-          "{precision}": {"precision": None}, "fused AdamW": {"fused": True}, "no wait in each step": {"lazy": True}}  # fmt: skip
+          "{precision}": {"precision": None}, "fused AdamW": {"fused": True}, "no wait in a step": {"lazy": True}}  # fmt: skip
 
 
 def measure(arguments: argparse.Namespace, settings: dict | None) -> dict:

@@ -41,7 +41,7 @@ class Keeper:
         self.saved = time.monotonic()
 
     def after_batch(self) -> None:
-        """After each step and each batch of validation: save if it is time; if a stop is asked for, save and raise Stopped."""
+        """After each step and each batch of validation: save if it is time; to stop, save and raise Stopped."""
         accelerator, step = self.learner.accelerator, self.learner.step
         self.batches += 1
         if accelerator.num_processes > 1 and self.batches % AGREE_EVERY:

@@ -1,4 +1,4 @@
-"""What the training loop stands on: Accelerate on the chosen device, agreement between processes, memory that is kept."""
+"""What the training loop stands on: Accelerate on the chosen device, processes that agree, memory kept or run out of."""
 
 import ctypes
 import platform
@@ -55,8 +55,8 @@ def share_buffers(accelerator: Accelerator, network: nn.Module) -> None:
 def keep_freed_memory() -> Iterator[None]:
     """Within, glibc's malloc keeps what is freed instead of giving it back to Linux; elsewhere nothing changes.
 
-    A step on a CPU frees and takes again gigabytes of activations. By default glibc maps each anew, and the kernel has to
-    clear every page: a quarter to a third of the step (benchmarks/training.md).
+    A step on a CPU frees and takes again gigabytes of activations. By default glibc maps many of them anew, and Linux has
+    to clear every page (benchmarks/training.md says what that costs).
     """
     libc = ctypes.CDLL(None) if platform.system() == "Linux" and platform.libc_ver()[0] == "glibc" else None
     if not libc:
@@ -77,13 +77,13 @@ def memory_advice(config: TrainingConfig, processes: int = 1) -> Iterator[None]:
     """Turns running out of memory into an InputError that says how to keep the batch size nevertheless."""
     try:
         yield
-    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        words = ("out of memory", "can't allocate memory")  # of Metal and of the CPU's allocator
-        if type(error) is RuntimeError and not any(word in str(error) for word in words):
+    except (RuntimeError, MemoryError) as error:
+        known = isinstance(error, MemoryError | torch.OutOfMemoryError)
+        if not known and "out of memory" not in str(error) and "can't allocate memory" not in str(error):  # Metal, CPU
             raise
         pieces = config.accumulation * processes
         raise InputError(
-            f"Out of memory: {config.batch_size} slices of {config.image_size} px in {pieces} piece{'s' * (pieces > 1)} "
-            f"are too many at once; set accumulation to {2 * config.accumulation}, which needs about half the memory and "
-            f"keeps the batch of {config.batch_size} (batch_size stays {config.batch_size})."
+            f"Out of memory with {config.batch_size} slices of {config.image_size} px in {pieces} "
+            f"piece{'s' * (pieces > 1)}; set accumulation to {2 * config.accumulation}: about half the memory, and with "
+            f"batch_size {config.batch_size} still the same effective batch."
         ) from error

@@ -20,7 +20,7 @@ from lungseg_utils.stopping import Stopped
 from lungseg_utils.training import train
 from lungseg_utils.training_config import TrainingConfig
 
-FOR_PEOPLE = {error.__name__: error for error in (InputError, Stopped, FloatingPointError)}  # all that they need: a sentence
+FOR_PEOPLE = {error.__name__: error for error in (InputError, Stopped, FloatingPointError)}  # a sentence says all
 NOT_FINISHED = 75  # EX_TEMPFAIL of sysexits.h: run the same command again
 
 

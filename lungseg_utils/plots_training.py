@@ -25,7 +25,7 @@ def plot_progress(history: pd.DataFrame) -> Figure:
 
 
 class LiveChart:
-    """Called with the history after each epoch, it redraws one picture in the cell's output; without a notebook, nothing."""
+    """Called with the history after each epoch, it redraws one picture in the cell's output; elsewhere it does nothing."""
 
     def __init__(self):
         self._shown = None

@@ -1,4 +1,4 @@
-"""Stopping a run in time: Ctrl-C, SIGTERM, the notebook's stop button or a budget of minutes, each after the batch at hand."""
+"""Stopping a run after the batch at hand: Ctrl-C, SIGTERM, the notebook's stop button, or a budget of minutes."""
 
 import signal
 import threading
@@ -53,6 +53,6 @@ class StopRequest:
 
 
 def outlive_signals(_: int = 0) -> None:
-    """For a loader's workers: a signal to the whole group reaches them as well, and the main process needs its batch first."""
+    """For a loader's workers: a signal to the whole group reaches them too, and the main process still needs its batch."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: signal.alarm(10))  # not for ever: it is also how a parent ends its workers

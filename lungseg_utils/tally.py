@@ -1,4 +1,4 @@
-"""What one pass over the slices adds up to: the loss, confusion counts, clipped and skipped steps; and whether it is still sane."""
+"""What one pass over the slices adds up to: loss, confusion counts, clipped and skipped steps; is it still finite?"""
 
 from typing import Any
 

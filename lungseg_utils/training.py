@@ -39,9 +39,9 @@ def train(
     """Train on the prepared slices; returns the history, one row an epoch. on_epoch is called with it after each.
 
     Writes under run_dir: `history.csv` (a line more each epoch) and `checkpoint/last.pt`, from which the next call with
-    the same configuration goes on; at the end `model/` (best epoch by config.monitor, last epoch, config.json, README.md)
-    and `examples.npz` (a few validation slices as each epoch saw them), and the checkpoint goes.
-    Raises Stopped, all saved, on Ctrl-C, SIGTERM or when config.max_minutes are over; FloatingPointError if it diverges.
+    the same configuration goes on; at the end `model/` (weights of the best epoch by config.monitor and of the last,
+    config.json, README.md) and `examples.npz` (a few validation slices as each epoch saw them), and the checkpoint goes.
+    Raises Stopped, all saved, on Ctrl-C, SIGTERM or after config.max_minutes; FloatingPointError if it diverges.
     """
     run_dir, device = resolve_path(run_dir), device or choose_device()
     accelerator = make_accelerator(device, config.accumulation)
@@ -57,19 +57,20 @@ def train(
     if accelerator.is_main_process:
         check_room(run_dir, 12 * learner.size())  # two checkpoints of at most five copies of the weights, two models
 
+    stop = StopRequest(config.max_minutes)
+    settings = {**config.result(), "prepared": fingerprint(train_set.folder)}
+    keeper = Keeper(run_dir / "checkpoint" / "last.pt", learner, settings, config.checkpoint_minutes, stop)
+    if keeper.resume():
+        accelerator.print(f"Going on after epoch {learner.epoch} of {config.epochs} and {learner.step} steps.")
+    bar = {"total": config.epochs * batches.steps, "initial": learner.epoch * batches.steps + learner.step}
+    progress = tqdm(desc="training", unit="step", disable=not accelerator.is_main_process, **bar)
+
+    def after_step() -> None:
+        progress.update()
+        keeper.after_batch()
+
     advice = memory_advice(config, accelerator.num_processes)
-    with StopRequest(config.max_minutes) as stop, closing(train_loader, val_loader), keep_freed_memory(), advice:
-        settings = {**config.result(), "prepared": fingerprint(train_set.folder)}
-        keeper = Keeper(run_dir / "checkpoint" / "last.pt", learner, settings, config.checkpoint_minutes, stop)
-        if keeper.resume():
-            accelerator.print(f"Going on after epoch {learner.epoch} of {config.epochs} and {learner.step} steps.")
-        bar = {"total": config.epochs * batches.steps, "initial": learner.epoch * batches.steps + learner.step}
-        progress = tqdm(desc="training", unit="step", disable=not accelerator.is_main_process, **bar)
-
-        def after_step() -> None:
-            progress.update()
-            keeper.after_batch()
-
+    with stop, progress, closing(train_loader, val_loader), keep_freed_memory(), advice:
         while learner.epoch < config.epochs:
             if early_stop(learner.history, config):
                 accelerator.print(f"Stopped early: {config.monitor} has not improved for {config.patience} epochs.")
@@ -78,16 +79,15 @@ def train(
             run_epoch(learner, train_loader, loss_function, after_step)
             end_epoch(learner, validate(learner, val_loader, loss_function, keeper.after_batch))
             learner.examples.append(predict_examples(learner.eval_mode(), val_set, shown, accelerator.device))
-            learner.start_epoch()
-            keeper.save()
+            history = pd.DataFrame(learner.history)
             if accelerator.is_main_process:
-                history = pd.DataFrame(learner.history)
                 with atomic_write(run_dir / "history.csv") as handle:
                     history.to_csv(handle, index=False)
-                print(describe(learner.history[-1], config.epochs))
-                if on_epoch:
-                    on_epoch(history)
-        progress.close()
+            learner.start_epoch()
+            keeper.save()
+            accelerator.print(describe(learner.history[-1], config.epochs))
+            if on_epoch and accelerator.is_main_process:
+                on_epoch(history)
 
     network = learner.eval_mode()
     if accelerator.is_main_process:

@@ -34,6 +34,7 @@ FINISHED, STOPPED = 0, 3
 
 def in_a_process(prepared_dir, run_dir, config):
     torch.set_num_threads(1)
+    multiprocessing.set_start_method("fork", force=True)  # for the loader's workers; else the server's way goes on here
     try:
         train(prepared_dir, run_dir, config, CPU)
     except Stopped:

@@ -80,8 +80,9 @@ def assert_close(path, expected):
         torch.testing.assert_close(found[name], gradient, rtol=1e-5, atol=1e-5 * gradient.abs().max().item(), msg=name)
 
 
-def test_gradients_of_two_processes_are_those_of_one(prepared_dir, expected_gradients, tmp_path):
-    together(gradients, prepared_dir, SMALL, tmp_path / "two.pt")
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_gradients_of_two_processes_are_those_of_one(prepared_dir, expected_gradients, tmp_path, accumulation):
+    together(gradients, prepared_dir, replace(SMALL, accumulation=accumulation), tmp_path / "two.pt")
     assert_close(tmp_path / "two.pt", expected_gradients)
 
 

@@ -136,7 +136,7 @@ def test_out_of_memory_says_how_to_keep_the_batch(prepared_dir, tmp_path, monkey
         raise error
 
     monkeypatch.setattr(training, "run_epoch", too_much)
-    with pytest.raises(InputError, match="8 slices of 32 px in 2 pieces.*set accumulation to 4.*keeps the batch of 8"):
+    with pytest.raises(InputError, match="8 slices of 32 px in 2 pieces; set accumulation to 4.*batch_size 8 still"):
         train(prepared_dir, tmp_path, replace(TINY_CONFIG, accumulation=2), CPU)
     with pytest.raises(RuntimeError, match="shape"), memory_advice(TINY_CONFIG):
         raise RuntimeError("shape mismatch")
