@@ -124,7 +124,8 @@ def _failure(notebook: Path, copy: Path, error: Exception) -> NotebookError:
     name, text = getattr(error, "ename", type(error).__name__), getattr(error, "evalue", str(error))
     what = f"{name}: {' '.join(text.split())}"
     again = f"lungseg run --run-dir {copy.parent.parent} --from {notebook.stem.split('_')[0]}"
-    kind, verb = (NotebookStopped, "stopped") if name == "Stopped" else (NotebookError, "failed")
+    stopped = name in ("Stopped", "KeyboardInterrupt")
+    kind, verb = (NotebookStopped, "stopped") if stopped else (NotebookError, "failed")
     return kind(f"notebook {notebook.stem} {verb}; partial copy: {copy}; go on with: {again}\n{where}\n{what}")
 
 
@@ -206,7 +207,7 @@ def _execute(notebook: Path, copy: Path, parameters: dict[str, object], progress
     try:
         papermill.execute_notebook(source, target, parameters, kernel_name="python3", language="python",
                                    cwd=notebook.parent, progress_bar=progress and {"desc": notebook.stem})
-    except Exception as error:
+    except (Exception, KeyboardInterrupt) as error:
         raise _failure(notebook, copy, error) from error
 
 

@@ -147,6 +147,17 @@ def test_a_stop_is_not_a_failure(tmp_path):
     assert record["status"] == record["notebooks"]["03_train"]["status"] == "interrupted"
 
 
+def test_an_interrupt_says_how_to_go_on(tmp_path, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("papermill.execute_notebook", interrupted)
+    write_notebook(tmp_path / "03_train.ipynb", "run_dir: str = 'runs/a'", "pass")
+    with pytest.raises(NotebookError, match="(?s)03_train stopped; .*go on with: .*--from 03"):
+        run_series(run_dir=str(tmp_path / "out"), folder=tmp_path, progress=False)
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["status"] == "interrupted"
+
+
 def test_run_json_of_a_failed_run(history):
     _, record, _ = history["failed"]
     assert set(record) == {"schema", "status", "started", "finished", "device", "profile", "given", "parameters",
