@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from contextlib import nullcontext
+from dataclasses import replace
 from itertools import cycle
 from pathlib import Path
 
@@ -50,8 +51,8 @@ def measure(arguments: argparse.Namespace, settings: dict | None) -> dict:
                 run_epoch(learner, clock, build_loss(config.loss), lambda: None)
             except Enough:
                 return clock.result()
-    torch.backends.cudnn.benchmark = settings["cudnn"]
-    learner = Learner(config, make_accelerator(device), steps=1_000)  # the same network and schedule
+    learner = Learner(config, make_accelerator(replace(device, precision="no")), steps=1_000)  # the same network
+    torch.backends.cudnn.benchmark = settings["cudnn"]  # which make_accelerator sets
     layout = torch.channels_last if settings["layout"] else torch.contiguous_format
     network = learner.network.to(memory_format=layout)
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=1e-4, fused=settings["fused"] or None)

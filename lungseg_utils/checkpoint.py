@@ -27,8 +27,11 @@ class Keeper:
         self.seconds, self.saved, self.batches = 60 * minutes, time.monotonic(), 0
 
     def resume(self) -> bool:
-        """Whether there was a checkpoint to go on from."""
+        """Whether there was a checkpoint to go on from. Raises InputError if only some of the processes see it."""
         state = load_checkpoint(self.path, self.config)
+        [somewhere] = any_process(self.learner.accelerator, state is not None)
+        if somewhere and not state:
+            raise InputError(f"{self.path} is not there for every process; put run_dir on a disk that all machines share.")
         if state:
             self.learner.load_state_dict(state)
         return state is not None

@@ -1,6 +1,5 @@
 """The prepared slices as a torch Dataset, and its loaders. It lives here, not in a notebook cell, so that workers can import it."""
 
-import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -14,6 +13,7 @@ from lungseg_utils.augmentation import augment, build_augmentation
 from lungseg_utils.classes import NUM_CLASSES
 from lungseg_utils.device import Device
 from lungseg_utils.files import InputError
+from lungseg_utils.machine import usable_cores
 from lungseg_utils.preprocessing import load_prepared
 from lungseg_utils.stopping import outlive_signals
 
@@ -105,11 +105,10 @@ class EpochBatches(Sampler):
 
 
 def choose_workers(workers: int, device: Device, processes: int = 1) -> int:
-    """workers; for -1 what is fastest (benchmarks/training.md): none beside a CPU that computes, else the cores' number."""
+    """workers; for -1 none beside a CPU that computes (benchmarks/training.md), else the cores, shared by the processes."""
     if workers >= 0 or device.type == "cpu":
         return max(workers, 0)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return min(MOST_WORKERS, max(1, cores // processes))
+    return min(MOST_WORKERS, max(1, usable_cores() // processes))
 
 
 def make_loader(dataset: SliceDataset, batches: EpochBatches, workers: int = 0, pin_memory: bool = False) -> DataLoader:

@@ -2,6 +2,7 @@
 
 import ctypes
 import platform
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -79,8 +80,12 @@ def memory_advice(config: TrainingConfig, processes: int = 1) -> Iterator[None]:
         yield
     except (RuntimeError, MemoryError) as error:
         known = isinstance(error, MemoryError | torch.OutOfMemoryError)
-        if not known and "out of memory" not in str(error) and "can't allocate memory" not in str(error):  # Metal, CPU
+        words = ("out of memory", "can't allocate memory", "ALLOC_FAILED")  # of Metal, a CPU, cuBLAS and cuDNN
+        if not known and not any(word in str(error) for word in words):
             raise
+        traceback.clear_frames(error.__traceback__)  # a notebook keeps them, and with them the activations
+        if torch.cuda.is_initialized():
+            torch.cuda.empty_cache()
         pieces = config.accumulation * processes
         raise InputError(
             f"Out of memory with {config.batch_size} slices of {config.image_size} px in {pieces} "

@@ -44,6 +44,10 @@ def launch(
             f"processes is {processes}, and training runs on {device.count} {device.type} device(s), one process on each; "
             f"set processes to a number from 1 to {device.count}."
         )
+    if torch.cuda.is_initialized():
+        raise InputError(
+            f"processes is {processes}, but this notebook has used a GPU already; restart the kernel and run it again."
+        )
     AcceleratorState._reset_state(reset_partial_state=True)  # an earlier training of this notebook's own process
     with tempfile.TemporaryDirectory() as folder:
         message = Path(folder) / "message.json"
@@ -79,7 +83,7 @@ def main(run_dir: str, prepared: str | None, profile: str | None, parameters: tu
     """Train without a notebook; under `accelerate launch`, on several GPUs or machines.
 
     Settings not given have the reference recipe's values. Exit code 0: finished. 75: stopped in good order, run the same
-    command again to go on. 1: it diverged. 2: bad input.
+    command again to go on. 1: it diverged. 2: bad input. (A launcher of several processes makes 1 of them all.)
     """
     declared = {f.name: Parameter(f.name, f.type.__name__, False, f.default) for f in fields(TrainingConfig)}
     try:

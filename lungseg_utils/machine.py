@@ -84,7 +84,7 @@ def examine() -> Machine:
         nvidia=shutil.which("nvidia-smi") is not None,
         memory=_memory(),
         shared_memory=shutil.disk_usage(shared).free if shared.is_dir() else None,
-        cores=_cores(),
+        cores=usable_cores(),
         runs=_folder("runs"),
         data=_folder("data"),
         arrays=arrays,
@@ -132,7 +132,7 @@ def _memory() -> tuple[int, int]:
     return total, available
 
 
-def _cores() -> int:
+def usable_cores() -> int:
     """Cores that this process may use: a container's share of the machine's, rounded up."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     for group in _control_groups("cpu"):

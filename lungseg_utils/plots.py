@@ -22,7 +22,7 @@ def set_style() -> None:
     """Figures for notebooks: readable, and small enough for a committed notebook (JPEG, 80 dots per inch)."""
     from matplotlib_inline.backend_inline import set_matplotlib_formats
 
-    set_matplotlib_formats("jpeg", pil_kwargs={"quality": 85})
+    set_matplotlib_formats("jpeg", pil_kwargs={"quality": 80})
     plt.rcParams.update({
         "figure.dpi": 80, "figure.facecolor": "white", "savefig.dpi": 120, "figure.constrained_layout.use": True, "axes.titlesize": 10,
         "axes.spines.top": False, "axes.spines.right": False, "font.size": 9, "legend.frameon": False,

@@ -19,8 +19,11 @@ from lungseg_utils.files import CHECKOUT, InputError, atomic_write, resolve_path
 from lungseg_utils.parameters import NOTEBOOKS, check_parameters, declared_parameters, load_profile
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
-LIBRARIES = ("torch", "torchvision", "segmentation-models-pytorch", "albumentations", "numpy", "scipy", "pandas",
+LIBRARIES = ("torch", "torchvision", "segmentation-models-pytorch", "accelerate", "timm", "albumentations", "monai", "numpy",
+             "scipy", "pandas",
              "matplotlib", "papermill")
+
+PATIENCE = 240.0  # seconds that a kernel has after a stop: training finishes its step and saves
 
 
 class NotebookError(RuntimeError):
@@ -201,12 +204,14 @@ def run_series(*, profile: str | Path | None = None, data_dir: str | None = None
 
 def _execute(notebook: Path, copy: Path, parameters: dict[str, object], progress: bool) -> None:
     import papermill
+    from traitlets.config import Config
 
     logging.getLogger("papermill").setLevel(logging.CRITICAL)  # parameters are checked, failures told here
     source, target = (str(path).replace("{", "{{").replace("}", "}}") for path in (notebook, copy))  # it formats paths
     try:
         papermill.execute_notebook(source, target, parameters, kernel_name="python3", language="python",
-                                   cwd=notebook.parent, progress_bar=progress and {"desc": notebook.stem})
+                                   cwd=notebook.parent, progress_bar=progress and {"desc": notebook.stem},
+                                   config=Config({"KernelManager": {"shutdown_wait_time": PATIENCE}}))
     except (Exception, KeyboardInterrupt) as error:
         raise _failure(notebook, copy, error) from error
 

@@ -5,6 +5,7 @@ import threading
 import time
 from types import FrameType
 
+AGAIN = 2.0  # seconds: a launcher hands one stop on to its processes several times at once
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -16,7 +17,7 @@ class Stopped(Exception):
 
 
 class StopRequest:
-    """While it is entered, a first signal is noted in `reason`; a second one interrupts at once, as if it were the first.
+    """While it is entered, a signal is noted in `reason`; a Ctrl-C some seconds after it interrupts at once.
 
     minutes: after these a reason appears by itself; 0: never. Only the main thread may receive signals: in another
     one the budget alone counts.
@@ -40,16 +41,15 @@ class StopRequest:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._restore()
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        self._signal = signal.Signals(number).name
-        self._restore()
-
-    def _restore(self) -> None:
         for number, handler in self._handlers.items():
             signal.signal(number, handler if handler is not None else signal.SIG_DFL)
         self._handlers = {}
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self._signal is None:
+            self._signal, self._noted = signal.Signals(number).name, time.monotonic()
+        elif number == signal.SIGINT and time.monotonic() - self._noted > AGAIN:
+            raise KeyboardInterrupt
 
 
 def outlive_signals(_: int = 0) -> None:

@@ -123,6 +123,7 @@ def run_epoch(learner: Learner, loader: DataLoader, loss_function: Loss, after_s
         learner.tally.add(loss, logits, labels, rows, norm, rate)
         if accelerator.sync_gradients:
             after_step()
+    learner.tally.check()  # else validation would be the first to notice
 
 
 def validate(

@@ -102,14 +102,14 @@ def groups(tmp_path, monkeypatch):
 
 
 def test_no_container(groups):
-    assert (machine._memory(), machine._cores()) == ((64 * GIB, 60 * GIB), 16)
+    assert (machine._memory(), machine.usable_cores()) == ((64 * GIB, 60 * GIB), 16)
 
 
 def test_a_container(groups):
     stat = f"anon {2 * GIB}\ninactive_file {1 * GIB}\n"
     files = {"memory.max": f"{8 * GIB}\n", "memory.current": f"{3 * GIB}\n", "memory.stat": stat}
     groups("0::/\n", files | {"cpu.max": "150000 100000\n"})
-    assert (machine._memory(), machine._cores()) == ((8 * GIB, 6 * GIB), 2)
+    assert (machine._memory(), machine.usable_cores()) == ((8 * GIB, 6 * GIB), 2)
 
 
 def test_a_cluster_job_is_limited_by_a_group_around_it(groups):
@@ -117,7 +117,7 @@ def test_a_cluster_job_is_limited_by_a_group_around_it(groups):
     files = {f"{job}/memory.max": str(4 * GIB), f"{job}/memory.current": str(GIB), f"{job}/memory.stat": stat}
     files |= {f"{job}/step/memory.max": "max", f"{job}/step/cpu.max": "max 100000", f"{job}/cpu.max": "400000 100000"}
     groups(f"0::/{job}/step\n", files)
-    assert (machine._memory(), machine._cores()) == ((4 * GIB, 3 * GIB), 4)
+    assert (machine._memory(), machine.usable_cores()) == ((4 * GIB, 3 * GIB), 4)
 
 
 def test_version_1_of_the_control_groups(groups):
@@ -125,7 +125,7 @@ def test_version_1_of_the_control_groups(groups):
     files = {f"memory/memory.{name}": str(value) for name, value in memory.items()}
     files |= {"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}
     groups("5:memory:/docker/abc\n1:cpu,cpuacct:/docker/abc\n", files)
-    assert (machine._memory(), machine._cores()) == ((2 * GIB, 3 * GIB // 2), 16)
+    assert (machine._memory(), machine.usable_cores()) == ((2 * GIB, 3 * GIB // 2), 16)
 
 
 def test_free_disk_is_that_of_the_nearest_folder(home):
