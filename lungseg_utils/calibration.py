@@ -1,10 +1,10 @@
 """Does "70 % ground glass" come true 70 % of the time? Reliability by class, and where the network is unsure.
 
 Counted only in true-or-predicted lung, pixels whose true or most probable class is not background: the rest of the
-slice, three quarters and more of all pixels, is easy and would make anything look calibrated. The price of choosing pixels by their truth: background
-has no reliability there (where it is most probable, only its errors are counted), and lung that was taken for background
-makes the low probabilities of the other classes come true too often. Even a perfect network would show an error of some
-hundredths: compare networks by it, do not read it as absolute.
+slice, three quarters and more of all pixels, is easy and would make anything look calibrated. The price of choosing
+pixels by their truth: background has no reliability there (where it is most probable, only its errors are counted), and
+lung that was taken for background makes the low probabilities of the other classes come true too often. Even a perfect
+network would show an error of some hundredths: compare networks by it, do not read it as absolute.
 """
 
 import math

@@ -34,8 +34,8 @@ def save_examples(path: Path, dataset: SliceDataset, items: list[int], predictio
     hu = torch.stack(z)[:, 0].numpy() * dataset.preprocessing.std + dataset.preprocessing.mean
     with atomic_write(path, "wb") as handle:
         np.savez_compressed(
-            handle, hu=_thin(hu).astype(np.float32), truth=_thin(torch.stack(truth).numpy()), predictions=torch.stack(predictions).numpy(),
-            rows=np.array(rows),
+            handle, hu=_thin(hu).astype(np.float32), truth=_thin(torch.stack(truth).numpy()),
+            predictions=torch.stack(predictions).numpy(), rows=np.array(rows),
         )  # fmt: skip
 
 
