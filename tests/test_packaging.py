@@ -21,7 +21,7 @@ from lungseg_utils.series import find_notebooks
 
 CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base", "opencv-python-headless": "py-opencv"}
 IMPORTED_AS = {"cv2": "opencv-python-headless", "yaml": "pyyaml", "sklearn": "scikit-learn", "IPython": "ipykernel",
-               "matplotlib_inline": "ipykernel", "packaging": "accelerate", "psutil": "accelerate",
+               "matplotlib_inline": "ipykernel", "traitlets": "ipykernel", "packaging": "accelerate", "psutil": "accelerate",
                "huggingface_hub": "segmentation-models-pytorch", "PIL": "matplotlib"}  # some come with others
 USED_WITHOUT_IMPORT = {"torchvision", "jupyter", "nbval"}
 
