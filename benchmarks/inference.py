@@ -27,14 +27,12 @@ from tqdm.auto import tqdm
 
 from lungseg_utils import metrics
 from lungseg_utils.calibration import Reliability, calibration_summary, reliability
-from lungseg_utils.classes import LESIONS
 from lungseg_utils.data import near_duplicates
-from lungseg_utils.device import choose_device
+from lungseg_utils.evaluation import HEADLINE
 from lungseg_utils.files import InputError, atomic_write, resolve_path
 from lungseg_utils.inference import InferenceSettings, Segmenter, predict, resize_nearest, temper
 from lungseg_utils.intervals import paired_difference
-from lungseg_utils.model import load_model
-from lungseg_utils.preprocessing import Prepared, Preprocessing, load_prepared
+from lungseg_utils.preprocessing import Prepared, link_prepared, load_prepared
 from lungseg_utils.training import TrainingConfig, fingerprint, train
 
 PLAIN = InferenceSettings()
@@ -53,11 +51,7 @@ STEPS = {  # name: candidates; the first is off, and wins a tie
 }
 
 
-def mean_lesion_dice(counts: np.ndarray) -> np.ndarray:
-    """Mean Dice of ground glass and consolidation, (...), of pooled counts (..., 4, 4)."""
-    return metrics.nanmean(metrics.dice(counts)[..., list(LESIONS)])
-
-
+mean_lesion_dice = HEADLINE["competition.pooled"]
 SCORES = {
     "mean lesion Dice": mean_lesion_dice,
     "lesion Dice": metrics.lesion_dice,
@@ -86,21 +80,14 @@ def answer_fold(prepared: Prepared, slices: pd.DataFrame, folder: Path, config: 
 
     rows: lines of slices; and for each of STEPS["views"], by its position, log probabilities float16 (n, 4, S, S).
     """
-    path, links = folder / "held_out.npz", folder / "prepared"
+    path = folder / "held_out.npz"
     if path.exists():
         return path
-    links.mkdir(parents=True, exist_ok=True)
-    for array in prepared.dir.glob("*.npy"):
-        (links / array.name).unlink(missing_ok=True)
-        (links / array.name).symlink_to(array)
-    slices.to_csv(links / "slices.csv", index=False, lineterminator="\n")
-    prepared.preprocessing.save(links / "preprocessing.json")
+    links = link_prepared(prepared, slices, folder / "prepared")
     if not (folder / "model" / "last.safetensors").exists():  # written at the end of a training
         train(links, folder, config)
     rows = slices[slices.split == "validation"]
-    network, stored = load_model(folder / "model", "last")
-    preprocessing, device = Preprocessing.from_dict(stored["preprocessing"]), choose_device()
-    segmenter = Segmenter(network.to(device.type), preprocessing, config.image_size, device)
+    segmenter = Segmenter.load(folder / "model", name="last")
     hu = resize_nearest(prepared.images["medseg"][rows["index"].to_numpy(int)], config.image_size)
     answers = {}
     for number, settings in enumerate(STEPS["views"]):

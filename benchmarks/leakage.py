@@ -19,19 +19,17 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from lungseg_utils import metrics
-from lungseg_utils.classes import LESIONS, SHORT_NAMES
-from lungseg_utils.device import choose_device
+from lungseg_utils.evaluation import HEADLINE
 from lungseg_utils.files import InputError, atomic_write, resolve_path
 from lungseg_utils.inference import Segmenter
 from lungseg_utils.intervals import paired_difference
-from lungseg_utils.model import load_model
-from lungseg_utils.preprocessing import Prepared, Preprocessing, load_prepared
+from lungseg_utils.preprocessing import Prepared, link_prepared, load_prepared
 from lungseg_utils.training import TrainingConfig, fingerprint, train
 
 SCORES = {
     "lesion Dice": metrics.lesion_dice,
-    "ground glass Dice": lambda counts: metrics.dice(counts)[..., LESIONS[0]],
-    "consolidation Dice": lambda counts: metrics.dice(counts)[..., LESIONS[1]],
+    "ground glass Dice": HEADLINE["classes.ground_glass.dice"],
+    "consolidation Dice": HEADLINE["classes.consolidation.dice"],
     "mIoU": metrics.mean_iou,
 }
 
@@ -64,28 +62,19 @@ def evenly(table: pd.DataFrame, count: int) -> pd.DataFrame:
 
 def train_one(prepared: Prepared, training: pd.DataFrame, folder: Path, config: TrainingConfig) -> None:
     """Train on the named rows, in a prepared folder whose arrays are links; `folder`/model/last.safetensors at the end."""
-    links = folder / "prepared"
-    links.mkdir(parents=True, exist_ok=True)
-    for path in prepared.dir.glob("*.npy"):
-        (links / path.name).unlink(missing_ok=True)
-        (links / path.name).symlink_to(path)
     slices = prepared.slices.copy()
     slices["split"] = "left_out"
     slices.loc[training.index, "split"] = "train"
     # The engine wants validation slices to report on; MedSeg's serve, and nothing is chosen by them.
     slices.loc[prepared.slices.index[prepared.slices.split == "validation"][:4], "split"] = "validation"
-    slices.to_csv(links / "slices.csv", index=False, lineterminator="\n")
-    prepared.preprocessing.save(links / "preprocessing.json")
-    train(links, folder, config)
+    train(link_prepared(prepared, slices, folder / "prepared"), folder, config)
 
 
 def score(folder: Path, prepared: Prepared, validation: pd.DataFrame) -> np.ndarray:
     """(N, 4, 4) confusion matrices of the last weights on the validation rows, at full size."""
     path = folder / "counts.npy"
     if not path.exists():
-        model, config = load_model(folder / "model", "last")
-        preprocessing = Preprocessing.from_dict(config["preprocessing"])
-        segmenter = Segmenter(model, preprocessing, config["image_size"], choose_device())
+        segmenter = Segmenter.load(folder / "model", name="last")
         rows = validation["index"].to_numpy(int)
         prediction = segmenter.labels(prepared.images["radiopaedia"][rows])
         truth = prepared.labels["radiopaedia"][rows]

@@ -1,6 +1,7 @@
 """lungseg_utils: the shared package of the lungseg notebooks (segmentation of lung infection in chest CT)."""
 
 import os
+from contextlib import suppress
 
 # albumentations asks PyPI for its newest version at import; classrooms and Kaggle kernels are often offline.
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
@@ -8,8 +9,17 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 __version__ = "0.1.0"
 
 
-def versions(*packages: str) -> str:
-    """One line for the top of a notebook: this package's version and those of the named installed packages."""
-    from importlib.metadata import version
+def installed_versions(*packages: str) -> dict[str, str]:
+    """This package's version and those of the named packages that are installed."""
+    from importlib.metadata import PackageNotFoundError, version
 
-    return ", ".join([f"lungseg {__version__}", *(f"{package} {version(package)}" for package in packages)])
+    found = {"lungseg": __version__}
+    for package in packages:
+        with suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
+
+
+def versions(*packages: str) -> str:
+    """`installed_versions` in one line, for the top of a notebook."""
+    return ", ".join(f"{package} {version}" for package, version in installed_versions(*packages).items())

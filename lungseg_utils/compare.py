@@ -16,9 +16,8 @@ from lungseg_utils.evaluation import HEADLINE
 from lungseg_utils.files import InputError, atomic_write, resolve_path
 from lungseg_utils.inference import InferenceSettings
 from lungseg_utils.intervals import INTERVAL_NOTE, clusters, paired_difference
-from lungseg_utils.report import COUNT_COLUMNS, counts_of
+from lungseg_utils.report import COUNT_COLUMNS, SCHEMA, counts_of
 
-NEWEST_SCHEMA = 2
 SAME_SLICES = ["source", "index", *(f"{short}_true" for short in SHORT_NAMES)]  # what per_slice.csv says of the truth
 PLAIN = json.loads(json.dumps(asdict(InferenceSettings())))  # how runs of schema 1 predicted, which say nothing of it
 # The scores of HEADLINE with their headings, of two lines where there is more than one of a kind.
@@ -81,8 +80,8 @@ def _load_run(folder: Path, name: str) -> Run:
         found = "has no results/metrics.json" if folder.is_dir() else "is no folder"
         raise InputError(f"{folder} {found}; expected a run directory in which 04_results has finished; run it, or leave it out.")
     schema = record.get("schema")
-    if isinstance(schema, int) and schema > NEWEST_SCHEMA:
-        raise InputError(f"{path} has schema {schema}; this lungseg reads schemas up to {NEWEST_SCHEMA}; update it.")
+    if isinstance(schema, int) and schema > SCHEMA:
+        raise InputError(f"{path} has schema {schema}; this lungseg reads schemas up to {SCHEMA}; update it.")
     runner, model = (_read_json(folder / name) or {} for name in ("run.json", "model/config.json"))
     try:
         # Each source knows better than those before it. What 04_results was given is in its own words in metrics.json.

@@ -64,11 +64,12 @@ class Segmenter:
 
     @classmethod
     def load(
-        cls, model_dir: str | Path, device: Device | None = None, settings: InferenceSettings = InferenceSettings()
+        cls, model_dir: str | Path, device: Device | None = None, settings: InferenceSettings = InferenceSettings(),
+        name: str = "weights",
     ) -> "Segmenter":
-        """From a folder that 03_training wrote. Raises InputError if it holds no usable model."""
+        """From a folder that 03_training wrote; name: `weights`, or `last`. Raises InputError if it holds no usable model."""
         device = device or choose_device()
-        model, config = load_model(model_dir)
+        model, config = load_model(model_dir, name)
         model = model.to(device.type, memory_format=torch.channels_last)
         return cls(model, Preprocessing.from_dict(config["preprocessing"]), config["image_size"], device, settings)
 

@@ -2,13 +2,12 @@
 
 import hashlib
 from dataclasses import asdict
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from lungseg_utils import __version__
+from lungseg_utils import installed_versions
 from lungseg_utils.datasets import SliceDataset
 from lungseg_utils.device import Device
 from lungseg_utils.files import atomic_write
@@ -36,7 +35,7 @@ def model_config(
         "precision": device.precision,
         "processes": processes,
         "threads": torch.get_num_threads(),
-        "versions": {"lungseg": __version__} | {name: metadata.version(name) for name in LIBRARIES},
+        "versions": installed_versions(*LIBRARIES),
         "best_epoch": best,
     }
 

@@ -182,6 +182,18 @@ def prepare(data: CTData, slices: pd.DataFrame, preprocessing: Preprocessing, ou
     return out_dir
 
 
+def link_prepared(prepared: Prepared, slices: pd.DataFrame, out_dir: Path) -> Path:
+    """The same prepared slices under another split, `slices`, in out_dir: the arrays are links, not copies."""
+    out_dir.mkdir(parents=True, exist_ok=True)
+    for array in prepared.dir.glob("*.npy"):
+        (out_dir / array.name).unlink(missing_ok=True)
+        (out_dir / array.name).symlink_to(array)
+    with atomic_write(out_dir / "slices.csv") as handle:
+        slices.to_csv(handle, index=False, lineterminator="\n")
+    prepared.preprocessing.save(out_dir / "preprocessing.json")
+    return out_dir
+
+
 def load_prepared(prepared_dir: str | Path) -> Prepared:
     """Memory-map a prepared folder. Raises InputError, naming 02_preprocessing, if a part is missing or misfits."""
     folder = resolve_path(prepared_dir)

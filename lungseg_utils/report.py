@@ -12,6 +12,7 @@ from lungseg_utils import metrics
 from lungseg_utils.classes import CLASSES, LESIONS, SHORT_NAMES
 from lungseg_utils.files import atomic_write
 
+SCHEMA = 2  # of metrics.json, as the README documents it
 COUNT_COLUMNS = tuple(f"{true}_as_{predicted}" for true in SHORT_NAMES for predicted in SHORT_NAMES)
 
 
@@ -77,7 +78,7 @@ def save_results(folder: str | Path, table: pd.DataFrame, counts: np.ndarray, re
     with atomic_write(folder / "confusion.csv") as handle:
         pd.DataFrame(counts, SHORT_NAMES, SHORT_NAMES).to_csv(handle, index_label="true")
     with atomic_write(folder / "metrics.json") as handle:
-        json.dump({"schema": 2, **record}, handle, indent=2, allow_nan=False)
+        json.dump({"schema": SCHEMA, **record}, handle, indent=2, allow_nan=False)
 
 
 def conclusions(record: dict[str, Any], counts: np.ndarray, epochs: int, kept: int) -> list[str]:

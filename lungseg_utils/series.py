@@ -9,12 +9,11 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import datetime, timezone
-from importlib import metadata
 from pathlib import Path
 
-from lungseg_utils import __version__
+from lungseg_utils import installed_versions
 from lungseg_utils.files import CHECKOUT, InputError, atomic_write, resolve_path
 from lungseg_utils.parameters import NOTEBOOKS, check_parameters, declared_parameters, load_profile
 
@@ -94,14 +93,6 @@ def _now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
-def _versions() -> dict[str, str]:
-    versions = {"lungseg": __version__}
-    for name in LIBRARIES:
-        with suppress(metadata.PackageNotFoundError):
-            versions[name] = metadata.version(name)
-    return versions
-
-
 def _read_json(path: Path) -> dict:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -171,7 +162,7 @@ def run_series(*, profile: str | Path | None = None, data_dir: str | None = None
         "schema": 1, "status": "running", "started": _now(), "finished": None, "device": None,
         "profile": str(profile) if profile else None, "given": given, "parameters": resolved,
         "seed": resolved.get("seed"),
-        "versions": _versions(), "python": platform.python_version(), "platform": platform.platform(),
+        "versions": installed_versions(*LIBRARIES), "python": platform.python_version(), "platform": platform.platform(),
         "notebooks": {p.stem: {"status": "pending"} if p in chosen else done[p.stem]
                       for p in notebooks if p in chosen or p.stem in done},
     }

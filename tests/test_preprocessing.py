@@ -315,3 +315,13 @@ def test_real_arrays_are_prepared_in_bounded_memory(real_data, tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parent.parent)
     assert int(done.stdout) < 600 * 1024  # measured: 190 MiB, for 2.8 GB of arrays
     assert len(P.load_prepared(tmp_path / "prepared").slices) == 929
+
+
+def test_linked_slices_have_another_split_and_the_same_arrays(prepared_dir, tmp_path):
+    prepared = P.load_prepared(prepared_dir)
+    other = prepared.slices.assign(split="train")
+    for _ in range(2):  # a second time over the first
+        linked = P.load_prepared(P.link_prepared(prepared, other, tmp_path / "links"))
+    assert (linked.slices.split == "train").all() and linked.preprocessing == prepared.preprocessing
+    np.testing.assert_array_equal(linked.images["medseg"], prepared.images["medseg"])
+    assert (tmp_path / "links" / "images_medseg.npy").is_symlink()
