@@ -6,11 +6,12 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from lungseg_utils.augmentation import augment, build_augmentation
-from lungseg_utils.classes import NUM_CLASSES
+from lungseg_utils.classes import CLASSES, LESIONS, NUM_CLASSES
 from lungseg_utils.device import Device
 from lungseg_utils.files import InputError
 from lungseg_utils.machine import usable_cores
@@ -18,6 +19,7 @@ from lungseg_utils.preprocessing import load_prepared
 from lungseg_utils.stopping import outlive_signals
 
 MOST_WORKERS = 16
+SAMPLINGS = ("every_slice", "sources", "lesions")
 
 
 class SliceDataset(Dataset):
@@ -54,9 +56,26 @@ class SliceDataset(Dataset):
         return image, torch.from_numpy(np.ascontiguousarray(labels)), row
 
 
+def slice_chances(slices: pd.DataFrame, sampling: str) -> np.ndarray | None:
+    """How often each slice is drawn, float (N,) in relative numbers; None: each exactly once an epoch.
+
+    slices: rows of slices.csv. sampling: `every_slice`, the reference; `sources`: each source gives as many slices as
+    the others, since the few of MedSeg are what is tested; `lesions`: so too, and within its source a slice counts once,
+    once more if it shows ground glass and once more for consolidation (also where a binary label leaves open which). Raises InputError for an unknown name.
+    """
+    if sampling not in SAMPLINGS:
+        raise InputError(f"sampling is {sampling!r}; expected one of {', '.join(SAMPLINGS)}.")
+    if sampling == "every_slice":
+        return None
+    counts = np.ones(len(slices))
+    if sampling == "lesions":
+        counts += sum((slices[CLASSES[c].short] > 0).fillna(True).to_numpy(float) for c in LESIONS)
+    return counts / pd.Series(counts).groupby(slices.source.to_numpy()).transform("sum").to_numpy()
+
+
 def class_pixels(dataset: SliceDataset, items: Iterable[int]) -> np.ndarray:
     """Pixels of each class in the named items as the dataset gives them, augmented: int64 (n, 4)."""
-    return np.array([np.bincount(dataset[int(i)][1].numpy().ravel(), minlength=NUM_CLASSES) for i in items])
+    return np.array([np.bincount(dataset[int(i)][1].numpy().ravel(), minlength=NUM_CLASSES)[:NUM_CLASSES] for i in items])
 
 
 _pipeline = cache(build_augmentation)  # one pipeline a process for each slice size
@@ -65,15 +84,19 @@ _pipeline = cache(build_augmentation)  # one pipeline a process for each slice s
 class EpochBatches(Sampler):
     """One process's share of an epoch's batches, as lists of (epoch, i): a pure function of its settings, epoch and start.
 
-    The slices, in a new order each epoch if there is a seed, fall into ceil(length / batch_size) batches of nearly equal
-    size (at most batch_size): no batch of a slice or two at the end, which batch norm could not use. Each batch is one
-    step. It is shared out over `pieces` batches in a row and over the processes. Set `.epoch` and `.start`, the steps
-    that are done already, before iterating. Raises InputError if a share would be empty.
+    With `chances` (length,) an epoch has as many slices, drawn by them: a slice whose share of the sum is p comes
+    p * length times, rounded up or down at random; that takes a seed. The slices, in a new order each epoch if there is
+    a seed, fall into ceil(length / batch_size) batches of nearly equal size (at most batch_size): no batch of a slice or
+    two at the end, which batch norm could not use. Each batch is one step. It is shared out over `pieces` batches in a
+    row and over the processes. Set `.epoch` and `.start`, the steps that are done already, before iterating. Raises
+    InputError if a share would be empty.
     """
 
     def __init__(
-        self, length: int, batch_size: int, seed: int | None = None, pieces: int = 1, processes: int = 1, process: int = 0
+        self, length: int, batch_size: int, seed: int | None = None, pieces: int = 1, processes: int = 1,
+        process: int = 0, chances: np.ndarray | None = None,
     ):
+        self.chances = chances
         self.length, self.seed, self.pieces, self.processes, self.process = length, seed, pieces, processes, process
         self.steps = -(-length // batch_size)
         self.epoch = self.start = 0
@@ -98,7 +121,13 @@ class EpochBatches(Sampler):
     def _shares(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         order = np.arange(self.length)
         if self.seed is not None:
-            order = np.random.default_rng([self.seed, self.epoch]).permutation(self.length)
+            rng = np.random.default_rng([self.seed, self.epoch])
+            if self.chances is not None:  # systematic sampling: evenly spaced marks over the slices' shares, in any order
+                mixed = rng.permutation(self.length)
+                marks = (np.arange(self.length) + rng.random()) / self.length
+                shares = self.chances[mixed].cumsum()
+                order = mixed[np.searchsorted(shares / shares[-1], marks, side="right")]
+            order = rng.permutation(order)
         for batch in np.array_split(order, self.steps)[self.start :]:
             for share in np.array_split(batch, self.pieces * self.processes)[self.process :: self.processes]:
                 yield share, batch

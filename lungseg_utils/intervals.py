@@ -39,7 +39,7 @@ def bootstrap(
     draws, or if there is only one slice, or one volume, to draw from.
     """
     drawn = _draw(per_slice, volumes, draws, seed)
-    return {name: _percentiles(score(drawn), level) for name, score in scores.items()}
+    return {name: percentiles(score(drawn), level) for name, score in scores.items()}
 
 
 def paired_difference(
@@ -64,7 +64,7 @@ def paired_difference(
     for name, score in scores.items():
         pooled = float(score(a.sum(0)) - score(b.sum(0)))
         differences = score(drawn_a) - score(drawn_b)
-        interval = _percentiles(differences, level)
+        interval = percentiles(differences, level)
         record[name] = {
             "difference": None if np.isnan(pooled) else pooled,
             "interval": interval,
@@ -108,7 +108,8 @@ def _draw(per_slice: np.ndarray, volumes: Sequence | None, draws: int, seed: int
     return (weights @ units.reshape(len(units), -1)).reshape(draws, *per_slice.shape[1:])
 
 
-def _percentiles(values: np.ndarray, level: float) -> Interval:
+def percentiles(values: np.ndarray, level: float = 0.95) -> Interval:
+    """(low, high) of the draws' values (D,), NaN left out; None if less than half of them are left."""
     valid = values[~np.isnan(values)]
     if 2 * len(valid) < len(values) or not len(valid):
         return None

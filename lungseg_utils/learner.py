@@ -27,7 +27,7 @@ class Learner:
         self.config, self.accelerator = config, accelerator
         torch.manual_seed(config.seed)
         with accelerator.main_process_first():  # it alone downloads
-            self.network = build_model(config.encoder, config.encoder_weights)
+            self.network = build_model(config.encoder, config.encoder_weights, config.architecture)
         self.network.to(accelerator.device, memory_format=torch.channels_last)  # 1.6 times faster on a CPU
         if accelerator.process_index:
             torch.manual_seed(config.seed + accelerator.process_index)  # each drops other connections

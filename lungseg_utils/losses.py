@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from lungseg_utils.files import InputError
+from lungseg_utils.partial_labels import UNKNOWN, only_known, partial_cross_entropy, partial_log_probabilities
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -16,7 +17,9 @@ def build_loss(name: str) -> Loss:
 
     `cross_entropy` is the mean over pixels of -log p(true class): every pixel counts alike, so rare classes count little.
     `dice_cross_entropy` adds the soft Dice loss (Milletari et al. 2016, arXiv:1606.04797): 1 - Dice, of the classes that
-    occur in the batch, each counting alike however few its pixels are. Raises InputError for an unknown name.
+    occur in the batch, each counting alike however few its pixels are. `weighted_cross_entropy`
+    weights a pixel of class c with WEIGHTS[c]; `weighted_dice_cross_entropy` is its sum with the Dice loss. Labels of
+    further data sets may stand for several classes: see partial_labels. Raises InputError for an unknown name.
     """
     if name not in LOSSES:
         raise InputError(f"loss is {name!r}; expected one of {', '.join(LOSSES)}.")
@@ -24,8 +27,25 @@ def build_loss(name: str) -> Loss:
 
 
 def _dice_cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    return F.cross_entropy(logits, labels) + _soft_dice(logits, labels)
+    return partial_cross_entropy(logits, labels) + _soft_dice(logits, only_known(labels))
 
 
-_soft_dice = smp.losses.DiceLoss(mode="multiclass")
-LOSSES: dict[str, Loss] = {"cross_entropy": F.cross_entropy, "dice_cross_entropy": _dice_cross_entropy}
+_soft_dice = smp.losses.DiceLoss(mode="multiclass", ignore_index=UNKNOWN)
+# About the inverse square root of the classes' shares of MedSeg's pixels; then lesions of unknown kind, and no lesion.
+WEIGHTS = (2.0, 4.0, 1.0, 0.5, 3.0, 0.75)
+
+
+def _weighted_cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    return F.nll_loss(partial_log_probabilities(logits), labels, weight=logits.new_tensor(WEIGHTS))
+
+
+def _weighted_dice_cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    return _weighted_cross_entropy(logits, labels) + _soft_dice(logits, only_known(labels))
+
+
+LOSSES: dict[str, Loss] = {
+    "cross_entropy": partial_cross_entropy,
+    "dice_cross_entropy": _dice_cross_entropy,
+    "weighted_cross_entropy": _weighted_cross_entropy,
+    "weighted_dice_cross_entropy": _weighted_dice_cross_entropy,
+}

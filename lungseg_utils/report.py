@@ -26,6 +26,8 @@ def split_statement(slices: pd.DataFrame) -> list[str]:
     if shared:
         sentences.append(f"**Leaking:** slices of volume {', '.join(map(str, shared))} are on both sides; the scores are too good.")
     elif len(volumes):
+        if same := sorted(set(slices[slices.split == "left_out"].volume.dropna())):
+            sentences.append(f"Volume {', '.join(map(str, same))} is left out: it holds slices of the same scan.")
         sentences.append(
             f"Volume {', '.join(map(str, volumes))} is held back whole: as far as a volume is a patient, no patient is on both "
             "sides. It is one scan from one scanner: other patients may fare differently."

@@ -42,6 +42,11 @@ def find_notebooks(folder: Path = NOTEBOOKS) -> list[Path]:
     return notebooks
 
 
+def all_notebooks(folder: Path = NOTEBOOKS) -> list[Path]:
+    """The series and what goes beyond it: 1x improvements, 2x your own scan."""
+    return sorted(folder.glob("[0-9][0-9]_*.ipynb"))
+
+
 def select_notebooks(notebooks: list[Path], only: str | None = None, start: str | None = None) -> list[Path]:
     """Those to run: all, `only` one, or all from `start` on; each given by number ("03") or name ("03_training")."""
     if only and start:
@@ -126,7 +131,7 @@ def _failure(notebook: Path, copy: Path, error: Exception) -> NotebookError:
 def run_series(*, profile: str | Path | None = None, data_dir: str | None = None, run_dir: str | None = None,
                parameters: Mapping[str, object] | None = None, only: str | None = None, start: str | None = None,
                folder: Path = NOTEBOOKS, progress: bool = True) -> Path:
-    """Run the series (or `only` one, or all from `start` on) and return the run directory.
+    """Run the series (or `only` one, also one beyond it, or all from `start` on) and return the run directory.
 
     Values win in this order: `parameters` (text is converted to the declared kind), `data_dir` and `run_dir`,
     `profile`, the notebooks' own defaults. Going on (`only`, `start`) without a profile takes the values that the run
@@ -135,7 +140,8 @@ def run_series(*, profile: str | Path | None = None, data_dir: str | None = None
     A notebook that fails raises NotebookError.
     """
     notebooks = find_notebooks(folder)
-    chosen = select_notebooks(notebooks, only, start)
+    chosen = select_notebooks(all_notebooks(folder) if only else notebooks, only, start)
+    notebooks += [path for path in chosen if path not in notebooks]
     declared_by = {path: declared_parameters(path) for path in notebooks}
     declared = {name: parameter for own in declared_by.values() for name, parameter in own.items()}
     options = {"data_dir": data_dir, "run_dir": run_dir}
@@ -208,7 +214,7 @@ def _execute(notebook: Path, copy: Path, parameters: dict[str, object], progress
 
 
 def refresh_notebooks(folder: Path = NOTEBOOKS) -> None:
-    """Re-execute the series in place on its own defaults, the phantom, in a fresh temporary home (`make notebooks`).
+    """Re-execute all notebooks in place on their own defaults, the phantom, in a fresh temporary home (`make notebooks`).
 
     Whatever differs from run to run without meaning is left out, so that diffs stay small: timings, widgets, the
     interpreter's version, absolute paths.
@@ -218,7 +224,7 @@ def refresh_notebooks(folder: Path = NOTEBOOKS) -> None:
 
     with tempfile.TemporaryDirectory(prefix="lungseg-") as home, own_kernel():
         env = {k: v for k, v in os.environ.items() if k not in ("LUNGSEG_DATA_DIR", "LUNGSEG_REAL_DATA")}
-        for path in find_notebooks(folder):
+        for path in all_notebooks(folder):
             print(f"{path.stem} ...", flush=True)
             notebook = nbformat.read(path, as_version=4)
             NotebookClient(notebook, kernel_name="python3", timeout=None, record_timing=False, store_widget_state=False,

@@ -18,6 +18,7 @@ from lungseg_utils.data import MASK_CONTRACT, to_labels
 from lungseg_utils.files import InputError, atomic_write, resolve_path
 from lungseg_utils.inference import InferenceSettings, Segmenter
 from lungseg_utils.preprocessing import load_prepared
+from lungseg_utils.pretrained import model_folder
 
 HEADER = b"Id,Predicted\n"
 TEST_SHAPE = (10, 512, 512)  # of the competition's test slices
@@ -27,22 +28,25 @@ GZIP = b"\x1f\x8b"  # the first bytes of a compressed file, whatever its name
 def submit(run_dir: str | Path) -> tuple[Path, int]:
     """Write `results/sub.csv` of a run directory from its prepared test slices and its model; returns path and rows.
 
-    The steps of the inference are those that 04_results scored there; before it has run, plain argmax.
+    The model and the steps of the inference are those that 04_results scored there; before it has run, the run's own
+    model and plain argmax.
     """
     run_dir = resolve_path(run_dir)
     hu = load_prepared(run_dir / "prepared").images["test"]
-    segmenter = Segmenter.load(run_dir / "model", settings=_scored_settings(run_dir / "results" / "metrics.json"))
+    model, settings = _scored(run_dir / "results" / "metrics.json")
+    segmenter = Segmenter.load(model_folder(model, run_dir), settings=settings)
     labels = segmenter.labels(hu, batch_size=2, description="test slices")
     path = run_dir / "results" / "sub.csv"
     write_submission(path, labels)
     return path, labels.size * len(LESIONS)
 
 
-def _scored_settings(path: Path) -> InferenceSettings:
+def _scored(path: Path) -> tuple[str, InferenceSettings]:
     try:
-        return InferenceSettings(**json.loads(path.read_text(encoding="utf-8"))["inference"])
+        record = json.loads(path.read_text(encoding="utf-8"))
+        return record.get("model", ""), InferenceSettings(**record["inference"])
     except (FileNotFoundError, KeyError):  # 04_results has not run, or was of schema 1, which knew argmax alone
-        return InferenceSettings()
+        return "", InferenceSettings()
     except (OSError, ValueError, TypeError) as error:
         raise InputError(f"{path} cannot be used: {error}; run 04_results again, or delete it for plain argmax.") from error
 

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from lungseg_utils.checkpoint import Keeper, check_room
-from lungseg_utils.datasets import EpochBatches, SliceDataset, choose_workers, closing, make_loader
+from lungseg_utils.datasets import EpochBatches, SliceDataset, choose_workers, closing, make_loader, slice_chances
 from lungseg_utils.device import Device, choose_device
 from lungseg_utils.engine import keep_freed_memory, make_accelerator, memory_advice
 from lungseg_utils.examples import choose_examples, predict_examples, save_examples
@@ -48,7 +48,8 @@ def train(
     train_set = SliceDataset(prepared_dir, "train", config.image_size, config.augmentation, config.seed)
     val_set = SliceDataset(prepared_dir, "validation", config.image_size)
     share = {"processes": accelerator.num_processes, "process": accelerator.process_index}
-    batches = EpochBatches(len(train_set), config.batch_size, config.seed, config.accumulation, **share)
+    chances = slice_chances(train_set.slices, config.sampling)
+    batches = EpochBatches(len(train_set), config.batch_size, config.seed, config.accumulation, **share, chances=chances)
     pinned, workers = device.type == "cuda", choose_workers(config.workers, device, accelerator.num_processes)
     train_loader = make_loader(train_set, batches, workers, pinned)
     val_loader = make_loader(val_set, EpochBatches(len(val_set), config.batch_size, **share), workers, pinned)

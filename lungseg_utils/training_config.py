@@ -3,9 +3,10 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from lungseg_utils.datasets import SAMPLINGS
 from lungseg_utils.files import InputError
 from lungseg_utils.losses import build_loss
-from lungseg_utils.model import check_image_size
+from lungseg_utils.model import check_architecture, check_image_size
 
 MONITORS = {"val_loss": -1, "val_miou": 1, "val_lesion_dice": 1}  # 1: more is better
 HOW = ("workers", "accumulation", "checkpoint_minutes", "max_minutes")  # how the work is done; may change on the way
@@ -19,10 +20,12 @@ class TrainingConfig:
     max_grad_norm, ema_decay, freeze_encoder_epochs, max_minutes: 0 turns them off. workers: -1 lets the device decide.
     """
 
+    architecture: str = "unet"
     encoder: str = "efficientnet-b2"
     encoder_weights: str = "imagenet"
     image_size: int = 256
     augmentation: str = "reference"
+    sampling: str = "every_slice"
     loss: str = "cross_entropy"
     epochs: int = 10
     batch_size: int = 24
@@ -42,6 +45,9 @@ class TrainingConfig:
     def __post_init__(self):
         check_image_size(self.image_size)
         build_loss(self.loss)
+        check_architecture(self.architecture)
+        if self.sampling not in SAMPLINGS:
+            raise InputError(f"sampling is {self.sampling!r}; expected one of {', '.join(SAMPLINGS)}.")
         if self.monitor not in MONITORS:
             raise InputError(f"monitor is {self.monitor!r}; expected one of {', '.join(MONITORS)}.")
         for name in ("epochs", "batch_size", "accumulation", "learning_rate", "patience", "checkpoint_minutes"):

@@ -405,6 +405,17 @@ def test_by_volume_split(folder):
     assert (table["split"] == "train").sum() == MEDSEG + sum(VOLUMES) - 3
 
 
+def test_a_volume_of_the_same_scan_is_left_out(folder):
+    images = np.load(folder / "images_radiopedia.npy")
+    images[8] = images[5] + 3  # a slice of volume 3 shows what one of volume 2 shows
+    np.save(folder / "images_radiopedia.npy", images)
+    (folder / "volumes.csv").write_text("volume,first_slice\n1,0\n2,4\n3,7\n")
+    data = D.load_data(folder)
+    table = D.make_slices(data, "by_volume", 2)
+    assert table[table["split"] == "left_out"]["index"].tolist() == [7, 8, 9, 10, 11]  # all of volume 3
+    assert set(D.make_slices(data, "by_volume", 1)["split"]) == {"train", "validation", "test"}
+
+
 def test_unknown_split_or_volume(folder):
     data = D.load_data(folder)
     with pytest.raises(InputError, match="'reference' or 'by_volume'"):

@@ -12,9 +12,11 @@ import torch
 from safetensors.torch import save_file
 
 from lungseg_utils.files import InputError
-from lungseg_utils.model import build_model, check_image_size, load_model, parameters_by_part, save_model, stage_sizes
+from lungseg_utils.model import (
+    ARCHITECTURES, build_model, check_image_size, load_model, parameters_by_part, save_model, stage_sizes,
+)  # fmt: skip
 
-CONFIG = {"encoder": "resnet18", "image_size": 32, "preprocessing": {}}
+CONFIG = {"architecture": "unet", "encoder": "resnet18", "image_size": 32, "preprocessing": {}}
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +99,35 @@ def test_saved_and_loaded_it_answers_the_same(small, tmp_path):
     assert torch.equal(again(image), small(image)) and not again.training
     assert config["encoder"] == "resnet18" and config["classes"][0] == "ground_glass"
     assert not torch.equal(load_model(tmp_path, "last")[0](image), small(image))
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_each_architecture_comes_back_as_it_was_saved(architecture, tmp_path):
+    network = build_model("resnet18", "none", architecture).eval()
+    save_model(tmp_path, network, {**CONFIG, "architecture": architecture})
+    again, config = load_model(tmp_path)
+    image = torch.randn(1, 1, 32, 32)
+    assert torch.equal(again(image), network(image)) and config["architecture"] == architecture
+    sizes = stage_sizes(network, 32)
+    assert sizes[-1] == {"part": "head", "stage": 0, "channels": 4, "side": 32}
+    assert {row["side"] for row in sizes if row["part"] == "decoder"} == {2, 4, 8, 16, 32}
+
+
+def test_the_architectures_differ_in_the_decoder_alone():
+    parts = {name: parameters_by_part(build_model("resnet18", "none", name)) for name in ARCHITECTURES}
+    assert len({part["encoder"] for part in parts.values()}) == 1 == len({part["head"] for part in parts.values()})
+    assert parts["unet"]["decoder"] < parts["unet_scse"]["decoder"] < parts["unetplusplus"]["decoder"]
+
+
+def test_a_model_of_before_there_was_a_choice_still_loads_and_an_unknown_one_is_refused(small, tmp_path):
+    save_model(tmp_path, small, {**CONFIG, "architecture": "Unet"})
+    image = torch.randn(1, 1, 32, 32)
+    assert torch.equal(load_model(tmp_path)[0](image), small(image))
+    save_model(tmp_path, small, {**CONFIG, "architecture": "segformer"})
+    with pytest.raises(InputError, match="architecture is 'segformer'; expected one of unet, unet_scse, unetplusplus"):
+        load_model(tmp_path)
+    with pytest.raises(InputError, match="architecture is 'Unet'"):
+        build_model("resnet18", "none", "Unet")
 
 
 def test_missing_or_mixed_files_are_refused(small, tmp_path):

@@ -179,11 +179,34 @@ def test_best_and_early_stopping_follow_the_monitor():
         ({"accumulation": 0}, "accumulation is 0"),
         ({"max_grad_norm": math.nan}, "max_grad_norm is nan"),
         ({"ema_decay": 1.0}, "ema_decay is 1.0"),
+        ({"sampling": "patients"}, "sampling is 'patients'; expected one of every_slice, sources, lesions"),
+        ({"architecture": "Unet"}, "architecture is 'Unet'; expected one of unet, unet_scse, unetplusplus"),
+        ({"loss": "tversky"}, "loss is 'tversky'"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(settings, message):
     with pytest.raises(InputError, match=message):
         TrainingConfig(**settings)
+
+
+def test_the_sampling_and_the_architecture_of_the_settings_are_those_that_train(prepared_dir, tmp_path, monkeypatch):
+    class Seen(Exception):
+        pass
+
+    def look(learner, loader, *_):
+        rows = loader.dataset.slices.source.iloc[[i for batch in loader.batch_sampler for _, i in batch]]
+        raise Seen(rows.value_counts().to_dict(), type(learner.network).__name__)
+
+    monkeypatch.setattr(training, "run_epoch", look)
+    with pytest.raises(Seen) as seen:
+        train(prepared_dir, tmp_path / "a", TINY_CONFIG, CPU)
+    assert seen.value.args == ({"radiopaedia": 8, "medseg": 2}, "Unet")
+    config = replace(TINY_CONFIG, sampling="sources", architecture="unetplusplus")
+    with pytest.raises(Seen) as seen:
+        train(prepared_dir, tmp_path / "b", config, CPU)
+    drawn, network = seen.value.args
+    assert drawn["medseg"] in (4, 5, 6) and sum(drawn.values()) == 10 and network == "UnetPlusPlus"  # each 2 or 3 times
+    assert {"sampling", "architecture"} <= config.result().keys()  # a run does not go on with others
 
 
 def test_what_each_monitor_would_have_kept():

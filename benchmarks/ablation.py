@@ -1,0 +1,110 @@
+"""What each idea adds to the reference recipe: `python benchmarks/ablation.py PREPARED OUT [options]`.
+
+PREPARED is a run's prepared/ folder. Cross-validation over MedSeg's training slices: similar slices are in one fold,
+Radiopaedia always trains, and the validation slices take no part. Each network gets the same number of training
+slices, but where an idea is to train longer. A row a slice lands in OUT/ablation.csv as soon as a network has answered
+for its fold; run the command again to go on, with more folds or seeds or ideas to add them.
+
+`--list` shows the ideas. `--ideas` names those to run, `reference` among them or done before.
+"""
+
+import json
+from dataclasses import asdict, fields, replace
+
+import click
+import pandas as pd
+
+from lungseg_utils.ablation import KEY, REFERENCE, Idea, add_rows, effects, fold_splits, run_idea
+from lungseg_utils.files import InputError, atomic_write, resolve_path
+from lungseg_utils.inference import InferenceSettings
+from lungseg_utils.model_card import fingerprint
+from lungseg_utils.parameters import Parameter, check_parameters
+from lungseg_utils.preprocessing import load_prepared
+from lungseg_utils.training_config import TrainingConfig
+
+BEST = {"loss": "weighted_dice_cross_entropy", "augmentation": "medical", "sampling": "lesions"}
+IDEAS = {
+    REFERENCE: Idea("reference"),
+    "from scratch": Idea("start", {"encoder_weights": "none"}),
+    "EfficientNet-B2 from scratch": Idea("start", {"encoder": "efficientnet-b2", "encoder_weights": "none"}),
+    "cross-entropy + Dice": Idea("loss", {"loss": "dice_cross_entropy"}),
+    "class weights": Idea("loss", {"loss": "weighted_cross_entropy"}),
+    "class weights + Dice": Idea("loss", {"loss": "weighted_dice_cross_entropy"}),
+    "balanced sources": Idea("sampling", {"sampling": "sources"}),
+    "balanced sources and lesions": Idea("sampling", {"sampling": "lesions"}),
+    "medical augmentation": Idea("augmentation", {"augmentation": "medical"}),
+    "scSE attention": Idea("architecture", {"architecture": "unet_scse"}),
+    "U-Net++": Idea("architecture", {"architecture": "unetplusplus"}),
+    "EMA of the weights": Idea("schedule", {"ema_decay": 0.99}),
+    "twice as long": Idea("schedule", {"epochs": 2}),
+    "twice the pixels a side": Idea("size", {"image_size": 2}),
+    "mirrored views": Idea("inference", inference=InferenceSettings(flip=True)),
+    "Dice, medical, EMA": Idea(
+        "together", {"loss": "dice_cross_entropy", "augmentation": "medical", "sampling": "lesions", "ema_decay": 0.99}
+    ),
+    "all that the profile takes": Idea("together", BEST),
+}
+
+FACTORS = ("epochs", "image_size")  # an idea's value is times the recipe's
+
+
+@click.command(help=__doc__)
+@click.argument("prepared_dir", metavar="PREPARED")
+@click.argument("out", metavar="OUT")
+@click.option("--ideas", default=",".join(IDEAS), help="names, parted by commas  [default: all]")
+@click.option("--folds", type=click.IntRange(2), default=5, show_default=True, help="into how many the slices fall")
+@click.option("--run-folds", default="0,1,2,3,4", show_default=True, help="which of them to run")
+@click.option("--seeds", default="0", show_default=True)
+@click.option("--radiopaedia-step", default=4, show_default=True, help="every which slice of it is trained on")
+@click.option("--encoder", default="tu-tf_efficientnet_lite2", show_default=True, help="with ImageNet weights")
+@click.option("--image-size", default=128, show_default=True)
+@click.option("--epochs", default=5, show_default=True)
+@click.option("--batch-size", default=8, show_default=True)
+@click.option("-p", "parameters", nargs=2, multiple=True, metavar="NAME VALUE",
+              help="One more setting of the recipe that all ideas are added to; repeatable.")
+@click.option("--list", "listing", is_flag=True, help="Only show the ideas.")
+def main(prepared_dir, out, ideas, folds, run_folds, seeds, radiopaedia_step, parameters, listing, **settings):
+    if listing:
+        for name, idea in IDEAS.items():
+            click.echo(f"{name:30} {idea.topic:14} {dict(idea.training) or ''}")
+        return
+    prepared, out = load_prepared(prepared_dir), resolve_path(out)
+    wanted = [name.strip() for name in ideas.split(",")]
+    if unknown := set(wanted) - set(IDEAS):
+        raise click.UsageError(f"unknown ideas {', '.join(sorted(unknown))}; --list shows those that there are")
+    declared = {f.name: Parameter(f.name, f.type.__name__, False, f.default) for f in fields(TrainingConfig)}
+    given = check_parameters(declared, dict(parameters), "-p")
+    if any(int(fold) >= folds for fold in run_folds.split(",")):
+        raise click.UsageError(f"--run-folds is {run_folds}; expected numbers from 0 to {folds - 1}")
+    recipe = TrainingConfig(**{**settings, "encoder_weights": "imagenet", **given})
+    plan = {"folds": folds, "radiopaedia_step": radiopaedia_step, **asdict(recipe), "prepared": fingerprint(prepared.dir)}
+    if (out / "plan.json").exists() and json.loads((out / "plan.json").read_text()) != plan:
+        raise click.UsageError(f"{out} holds networks of other settings (plan.json); name another folder")
+    with atomic_write(out / "plan.json") as handle:
+        json.dump(plan, handle, indent=2)
+
+    splits, results = fold_splits(prepared, folds, radiopaedia_step), out / "ablation.csv"
+    jobs = [(int(seed), int(fold), name) for seed in seeds.split(",") for fold in run_folds.split(",") for name in wanted]
+    for number, (seed, fold, name) in enumerate(jobs, start=1):
+        done = pd.read_csv(results)[KEY].values.tolist() if results.exists() else []
+        if [name, seed, fold] in done:
+            continue
+        click.echo(f"network {number} of {len(jobs)}: {name}, fold {fold}, seed {seed}")
+        idea = IDEAS[name]
+        # A network that only answers otherwise is the reference's own.
+        folder = out / f"seed{seed}_fold{fold}_{(name if idea.training else REFERENCE).replace(' ', '_')}"
+        factors = {key: round(value * getattr(recipe, key)) for key, value in idea.training.items() if key in FACTORS}
+        idea = replace(idea, training={**idea.training, **factors})
+        rows = run_idea(prepared, splits[fold], idea, replace(recipe, seed=seed), folder)
+        rows = rows.assign(idea=name, topic=idea.topic, seed=seed, fold=fold)
+        table = add_rows(results, rows[[*KEY, "topic", *rows.columns.difference([*KEY, "topic"], sort=False)]])
+        if REFERENCE in set(table.idea):
+            shown = ["idea", "seeds", "folds", "mean lesion Dice", "mean lesion Dice, difference", "mIoU", "training minutes"]
+            click.echo(effects(table)[shown].round(3).to_string(index=False))
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except InputError as error:
+        raise SystemExit(f"error: {error}")

@@ -1,0 +1,90 @@
+"""Recipes against each other, several seeds each: `python benchmarks/finalists.py OUT NAME=RUN_DIR,RUN_DIR,... NAME=...`
+
+Each RUN_DIR holds prepared/ and model/, each NAME names a recipe; the first is the reference. `NAME:mirror=...` averages
+each slice with its mirror image; `NAME:ensemble=...` averages the probabilities of all its runs, as one network. Every
+score at full size on the validation slices. Writes finalists.csv (a row a recipe, seed and slice) and finalists.md to OUT.
+"""
+
+import time
+from dataclasses import dataclass
+
+import click
+import numpy as np
+import pandas as pd
+
+from lungseg_utils.evaluation import collect_predictions, evaluate
+from lungseg_utils.files import InputError, atomic_write, resolve_path
+from lungseg_utils.finalists import compare_recipes, table_for_people
+from lungseg_utils.inference import InferenceSettings, Segmenter
+from lungseg_utils.preprocessing import load_prepared
+from lungseg_utils.pretrained import read_history
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """Several segmenters that answer as one: the mean of their probabilities."""
+
+    members: list[Segmenter]
+
+    @property
+    def settings(self) -> InferenceSettings:
+        return self.members[0].settings
+
+    def batches(self, hu, batch_size=8, description=None):
+        for answers in zip(*(member.batches(hu, batch_size) for member in self.members), strict=True):
+            yield answers[0][0], np.mean([probabilities for _, probabilities in answers], axis=0)
+
+
+def score(segmenter, prepared) -> pd.DataFrame:
+    """per_slice.csv's columns of the validation slices, and the milliseconds that each took."""
+    rows = prepared.slices[prepared.slices.split == "validation"]
+    source, index = rows.source.iloc[0], rows["index"].to_numpy(int)
+    hu, truth = prepared.images[source][index], prepared.labels[source][index]
+    start = time.perf_counter()
+    predictions = collect_predictions(segmenter, hu, truth, batch_size=4)
+    milliseconds = 1000 * (time.perf_counter() - start) / len(rows)
+    return evaluate(truth, predictions, source, index, rows.volume).table.assign(ms_per_slice=milliseconds)
+
+
+@click.command(help=__doc__)
+@click.argument("out", metavar="OUT")
+@click.argument("recipes", nargs=-1, required=True, metavar="NAME=RUN,RUN...")
+def main(out: str, recipes: tuple[str, ...]) -> None:
+    tables, lines, names = [], [], set()
+    for recipe in recipes:
+        name, _, runs = recipe.partition("=")
+        name, *options = name.split(":")
+        if name in names or set(options) - {"mirror", "ensemble"}:
+            raise click.UsageError(f"{recipe.partition('=')[0]}: a name of its own is needed, and only mirror or ensemble after it")
+        names.add(name)
+        settings = InferenceSettings(flip="mirror" in options)
+        folders = [resolve_path(run) for run in runs.split(",")]
+        segmenters = [Segmenter.load(folder / "model", settings=settings) for folder in folders]
+        minutes = [read_history(folder / "model").seconds.sum() / 60 for folder in folders]
+        if "ensemble" in options:
+            segmenters, folders, minutes = [Ensemble(segmenters)], folders[:1], [sum(minutes)]
+        own = []
+        for seed, (segmenter, folder) in enumerate(zip(segmenters, folders, strict=True)):
+            click.echo(f"{name}, network {seed + 1} of {len(segmenters)}")
+            own.append(score(segmenter, load_prepared(folder / "prepared")).assign(recipe=name, seed=seed))
+        tables += own
+        cost = np.mean([table.ms_per_slice.iloc[0] for table in own])
+        lines.append(f"| {name} | {len(own)} | {np.mean(minutes):.0f} | {cost:.0f} |")
+    rows, reference = pd.concat(tables), recipes[0].partition("=")[0].split(":")[0]
+    with atomic_write(resolve_path(out) / "finalists.csv") as handle:
+        rows.to_csv(handle, index=False, lineterminator="\n", float_format="%.5g")
+    table = table_for_people(compare_recipes(rows, reference), reference)
+    head = ["score", *table.columns]
+    text = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+    text += [f"| {name} | {' | '.join('' if value != value else value for value in line)} |" for name, line in zip(table.index, table.to_numpy(), strict=True)]
+    text += ["", "| recipe | networks | minutes of training, each | ms per slice |", "|---|---|---|---|", *lines]
+    with atomic_write(resolve_path(out) / "finalists.md") as handle:
+        handle.write("\n".join(text) + "\n")
+    click.echo("\n".join(text))
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except InputError as error:
+        raise SystemExit(f"error: {error}")

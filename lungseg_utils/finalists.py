@@ -1,0 +1,97 @@
+"""Two recipes, each trained with several seeds, scored on the same slices: their scores and what lies between them.
+
+`benchmarks/finalists.py` writes the table of slices; `10_improvements` reads it.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+
+from lungseg_utils import metrics
+from lungseg_utils.evaluation import HEADLINE
+from lungseg_utils.files import InputError
+from lungseg_utils.intervals import percentiles
+from lungseg_utils.report import counts_of
+
+POOLED = {  # of counts, pooled over the slices
+    "mean lesion Dice": HEADLINE["competition.pooled"],
+    "Dice, ground glass": HEADLINE["classes.ground_glass.dice"],
+    "Dice, consolidation": HEADLINE["classes.consolidation.dice"],
+    "lesion Dice": metrics.lesion_dice,
+    "mIoU": metrics.mean_iou,
+    "accuracy": metrics.accuracy,
+}
+PER_SLICE: dict[str, Callable[[pd.DataFrame], pd.Series]] = {  # means over the slices where they are defined
+    "share of slices whose lesion is missed": lambda table: (table.lesion_borders == "only_truth").astype(float),
+    "HD95 of the lesion, px": lambda table: table.lesion_hd95_px,
+    "surface Dice of the lesion, 2 px": lambda table: table.lesion_surface_dice_2px,
+    "burden, absolute error": lambda table: (table.burden_predicted - table.burden_true).abs(),
+}
+LESS_IS_BETTER = ("share of slices whose lesion is missed", "HD95 of the lesion, px", "burden, absolute error")
+
+
+def compare_recipes(rows: pd.DataFrame, reference: str, draws: int = 2000) -> pd.DataFrame:
+    """One row a recipe and score: recipe, score, value, low, high, and difference to the reference, with its low and high.
+
+    rows: a line a recipe, seed and slice, with the columns of per_slice.csv. value is the mean over the seeds. Each draw
+    of the bootstrap takes the same slices for all recipes and seeds, so the intervals (95 %, percentiles) hold for these
+    patients and these seeds. What is undefined, for a slice, a draw or a seed, is left out; NaN where nothing is left.
+    Raises InputError unless all runs have the same slices.
+    """
+    runs = [(name, seed, run.sort_values("index")) for (name, seed), run in rows.groupby(["recipe", "seed"], sort=False)]
+    index = runs[0][2]["index"].to_numpy()
+    if not all(np.array_equal(run["index"], index) for _, _, run in runs) or len(set(index)) != len(index):
+        raise InputError("the runs have different slices; score all on the same and each slice once.")
+    if reference not in set(rows.recipe):
+        raise InputError(f"there is no recipe {reference!r}; expected one of {', '.join(rows.recipe.unique())}.")
+    chance = np.full(len(index), 1 / len(index))
+    weights = np.vstack([np.ones(len(index)), np.random.default_rng(0).multinomial(len(index), chance, size=draws)])
+
+    drawn = {}  # (score, recipe) -> (1 + draws,): the real slices first
+    for recipe in rows.recipe.unique():
+        own = [run for name, _, run in runs if name == recipe]
+        counts = [np.tensordot(weights, counts_of(run), 1) for run in own]
+        for score, function in POOLED.items():
+            drawn[score, recipe] = metrics.nanmean([function(each) for each in counts], axis=0)
+        for score, column in PER_SLICE.items():
+            values = [column(run).to_numpy(float) for run in own]
+            drawn[score, recipe] = metrics.nanmean([_weighted_mean(each, weights) for each in values], axis=0)
+    table = []
+    for (score, recipe), values in drawn.items():
+        row = {"score": score, "recipe": recipe, "value": values[0]}
+        row["low"], row["high"] = percentiles(values[1:]) or (np.nan, np.nan)
+        if recipe != reference:
+            difference = values - drawn[score, reference]
+            row["difference"] = difference[0]
+            row["difference low"], row["difference high"] = percentiles(difference[1:]) or (np.nan, np.nan)
+        table.append(row)
+    order = {name: position for position, name in enumerate([*POOLED, *PER_SLICE])}
+    return pd.DataFrame(table).sort_values("score", key=lambda column: column.map(order), kind="stable", ignore_index=True)
+
+
+def _weighted_mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """(D,) means of values (N,), NaN left out, by weights (D, N); NaN where that leaves none."""
+    known = ~np.isnan(values)
+    total = weights[:, known].sum(1)
+    return np.divide(weights[:, known] @ values[known], total, out=np.full(len(weights), np.nan), where=total > 0)
+
+
+def table_for_people(table: pd.DataFrame, reference: str) -> pd.DataFrame:
+    """The comparison as text: a row a score, a column a recipe, value [interval], and difference [interval]."""
+
+    def cell(row: pd.Series, names: tuple[str, str, str], sign: str) -> str:
+        value, low, high = (row[name] for name in names)
+        digits = 1 if max(abs(row.value), abs(value)) >= 2 else 3
+        return f"{value:{sign}.{digits}f} [{low:{sign}.{digits}f}, {high:{sign}.{digits}f}]"
+
+    lines = {}
+    for _, row in table.iterrows():
+        line = lines.setdefault(row.score, {})
+        line[row.recipe] = cell(row, ("value", "low", "high"), "")
+        if row.recipe != reference:
+            names = ("difference", "difference low", "difference high")
+            line[f"{row.recipe}, difference"] = cell(row, names, "+")
+    out = pd.DataFrame(lines).T
+    out.index = [f"{name} (less is better)" if name in LESS_IS_BETTER else name for name in out.index]
+    return out

@@ -1,0 +1,129 @@
+"""The weights that come with the package: a model folder like any other, in half precision, and how it is made.
+
+The weights have a licence of their own, CC BY-NC-SA 4.0 (weights/LICENSE), as the Radiopaedia cases that they learned
+from; the code is MIT.
+"""
+
+import json
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from lungseg_utils.device import Device
+from lungseg_utils.files import InputError, atomic_write, replace_folder, resolve_path
+from lungseg_utils.inference import InferenceSettings, Segmenter
+from lungseg_utils.model import load_model, save_model
+
+WEIGHTS = Path(__file__).resolve().parent / "weights"
+PRETRAINED = "pretrained"  # the name that stands for the folder wherever a model is named
+LICENCE = "CC-BY-NC-SA-4.0"
+
+
+def pretrained_dir() -> Path:
+    """The folder of the shipped model: weights.safetensors (float16), config.json, history.csv, README.md (its card), LICENSE.
+
+    Raises InputError if this copy of the package has no weights.
+    """
+    if not (WEIGHTS / "weights.safetensors").exists():
+        raise InputError("this copy of lungseg came without its weights; install it whole, or name a trained model's folder.")
+    return WEIGHTS
+
+
+def model_folder(name: str | Path, run_dir: str | Path) -> Path:
+    """The folder that a `model` parameter names: empty is the run's own model, `pretrained` the shipped one."""
+    if not name:
+        return resolve_path(run_dir) / "model"
+    return pretrained_dir() if name == PRETRAINED else resolve_path(name)
+
+
+def read_history(model_dir: Path) -> pd.DataFrame:
+    """The history of the training that made the model: in its folder, as shipped, or in the run directory around it."""
+    for path in (model_dir / "history.csv", model_dir.parent / "history.csv"):
+        if path.exists():
+            return pd.read_csv(path)
+    raise InputError(f"there is no history.csv in {model_dir} or beside it; copy the training's there.")
+
+
+def load_pretrained(device: Device | None = None, settings: InferenceSettings = InferenceSettings()) -> Segmenter:
+    """The shipped model, ready for slices in HU; needs no network connection.
+
+        labels = load_pretrained()(hu)  # (N, H, W) HU in, uint8 (N, H, W) class index out
+
+    Raises InputError if its checksum is wrong.
+    """
+    return Segmenter.load(pretrained_dir(), device, settings)
+
+
+def in_half_precision(model: torch.nn.Module) -> torch.nn.Module:
+    """The model with every number rounded to float16; integers stay. InputError if one is too large for it."""
+    half = model.half()
+    if not all(torch.isfinite(value).all() for value in half.state_dict().values()):
+        raise InputError("a weight does not fit into float16 (largest 65504); expected a model whose training settled.")
+    return half
+
+
+def ship(model_dir: str | Path, card: str, out: str | Path = WEIGHTS) -> Path:
+    """Write the best weights of model_dir to `out` in half precision, with `card` (Markdown) and the licence.
+
+    Replaces an older shipped model as a whole. The licence's text is WEIGHTS's.
+    """
+    model, config = load_model(model_dir)
+    licence, out = WEIGHTS / "LICENSE", resolve_path(out)
+    with replace_folder(out) as folder:
+        shutil.copy(licence, folder / "LICENSE")
+        read_history(resolve_path(model_dir)).to_csv(folder / "history.csv", index=False)
+        config = {name: value for name, value in config.items() if not name.endswith("_sha256")}
+        save_model(folder, in_half_precision(model), {**config, "license": LICENCE, "weights_precision": "float16"})
+        with atomic_write(folder / "README.md") as handle:
+            handle.write(card)
+    return out
+
+
+def model_card(config: dict, table: str) -> str:
+    """The shipped model's card: what it is, what it learned from, how good it is (`table`, Markdown), what it is not for."""
+    training = config["training"]
+    return f"""---
+license: cc-by-nc-sa-4.0
+library_name: lungseg
+pipeline_tag: image-segmentation
+tags: [medical, chest-ct, covid-19]
+---
+# Lung infection in chest CT: {config["architecture"]}, {config["encoder"]}
+
+Labels every pixel of an axial chest CT slice as ground glass opacity, consolidation, other lung or background.
+
+```python
+from lungseg_utils.pretrained import load_pretrained
+labels = load_pretrained()(hu)  # (N, H, W) Hounsfield units in, class index out
+```
+
+## Intended use
+Teaching and research. **Not a medical device**: it must not decide about a patient. It has seen COVID-19 of 2020 alone, so that
+it may call other diseases, effusion or scars ground glass or consolidation, and miss what it has never seen.
+
+## Data
+{training["train_slices"]} training slices of the Kaggle competition "COVID-19 CT Images Segmentation": MedSeg 24.. and nine
+Radiopaedia volumes (CC BY-NC-SA). MedSeg 0..23 were left out, so that the scores below can be repeated. MedSeg's slices carry no
+patient ids and come from 40-odd patients: some of those 24 slices may show a patient whom the network has seen. The images remain
+their authors'. The encoder started from ImageNet weights (Apache 2.0).
+
+## Scores
+{table}
+
+## Training
+Seed {training["seed"]}, {config["device"]}. Best epoch {config["best_epoch"]["epoch"]} of {training["epochs"]} by {training["monitor"]},
+chosen on the slices of the scores above, which flatters them a little. `config.json` has every setting and version.
+
+```json
+{json.dumps(training, indent=2)}
+```
+
+## Limits
+Nearly all is one kind of scanner export: 8-bit windows and estimated Hounsfield units. There are no borders in the data sharper
+than a reader draws them. No children, no other disease, no contrast phase was checked.
+
+## Licence
+Weights: CC BY-NC-SA 4.0 (LICENSE in this folder), as the Radiopaedia cases. Code: MIT.
+"""
