@@ -1,0 +1,183 @@
+"""Published data sets of COVID-19 CT with masks, converted to the project's arrays: `lungseg import KIND SOURCE OUT`.
+
+medseg and radiopaedia become the competition's own arrays. covid19-ct-seg and mosmed mark lesions without their kind:
+each becomes a further source of training slices, with labels that say no more than its masks do (partial_labels.py).
+"""
+
+import os
+import re
+import shutil
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from tqdm.auto import tqdm
+
+from lungseg_utils.classes import NUM_CLASSES, SHORT_NAMES
+from lungseg_utils.data import FILES
+from lungseg_utils.files import InputError, atomic_write, replace_folder, resolve_path
+from lungseg_utils.importers_convert import Case, case_slices, open_scan
+from lungseg_utils.importers_kinds import KINDS, Kind
+from lungseg_utils.preprocessing import INTEGER_COLUMNS, load_prepared, round_to_int16
+
+SIZE = 512  # pixels a side, as in the competition
+AGAIN = "run `lungseg import` again"
+
+
+def import_data(name: str, source: str | Path, out: str | Path, size: int = SIZE) -> Path:
+    """Convert the data set `name` in the folder `source`; returns the folder `out`, written whole or not at all.
+
+    medseg and radiopaedia: images_*.npy float32 (N, size, size, 1) HU and masks_*.npy uint8 one-hot (N, size, size, 4);
+    each adds to what the other wrote in `out`. covid19-ct-seg and mosmed: images_*.npy int16 (N, size, size) HU,
+    labels_*.npy uint8 (N, size, size), slices.csv; see `add_to_prepared`. Beside them a text file names source,
+    licence, mapping and overlaps. Raises InputError for an unknown name, another layout, files that are not what they
+    should be, or an `out` that holds anything else.
+    """
+    if name not in KINDS:
+        raise InputError(f"kind is {name!r}; expected one of {', '.join(KINDS)}")
+    kind, source, out = KINDS[name], resolve_path(source), resolve_path(out)
+    cases, kept = find_cases(kind, source), _kept(kind, out)
+    with replace_folder(out) as new:
+        for path in kept:
+            _link(path, new / path.name)
+        images, labels = (new / file for file in kind.arrays)
+        _write_arrays(kind, cases, images, labels, size)
+        if kind.stack and "val_im" in (scans := _scans(source)):
+            test = Case("val_im", scans["val_im"], None, None, open_scan(scans["val_im"]).shape[2])
+            _write_arrays(kind, [test], new / FILES["test"][0], None, size)
+        if not kind.competition:
+            _write_csv(new / "slices.csv", _slices_table(kind, cases, labels))
+        elif not kind.stack:
+            starts = np.cumsum([0, *(case.slices for case in cases)])[:-1]
+            _write_csv(new / "volumes.csv", pd.DataFrame({"volume": range(1, len(cases) + 1), "first_slice": starts}))
+        with atomic_write(new / kind.note) as handle:
+            found = ", ".join(f"{case.name} ({case.slices})" for case in cases)
+            handle.write("\n".join([*kind.about, "Research data: nothing here is a medical device or medical advice."]))
+            handle.write(f"\nConverted by `lungseg import {name}`, files (slices): {found}.\n")
+    return out
+
+
+def find_cases(kind: Kind, source: Path) -> list[Case]:
+    """The cases, 2 before 10. Raises InputError that names what is missing."""
+    parts = [part for part in (kind.images, kind.lesions, kind.lungs) if part]
+    if kind.stack:
+        scans = _scans(source)
+        files = {part: {kind.images: scans[part]} for part in parts if part in scans}
+    else:
+        found = [part for part in parts if (source / part).is_dir()]
+        files = {part: _scans(source / part, kind.suffix if part == kind.lesions else "") for part in found}
+    if missing := [part for part in parts if not files.get(part)]:
+        layout = ", ".join(f"{part}{'' if kind.stack else '/*'}.nii.gz" for part in parts)
+        raise InputError(f"{source} has no {', '.join(missing)}; expected {layout}; unpack the published files there")
+    # MosMedData has many studies without a mask; in the other sets each file has its counterparts
+    names = set(files[kind.lesions]) if kind.suffix else set().union(*files.values())
+    cases = []
+    for name in sorted(names, key=lambda text: [int(s) if s.isdigit() else s for s in re.split(r"(\d+)", text)]):
+        if missing := [part for part in parts if name not in files[part]]:
+            raise InputError(f"{source}: {name} is not in {', '.join(missing)}; expected it; unpack the files again")
+        paths = [files[part][name] for part in parts]
+        shapes = [open_scan(path).shape for path in paths]
+        if len(set(shapes)) > 1:
+            sizes = ", ".join(f"{part} {shape}" for part, shape in zip(parts, shapes))
+            raise InputError(f"{source}: {name} has the shapes {sizes}; expected the same; get files of one version")
+        cases.append(Case(name, *paths, *[None] * (3 - len(paths)), slices=shapes[0][2]))
+    return cases
+
+
+def add_to_prepared(imported_dir: str | Path, prepared_dir: str | Path) -> Path:
+    """Make an imported covid19-ct-seg or mosmed set a further source of the prepared folder; returns that folder.
+
+    Its arrays are linked and its rows follow those of slices.csv: those of split "train" train from then on, with
+    partial_labels.partial_cross_entropy; validation and test stay as they were. 02_preprocessing undoes it.
+    Raises InputError if either folder is not what it should be, or holds this source already.
+    """
+    imported, prepared = resolve_path(imported_dir), load_prepared(prepared_dir)
+    try:
+        slices = pd.read_csv(imported / "slices.csv").astype(dict.fromkeys(INTEGER_COLUMNS, "Int64"))
+        source = slices["source"].iat[0]
+        arrays = [imported / f"{part}_{source}.npy" for part in ("images", "labels")]
+        shapes = [np.load(path, mmap_mode="r", allow_pickle=False).shape for path in arrays]
+    except (OSError, ValueError, KeyError, IndexError, EOFError) as error:
+        raise InputError(f"{imported} is no imported source of training slices ({error}); {AGAIN}") from error
+    if shapes[0] != shapes[1] or slices["index"].tolist() != list(range(shapes[0][0])):
+        raise InputError(f"{imported}: its images, labels and slices.csv differ in number or size; {AGAIN}")
+    if source in set(prepared.slices["source"]):
+        raise InputError(f"{prepared.dir} holds {source} already; expected it once; run 02_preprocessing to start anew")
+    for path in arrays:
+        (prepared.dir / path.name).unlink(missing_ok=True)  # of an earlier try that was cut off
+        (prepared.dir / path.name).symlink_to(path)
+    _write_csv(prepared.dir / "slices.csv", pd.concat([prepared.slices, slices], ignore_index=True))
+    return prepared.dir
+
+
+def _scans(folder: Path, suffix: str = "") -> dict[str, Path]:
+    """Name without suffix -> file, of the .nii and .nii.gz files whose names end with the suffix."""
+    stems = {re.sub(r"\.nii(\.gz)?$", "", path.name): path for path in sorted(folder.glob("*.nii*"))}
+    return {stem.removesuffix(suffix): path for stem, path in stems.items() if stem.endswith(suffix)}
+
+
+def _write_arrays(kind: Kind, cases: list[Case], images: Path, labels: Path | None, size: int) -> None:
+    """Write the slices of all cases, one after the other; no labels where there is no file for them."""
+    count = sum(case.slices for case in cases)
+    image_type, last = (np.float32, ((1,), (NUM_CLASSES,))) if kind.competition else (np.int16, ((), ()))
+    with ExitStack() as stack:
+        handles = []
+        for path, dtype, axes in zip((images, labels), (image_type, np.uint8), last):
+            if path:
+                handles.append(stack.enter_context(open(path, "wb")))
+                descr = np.lib.format.dtype_to_descr(np.dtype(dtype))
+                header = {"descr": descr, "fortran_order": False, "shape": (count, size, size, *axes)}
+                np.lib.format.write_array_header_1_0(handles[-1], header)
+        progress = stack.enter_context(tqdm(total=count, desc=images.stem, unit="slice", leave=False))
+        for case in cases:
+            for hu, label in case_slices(kind, case, size):
+                if kind.competition:
+                    label = (label[..., None] == np.arange(NUM_CLASSES)).astype(np.uint8)
+                else:
+                    hu = round_to_int16(hu)
+                for handle, array in zip(handles, (hu, label)):
+                    handle.write(array.tobytes())
+                progress.update()
+
+
+def _slices_table(kind: Kind, cases: list[Case], labels: Path) -> pd.DataFrame:
+    """As `data.make_slices` has it; the pixels of a class are missing where the slice's labels leave them open."""
+    from lungseg_utils.partial_labels import CLASS_SETS
+
+    pixels = np.array([np.bincount(x.ravel(), minlength=max(CLASS_SETS) + 1) for x in np.load(labels, mmap_mode="r")])
+    counts = [case.slices for case in cases]
+    split = ["left_out" if kind.shared and case.name.startswith(kind.shared) else "train" for case in cases]
+    table = pd.DataFrame({"source": kind.source, "index": np.arange(len(pixels))})
+    table["volume"], table["split"] = np.repeat(range(1, len(cases) + 1), counts), np.repeat(split, counts)
+    for c, short in enumerate(SHORT_NAMES):
+        is_open = np.any([pixels[:, label] > 0 for label, classes in CLASS_SETS.items() if c in classes], axis=0)
+        table[short] = pd.array(pixels[:, c], "Int64")
+        table.loc[is_open, short] = pd.NA
+    return table
+
+
+def _write_csv(path: Path, table: pd.DataFrame) -> None:
+    with atomic_write(path) as handle:
+        table.to_csv(handle, index=False, lineterminator="\n")
+
+
+def _kept(kind: Kind, out: Path) -> list[Path]:
+    """What stays in `out`: files of the competition's other kind. Raises InputError for what no import wrote."""
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out} is a file; expected a new name or the folder of an earlier import; choose another")
+    present = sorted(out.iterdir()) if out.exists() else []
+    names = {path.name for path in present}
+    imported = [other for other in KINDS.values() if other.note in names]
+    together = [other for other in imported if other == kind or (other.competition and kind.competition)]
+    if foreign := sorted(names.difference(*(other.files for other in together))):
+        raise InputError(f"{out} holds {foreign[0]}; expected a new name or this kind's earlier import; choose another")
+    return [path for path in present if path.name not in kind.files]
+
+
+def _link(path: Path, target: Path) -> None:
+    """A second name for the file; a copy where the file system knows no such thing."""
+    try:
+        os.link(path, target)
+    except OSError:
+        shutil.copy2(path, target)
