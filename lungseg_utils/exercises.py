@@ -34,6 +34,21 @@ EXERCISES: dict[str, tuple[Callable[..., Any], str]] = {
         lambda table: int((table.burden_predicted > table.burden_true).sum()),
         "Compare the columns burden_predicted and burden_true of `table`.",
     ),
+    "10.1": (
+        lambda effects: int((effects["mean lesion Dice, low"] > 0).sum()),
+        "Count the rows of `added` whose interval starts above 0.",
+    ),
+    "10.2": (lambda: 1 - 0.95**9, "The chance that none of nine does is 0.95 ** 9."),
+    "10.3": (
+        lambda comparison: float(comparison.query("score == 'mean lesion Dice'").difference.dropna().iloc[0]),
+        "One row of `comparison` has the score 'mean lesion Dice' and a difference.",
+    ),
+    "20.1": (lambda: 100 * 1000 / (5 * 0.7 * 0.7), "A millilitre is 1000 cubic millimetres."),
+    "20.2": (lambda: 0 + 1 + 2 + 3 + 3 + 4, "0 % is 0; below 25 %, 50 % and 75 % are 1, 2 and 3; 50 % itself is not below 50 %."),
+    "20.3": (
+        lambda labels: int((labels < 2).sum((1, 2)).argmax()) + 1,
+        "Count the pixels of classes 0 and 1 in each slice of `case.labels`.",
+    ),
 }
 
 

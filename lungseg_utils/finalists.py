@@ -31,6 +31,15 @@ PER_SLICE: dict[str, Callable[[pd.DataFrame], pd.Series]] = {  # means over the 
 LESS_IS_BETTER = ("share of slices whose lesion is missed", "HD95 of the lesion, px", "burden, absolute error")
 
 
+def seed_scores(rows: pd.DataFrame) -> pd.DataFrame:
+    """One row a recipe and seed: its pooled scores. What the seeds of a recipe differ in is chance."""
+    runs = rows.groupby(["recipe", "seed"], sort=False)
+    return pd.DataFrame([
+        {"recipe": recipe, "seed": seed} | {name: float(score(counts_of(run).sum(0))) for name, score in POOLED.items()}
+        for (recipe, seed), run in runs
+    ])
+
+
 def compare_recipes(rows: pd.DataFrame, reference: str, draws: int = 2000) -> pd.DataFrame:
     """One row a recipe and score: recipe, score, value, low, high, and difference to the reference, with its low and high.
 

@@ -1,7 +1,9 @@
 """From slices in HU to probabilities and labels at full size. Every step beyond argmax is off unless asked for."""
 
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +17,13 @@ from lungseg_utils.classes import BACKGROUND, LESIONS, NUM_CLASSES
 from lungseg_utils.device import Device, choose_device
 from lungseg_utils.files import InputError
 from lungseg_utils.model import load_model
+from lungseg_utils.openvino_backend import compile_network, is_installed
 from lungseg_utils.preprocessing import Preprocessing
 
 EIGHT_CONNECTED = np.ones((3, 3), bool)  # pixels that touch at a corner belong together
+BACKENDS = ("auto", "torch", "openvino")
+PASS_PIXELS = 2**17  # of slices that a CPU takes at a time: larger activations leave its caches, up to twice as slow
+WORTH_COMPILING = 16_000_000  # pixels through the network: 61 slices of 512 px, 434 of 192 (benchmarks/inference.md)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +59,9 @@ class InferenceSettings:
 class Segmenter:
     """A trained network with its preprocessing: slices in HU in, labels at their own size out.
 
-        labels = Segmenter.load("runs/demo/model").labels(hu)
+        labels = Segmenter.load("runs/demo/model")(hu)
+
+    backend: what runs the network; see `load`. InputError if it is unknown or cannot run here.
     """
 
     model: nn.Module
@@ -61,26 +69,64 @@ class Segmenter:
     image_size: int
     device: Device
     settings: InferenceSettings = InferenceSettings()
+    backend: str = "torch"
+
+    def __post_init__(self):
+        if self.backend not in BACKENDS:
+            raise InputError(f"backend is {self.backend!r}; expected one of {', '.join(BACKENDS)}.")
+        if self.backend == "openvino" and not is_installed():
+            raise InputError("backend is 'openvino', which is not installed; run `pip install openvino`, or use 'auto'.")
+        if self.backend == "openvino" and self.device.type != "cpu":
+            raise InputError(f"backend is 'openvino' and the device {self.device.type}; it needs a CPU; use 'auto'.")
 
     @classmethod
     def load(
         cls, model_dir: str | Path, device: Device | None = None, settings: InferenceSettings = InferenceSettings(),
-        name: str = "weights",
+        name: str = "weights", backend: str = "auto",
     ) -> "Segmenter":
-        """From a folder that 03_training wrote; name: `weights`, or `last`. Raises InputError if it holds no usable model."""
+        """From a folder that 03_training wrote; name: `weights`, or `last`. Raises InputError if it holds no usable model.
+
+        backend: `torch`; `openvino` (a CPU, and the package installed); or `auto`: OpenVINO where it can run and a job
+        has slices enough to win back the seconds that compiling takes. The labels are the same.
+        """
         device = device or choose_device()
         model, config = load_model(model_dir, name)
         model = model.to(device.type, memory_format=torch.channels_last)
-        return cls(model, Preprocessing.from_dict(config["preprocessing"]), config["image_size"], device, settings)
+        preprocessing = Preprocessing.from_dict(config["preprocessing"])
+        return cls(model, preprocessing, config["image_size"], device, settings, backend)
+
+    def __call__(self, volume: np.ndarray) -> np.ndarray:
+        """The class of every pixel, uint8 (N, H, W), of a volume (N, H, W) in HU; see `labels`."""
+        return self.labels(volume)
+
+    @cached_property
+    def _compiled(self) -> Callable[[torch.Tensor], torch.Tensor]:
+        try:
+            return compile_network(self.model, self.image_size)
+        except Exception as error:  # OpenVINO and torch's tracing raise anything
+            why = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+            if self.backend == "openvino":
+                raise InputError(f"OpenVINO cannot run this network ({why}); use the backend 'torch'.") from error
+            warnings.warn(f"OpenVINO cannot run this network ({why}); PyTorch does, more slowly.", stacklevel=2)
+            return self.model
+
+    def _network(self, slices: int) -> Callable[[torch.Tensor], torch.Tensor]:
+        """What runs the network in a job of that many slices."""
+        pixels = slices * (1 + len(view_matrices(self.settings, (1, 1)))) * self.image_size**2
+        can_compile = self.backend == "auto" and self.device.type == "cpu" and is_installed()
+        if self.backend == "openvino" or (can_compile and pixels >= WORTH_COMPILING):
+            return self._compiled
+        return self.model
 
     @torch.inference_mode()
     def batches(
-        self, hu: np.ndarray, batch_size: int = 8, description: str | None = None
+        self, hu: np.ndarray, batch_size: int = 8, description: str | None = None, total: int | None = None
     ) -> Iterator[tuple[slice, np.ndarray]]:
         """(position, probabilities) of one batch of slices at a time: memory does not grow with the stack.
 
         hu: (N, H, W) in HU, any size and numeric type, else InputError. probabilities: float32 (n, 4, H, W), they sum
-        to 1, averaged over the views of `settings` and tempered. Shows a progress bar if described.
+        to 1, averaged over the views of `settings` and tempered. Shows a progress bar if described. total: number of
+        slices of the whole job, where hu is a part of it; the backend `auto` decides by it.
         Slices are resized to image_size as in validation (nearest neighbour); the logits are resized back linearly.
         """
         if batch_size < 1:
@@ -89,7 +135,8 @@ class Segmenter:
             raise InputError(f"hu has shape {hu.shape}; expected slices (N, H, W); use hu[None] for one slice.")
         if hu.dtype.kind not in "iuf":
             raise InputError(f"hu is of type {hu.dtype}; expected numbers, Hounsfield units.")
-        size = hu.shape[1:]
+        network = self._network(total or len(hu))
+        at_once = max(1, PASS_PIXELS // self.image_size**2) if self.device.type == "cpu" else batch_size
         for start in tqdm(range(0, len(hu), batch_size), description, disable=description is None, leave=False):
             position = slice(start, min(start + batch_size, len(hu)))
             if not np.isfinite(hu[position]).all():
@@ -97,16 +144,10 @@ class Segmenter:
                 raise InputError(f"hu holds {found}; expected Hounsfield units.")
             z = self.preprocessing.normalise(resize_nearest(hu[position], self.image_size))
             images = torch.from_numpy(z)[:, None].to(self.device.type, memory_format=torch.channels_last)
-            logits = self.model(images).float()
-            total = F.interpolate(logits, size=size, mode="bilinear", align_corners=False).softmax(1)
-            views = torch.ones(size, device=total.device)
-            for matrix in view_matrices(self.settings, size):
-                seen, _ = resample(images, matrix, images.shape[2:], "nearest")  # as the slides' recipe turns slices
-                logits = self.model(seen).float()
-                back, inside = resample(logits, np.linalg.inv(matrix), size, "bilinear")
-                total += back.softmax(1) * inside
-                views += inside
-            yield position, temper((total / views).cpu().numpy(), self.settings.temperature)
+            out = images.new_empty(len(images), NUM_CLASSES, *hu.shape[1:])
+            for seen, answer in zip(images.split(at_once), out.split(at_once)):
+                average_views(network, seen, self.settings, answer)
+            yield position, temper(out.cpu().numpy(), self.settings.temperature)
 
     def probabilities(self, hu: np.ndarray, batch_size: int = 8) -> np.ndarray:
         """All probabilities at once, float32 (N, 4, H, W): 4 MB for each slice of 512 px. hu: (N, H, W) in HU."""
@@ -135,8 +176,14 @@ def predict(probabilities: np.ndarray, settings: InferenceSettings = InferenceSe
         raise InputError(f"probabilities have shape {probabilities.shape}; expected (N, {NUM_CLASSES}, H, W).")
     if not np.isfinite(probabilities).all():
         raise InputError("probabilities hold NaN or infinite values; the network's training may have diverged.")
-    thresholds = np.asarray(settings.thresholds, probabilities.dtype)[:, None, None]
-    labels = (probabilities / thresholds).argmax(1).astype(np.uint8)
+    if len(set(settings.thresholds)) > 1:
+        probabilities = probabilities / np.asarray(settings.thresholds, probabilities.dtype)[:, None, None]
+    labels = np.empty((len(probabilities), *probabilities.shape[2:]), np.uint8)
+    for scores, slice_ in zip(probabilities, labels):  # argmax(0), the first of equals; a fifth of NumPy's time
+        best, slice_[:] = scores[0], 0
+        for c in range(1, NUM_CLASSES):
+            np.copyto(slice_, np.uint8(c), where=scores[c] > best)
+            best = np.maximum(best, scores[c])
     return remove_small_lesions(remove_lung_islands(labels, settings.min_lung_share), settings.min_lesion_pixels)
 
 
@@ -182,6 +229,23 @@ def remove_small_lesions(labels: np.ndarray, min_pixels: int) -> np.ndarray:
             nearest = ndimage.distance_transform_edt(small, return_distances=False, return_indices=True)
             slice_[:] = slice_[tuple(nearest)]
     return labels
+
+
+def average_views(
+    network: Callable[[torch.Tensor], torch.Tensor], images: torch.Tensor, settings: InferenceSettings, out: torch.Tensor
+) -> None:
+    """Write the probabilities of images (n, 1, S, S), averaged over the views of `settings`, to out (n, 4, H, W)."""
+    size, matrices = tuple(out.shape[2:]), view_matrices(settings, tuple(out.shape[2:]))
+    for logits, answer in zip(network(images).float().contiguous(), out):  # one slice's pixels stay in a CPU's cache
+        torch.softmax(F.interpolate(logits[None], size=size, mode="bilinear", align_corners=False), 1, out=answer[None])
+    views = torch.ones(size, device=out.device)
+    for matrix in matrices:
+        seen, _ = resample(images, matrix, images.shape[2:], "nearest")  # as the slides' recipe turns slices
+        back, inside = resample(network(seen).float(), np.linalg.inv(matrix), size, "bilinear")
+        out += back.softmax(1) * inside
+        views += inside
+    if matrices:
+        out /= views
 
 
 def view_matrices(settings: InferenceSettings, size: tuple[int, int]) -> list[np.ndarray]:

@@ -11,6 +11,7 @@ from lungseg_utils import installed_versions
 from lungseg_utils.datasets import SliceDataset
 from lungseg_utils.device import Device
 from lungseg_utils.files import atomic_write
+from lungseg_utils.scan_checks import training_ranges
 from lungseg_utils.training_config import TrainingConfig
 
 LIBRARIES = ("torch", "accelerate", "segmentation-models-pytorch", "timm", "albumentations", "numpy")
@@ -27,9 +28,11 @@ def model_config(
 ) -> dict[str, Any]:
     """What config.json says: all that a prediction needs, and all that it takes to train the same weights again."""
     return {
+        "architecture": config.architecture,
         "encoder": config.encoder,
         "image_size": config.image_size,
         "preprocessing": train_set.preprocessing.to_dict(),
+        "training_ranges": training_ranges(train_set),
         "training": {**asdict(config), "train_slices": len(train_set), "prepared": fingerprint(train_set.folder)},
         "device": str(device),
         "precision": device.precision,
@@ -45,7 +48,7 @@ def write_model_card(folder: Path, config: TrainingConfig, best: dict[str, Any])
     settings = "\n".join(f"| {key} | {value} |" for key, value in asdict(config).items())
     with atomic_write(folder / "README.md") as handle:
         handle.write(
-            f"# Lung infection segmentation: U-Net, {config.encoder}\n\n"
+            f"# Lung infection segmentation: {config.architecture}, {config.encoder}\n\n"
             "Labels each pixel of an axial chest CT slice as ground glass opacity, consolidation, other lung or background. "
             "For teaching and research; not a medical device.\n\n"
             "`weights.safetensors` is the best epoch, `last.safetensors` the last; `config.json` holds preprocessing and sizes. "

@@ -1,4 +1,4 @@
-"""The figures of 10_improvements: what each idea adds, what it costs, and two recipes side by side."""
+"""The figures of 10_improvements: what each idea adds, and recipes side by side."""
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -22,25 +22,11 @@ def plot_effects(table: pd.DataFrame, topics: dict[str, str], score: str = "mean
     ax.axvline(0, color="gray", linewidth=0.8)
     ax.set_yticks(range(len(table)), table.idea)
     ax.set_xlabel(f"{score}: difference to the reference, with 95 % paired interval")
-    ax.set_title(f"what each idea adds by itself ({table.slices.iloc[0]} held-out slices)")
+    ax.set_title("what each idea adds by itself, on held-out slices")
     handles, labels = ax.get_legend_handles_labels()
     unique = dict(zip(labels, handles, strict=True))
     ax.legend(unique.values(), unique.keys(), title="topic", loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
     ax.grid(axis="x", alpha=0.3)
-    return figure
-
-
-def plot_cost(table: pd.DataFrame, score: str = "mean lesion Dice") -> Figure:
-    """Score of each idea over the minutes that its training took; up and to the left is better."""
-    figure, ax = plt.subplots(figsize=(7, 4.2), layout="constrained")
-    ax.plot(table["training minutes"], table[score], "o")
-    for _, row in table.iterrows():
-        ax.annotate(row.idea, (row["training minutes"], row[score]), xytext=(4, 4), textcoords="offset points", fontsize=8)
-    ax.set_xlabel("minutes of training")
-    ax.set_ylabel(f"{score}, held-out slices")
-    ax.set_title("what it costs")
-    ax.margins(x=0.2)
-    ax.grid(alpha=0.3)
     return figure
 
 

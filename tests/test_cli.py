@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from lungseg_utils import __version__, series
 from lungseg_utils.__main__ import main
 from lungseg_utils.files import InputError
-from lungseg_utils.phantom import DEFAULT_STAMP
+from lungseg_utils.phantom import DEFAULT_STAMP, phantom_volume
 from lungseg_utils.series import NotebookError
 
 SMALL = ["--medseg", "2", "--volumes", "2", "--slices", "3", "--size", "64"]
@@ -37,11 +37,13 @@ def called(monkeypatch):
     return options
 
 
-@pytest.mark.parametrize("command", [[], ["run"], ["phantom"], ["check"], ["compare"], ["submit"], ["score"]])
+@pytest.mark.parametrize("command", [[], ["run"], ["phantom"], ["check"], ["compare"], ["submit"], ["score"],
+                                     ["predict"]])
 def test_help_names_every_option(command):
     result = invoke(*command, "--help")
     assert result.exit_code == 0
-    expected = {"": "run phantom check compare submit score --version", "compare": "RUN... --out",
+    expected = {"": "run phantom check compare submit score predict --version",
+                "predict": "SCAN --model --out --series --keep-identity", "compare": "RUN... --out",
                 "submit": "RUN --check", "score": "FILE MASKS.npy", "run": "--data-dir --run-dir --profile -p --only --from",
                 "phantom": "--medseg --volumes --slices --size --seed", "check": "DATA_DIR"}["".join(command)]
     assert all(word in result.output for word in expected.split())
@@ -129,3 +131,31 @@ def test_check_of_no_folder_says_where_it_looked(tmp_path, monkeypatch):
     assert result.exit_code == 2
     assert result.stderr.startswith(f"error: {tmp_path / 'data' / 'absent'}") and result.stderr.count("\n") == 1
     assert result.stdout == ""
+
+
+def test_predict_writes_a_case_and_prints_its_numbers(trained_dir, tmp_path):
+    hu, _ = phantom_volume(np.random.default_rng(3), 2, 96, (0.1, 0.03))
+    np.save(tmp_path / "scan.npy", hu)
+    result = invoke("predict", tmp_path / "scan.npy", "--model", trained_dir / "model", "--out", tmp_path / "case")
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert lines[0].startswith("case-") and lines[-1] == f"report: {tmp_path / 'case' / 'report.html'}"
+    assert "note: An array does not say" in result.stdout and "not a diagnosis" in " ".join(lines)
+    assert {path.name for path in (tmp_path / "case").iterdir()} == {"mask.npy", "report.json", "report.html", "report.png"}
+    assert np.load(tmp_path / "case" / "mask.npy").shape == hu.shape
+
+
+@pytest.mark.parametrize("scan", ["absent.nii.gz", "text.nii", "other"])
+def test_predict_refuses_in_one_line_and_leaves_nothing(trained_dir, tmp_path, scan):
+    (tmp_path / "text.nii").write_text("not a scan")
+    (tmp_path / "other").mkdir()
+    out = tmp_path / "case"
+    result = invoke("predict", tmp_path / scan, "--model", trained_dir / "model", "--out", out)
+    assert result.exit_code == 2 and result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
+    assert not out.exists() and {path.name for path in tmp_path.iterdir()} == {"text.nii", "other"}
+
+
+def test_predict_looks_at_the_output_folder_before_anything_else(tmp_path):
+    (tmp_path / "letter.txt").write_text("mine")
+    result = invoke("predict", "absent.nii", "--out", tmp_path)
+    assert result.exit_code == 2 and "holds letter.txt; expected nothing but an earlier case" in result.stderr

