@@ -2,11 +2,14 @@
 
 Each RUN_DIR holds prepared/ and model/, each NAME names a recipe; the first is the reference. `NAME:mirror=...` averages
 each slice with its mirror image; `NAME:ensemble=...` averages the probabilities of all its runs, as one network. Every
-score at full size on the validation slices. Writes finalists.csv (a row a recipe, seed and slice) and finalists.md to OUT.
+score at full size on the validation slices. Writes finalists.csv (a row a recipe, seed and slice) and finalists.md to OUT;
+with --submission also what one recipe's first network, or its ensemble, answers on the test slices: sub.csv.gz.
 """
 
+import gzip
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import click
 import numpy as np
@@ -15,9 +18,10 @@ import pandas as pd
 from lungseg_utils.evaluation import collect_predictions, evaluate
 from lungseg_utils.files import InputError, atomic_write, resolve_path
 from lungseg_utils.finalists import compare_recipes, table_for_people
-from lungseg_utils.inference import InferenceSettings, Segmenter
+from lungseg_utils.inference import InferenceSettings, Segmenter, predict
 from lungseg_utils.preprocessing import load_prepared
 from lungseg_utils.pretrained import read_history
+from lungseg_utils.submission import write_submission
 
 
 @dataclass(frozen=True)
@@ -46,10 +50,21 @@ def score(segmenter, prepared) -> pd.DataFrame:
     return evaluate(truth, predictions, source, index, rows.volume).table.assign(ms_per_slice=milliseconds)
 
 
+def submit(segmenter, hu: np.ndarray, out: Path) -> None:
+    """Write sub.csv.gz of the test slices (N, H, W) in HU to out."""
+    labels = np.concatenate([predict(probabilities, segmenter.settings) for _, probabilities in segmenter.batches(hu)])
+    write_submission(out / "sub.csv", labels)
+    data = gzip.compress((out / "sub.csv").read_bytes(), mtime=0)
+    with atomic_write(out / "sub.csv.gz", "wb") as handle:
+        handle.write(data)
+    (out / "sub.csv").unlink()
+
+
 @click.command(help=__doc__)
 @click.argument("out", metavar="OUT")
 @click.argument("recipes", nargs=-1, required=True, metavar="NAME=RUN,RUN...")
-def main(out: str, recipes: tuple[str, ...]) -> None:
+@click.option("--submission", metavar="NAME", help="The recipe that answers the test slices.")
+def main(out: str, recipes: tuple[str, ...], submission: str | None) -> None:
     tables, lines, names = [], [], set()
     for recipe in recipes:
         name, _, runs = recipe.partition("=")
@@ -63,6 +78,8 @@ def main(out: str, recipes: tuple[str, ...]) -> None:
         minutes = [read_history(folder / "model").seconds.sum() / 60 for folder in folders]
         if "ensemble" in options:
             segmenters, folders, minutes = [Ensemble(segmenters)], folders[:1], [sum(minutes)]
+        if name == submission:
+            submit(segmenters[0], load_prepared(folders[0] / "prepared").images["test"], resolve_path(out))
         own = []
         for seed, (segmenter, folder) in enumerate(zip(segmenters, folders, strict=True)):
             click.echo(f"{name}, network {seed + 1} of {len(segmenters)}")

@@ -13,7 +13,7 @@ from lungseg_utils.plots import overlay, show_slices
 from lungseg_utils.severity import lung_range
 
 WINDOWS = {"lung": LUNG_WINDOW, "mediastinum": (-160, 240), "wide": (-1000, 1000)}  # HU: black to white
-WIDTH = 520  # px on the screen, whatever the slice has
+WIDTH = 480  # px on the screen, whatever the slice has
 
 
 def slice_picture(
@@ -66,26 +66,22 @@ class SliceBrowser:
         self._hu, self._labels, self._entropy, self._spacing = hu, labels, entropy, spacing
         self._square = square_pixels(hu.shape[1:], spacing)
         most = int(np.isin(labels, LESIONS).sum((1, 2)).argmax()) + 1
-        narrow = {"indent": False, "layout": w.Layout(width="auto")}
         self.slice = w.IntSlider(most, 1, len(hu), description="slice")
-        self.window = w.ToggleButtons(options=list(WINDOWS), description="window")
+        self.window = w.ToggleButtons(options=list(WINDOWS), description="window", layout=w.Layout(width="360px"))
         self.window.style.button_width = "auto"
         self.opacity = w.FloatSlider(0.45, min=0, max=1, step=0.05, description="opacity")
-        self.classes = {  # the boxes are the legend, too
-            c: w.Checkbox(c in LESIONS, description=_swatch(CLASSES[c].color, CLASSES[c].name), description_allow_html=True, **narrow)
-            for c in FOREGROUND
-        }
+        # The boxes are the legend, too.
+        self.classes = {c: self._box(CLASSES[c].color, CLASSES[c].name, c in LESIONS) for c in FOREGROUND}
         magma = ", ".join(f"rgb({r}, {g}, {b})" for r, g, b, _ in colormaps["magma"](np.linspace(0, 1, 5), bytes=True))
-        text = _swatch(f"linear-gradient(to right, {magma})", "entropy instead (0 to 1)", 60)
-        self.entropy = w.Checkbox(False, description=text, description_allow_html=True, **narrow)
-        self.picture = w.Image(format="jpeg", layout=w.Layout(width=f"{WIDTH}px", max_width="100%", align_self="flex-start"))
+        self.entropy = self._box(f"linear-gradient(to right, {magma})", "entropy instead, 0 to 1", False, 60)
+        self.picture = w.Image(format="jpeg", layout=w.Layout(width="100%", align_self="flex-start"))
         self.caption = w.HTML()
         boxes = [*self.classes.values(), *([self.entropy] if entropy is not None else [])]
         controls = [self.slice, self.window, self.opacity, *boxes]
         for control in controls:
             control.observe(self._show, "value")
-        side = w.VBox(controls, layout=w.Layout(margin="0 0 0 12px"))
-        self.widget = w.HBox([w.VBox([self.picture, self.caption]), side], layout=w.Layout(flex_flow="row wrap"))
+        left = w.VBox([self.picture, self.caption], layout=w.Layout(width=f"{WIDTH}px", max_width="100%"))
+        self.widget = w.HBox([left, w.VBox(controls)], layout=w.Layout(flex_flow="row wrap"))
         self._show()
 
     def draw(self) -> np.ndarray:
@@ -108,6 +104,14 @@ class SliceBrowser:
         place = f", {i * self._spacing[0]:.0f} mm above the lowest" if self._spacing and len(self._hu) > 1 else ""
         shares = [f"{CLASSES[c].name} {100 * pixels[c] / lung:.1f} %" for c in LESIONS] if lung else ["no lung"]
         return f"slice {i + 1} of {len(self._hu)}{place}; of its lung: {', '.join(shares)}"
+
+    @staticmethod
+    def _box(colour: str, name: str, checked: bool, width: int = 12):
+        import ipywidgets as w
+
+        swatch = f'<span style="display:inline-block;width:{width}px;height:12px;background:{colour}"></span>'
+        layout = w.Layout(width="auto")
+        return w.Checkbox(checked, description=f"{swatch} {name}", description_allow_html=True, indent=False, layout=layout)
 
     def _show(self, _change: object = None) -> None:
         from PIL import Image
@@ -142,7 +146,3 @@ def has_front_end() -> bool:
 
     kernel = getattr(get_ipython(), "kernel", None)
     return kernel is not None and bool(kernel.get_parent().get("metadata", {}).get("cellId"))
-
-
-def _swatch(colour: str, name: str, width: int = 12) -> str:
-    return f'<span style="display:inline-block;width:{width}px;height:12px;background:{colour}"></span> {name}'

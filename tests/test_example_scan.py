@@ -1,4 +1,4 @@
-"""The example scan: read as any scan is, the same bytes each time, its front in front and its left lung at the right."""
+"""The example scan: read as any scan is, the same bytes each time, its front in front and its liver at the left."""
 
 import numpy as np
 
