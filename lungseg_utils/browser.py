@@ -81,7 +81,8 @@ class SliceBrowser:
         for control in controls:
             control.observe(self._show, "value")
         left = w.VBox([self.picture, self.caption], layout=w.Layout(width=f"{WIDTH}px", max_width="100%"))
-        self.widget = w.HBox([left, w.VBox(controls)], layout=w.Layout(flex_flow="row wrap"))
+        right = w.VBox(controls, layout=w.Layout(margin="0 0 0 12px"))
+        self.widget = w.HBox([left, right], layout=w.Layout(flex_flow="row wrap"))
         self._show()
 
     def draw(self) -> np.ndarray:
@@ -110,8 +111,8 @@ class SliceBrowser:
         import ipywidgets as w
 
         swatch = f'<span style="display:inline-block;width:{width}px;height:12px;background:{colour}"></span>'
-        layout = w.Layout(width="auto")
-        return w.Checkbox(checked, description=f"{swatch} {name}", description_allow_html=True, indent=False, layout=layout)
+        text = {"description": f"{swatch} {name}", "description_allow_html": True}
+        return w.Checkbox(checked, **text, indent=False, layout=w.Layout(width="auto"))
 
     def _show(self, _change: object = None) -> None:
         from PIL import Image
