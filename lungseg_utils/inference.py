@@ -23,7 +23,7 @@ from lungseg_utils.preprocessing import Preprocessing
 EIGHT_CONNECTED = np.ones((3, 3), bool)  # pixels that touch at a corner belong together
 BACKENDS = ("auto", "torch", "openvino")
 PASS_PIXELS = 2**17  # of slices that a CPU takes at a time: larger activations leave its caches, up to twice as slow
-WORTH_COMPILING = 16_000_000  # pixels through the network: 61 slices of 512 px, 434 of 192 (benchmarks/inference.md)
+WORTH_COMPILING = 16_000_000  # pixels through the network, from which compiling (2 s) may pay: 61 slices of 512 px, 434 of 192
 
 
 @dataclass(frozen=True, kw_only=True)
