@@ -14,8 +14,9 @@ from dataclasses import asdict, fields, replace
 import click
 import pandas as pd
 
-from lungseg_utils.ablation import KEY, REFERENCE, Idea, add_rows, effects, fold_splits, run_idea
+from lungseg_utils.ablation import KEY, REFERENCE, Idea, add_rows, effects, run_idea
 from lungseg_utils.files import InputError, atomic_write, resolve_path
+from lungseg_utils.folds import fold_splits
 from lungseg_utils.inference import InferenceSettings
 from lungseg_utils.model_card import fingerprint
 from lungseg_utils.parameters import Parameter, check_parameters

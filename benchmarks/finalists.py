@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from lungseg_utils.evaluation import collect_predictions, evaluate
-from lungseg_utils.files import InputError, atomic_write, resolve_path
+from lungseg_utils.files import InputError, atomic_write, resolve_path, write_csv
 from lungseg_utils.finalists import compare_recipes, table_for_people
 from lungseg_utils.inference import InferenceSettings, Segmenter, predict
 from lungseg_utils.preprocessing import load_prepared
@@ -41,13 +41,12 @@ class Ensemble:
 
 def score(segmenter, prepared) -> pd.DataFrame:
     """per_slice.csv's columns of the validation slices, and the milliseconds that each took."""
-    rows = prepared.slices[prepared.slices.split == "validation"]
-    source, index = rows.source.iloc[0], rows["index"].to_numpy(int)
-    hu, truth = prepared.images[source][index], prepared.labels[source][index]
+    rows, hu, truth = prepared.validation_slices()
     start = time.perf_counter()
     predictions = collect_predictions(segmenter, hu, truth, batch_size=4)
     milliseconds = 1000 * (time.perf_counter() - start) / len(rows)
-    return evaluate(truth, predictions, source, index, rows.volume).table.assign(ms_per_slice=milliseconds)
+    evaluation = evaluate(truth, predictions, rows.source.iloc[0], rows["index"], rows.volume)
+    return evaluation.table.assign(ms_per_slice=milliseconds)
 
 
 def submit(segmenter, hu: np.ndarray, out: Path) -> None:
@@ -88,8 +87,7 @@ def main(out: str, recipes: tuple[str, ...], submission: str | None) -> None:
         cost = np.mean([table.ms_per_slice.iloc[0] for table in own])
         lines.append(f"| {name} | {len(own)} | {np.mean(minutes):.0f} | {cost:.0f} |")
     rows, reference = pd.concat(tables), recipes[0].partition("=")[0].split(":")[0]
-    with atomic_write(resolve_path(out) / "finalists.csv") as handle:
-        rows.to_csv(handle, index=False, lineterminator="\n", float_format="%.5g")
+    write_csv(resolve_path(out) / "finalists.csv", rows, float_format="%.5g")
     table = table_for_people(compare_recipes(rows, reference), reference)
     head = ["score", *table.columns]
     text = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]

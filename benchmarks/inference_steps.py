@@ -26,8 +26,8 @@ from tqdm.auto import tqdm
 from lungseg_utils import metrics
 from lungseg_utils.calibration import Reliability, calibration_summary, reliability
 from lungseg_utils.evaluation import HEADLINE
-from lungseg_utils.files import InputError, atomic_write, resolve_path
-from lungseg_utils.folds import make_folds
+from lungseg_utils.files import InputError, atomic_write, resolve_path, write_csv
+from lungseg_utils.folds import fold_splits
 from lungseg_utils.inference import InferenceSettings, Segmenter, predict, resize_nearest, temper
 from lungseg_utils.intervals import paired_difference
 from lungseg_utils.preprocessing import Prepared, link_prepared, load_prepared
@@ -114,7 +114,7 @@ def tally(
                     tempered = temper(views[key[0]], s.temperature)
                     done[key] = tempered, reliability(tempered, truth)
                 calibration[s] += done[key][1]
-                counts[s] += [metrics.confusion_matrix(*pair) for pair in zip(truth, predict(done[key][0], s))]
+                counts[s] += [*metrics.slice_confusion(truth, predict(done[key][0], s))]
             progress.update(len(truth))
     return {s: (np.array(counts[s]), calibration_summary(calibration[s])) for s in wanted}
 
@@ -197,25 +197,17 @@ def main(run_dir: str, out: str, folds: int, near: float, radiopaedia_step: int,
     with atomic_write(out / "plan.json") as handle:
         json.dump(plan, handle, indent=2)
 
-    training = prepared.slices[prepared.slices.split == "train"]
-    medseg, radiopaedia = (training[training.source == source] for source in ("medseg", "radiopaedia"))
-    fold = make_folds(prepared.images["medseg"][medseg["index"].to_numpy(int)], folds, near)
-    paths = []
-    for number in tqdm(range(folds), "folds"):
-        slices = prepared.slices.copy()
-        slices.loc[slices.split != "test", "split"] = "left_out"
-        slices.loc[[*medseg.index[fold != number], *radiopaedia.index[::radiopaedia_step]], "split"] = "train"
-        slices.loc[medseg.index[fold == number], "split"] = "validation"
-        paths.append(answer_fold(prepared, slices, out / f"fold_{number}", config))
+    splits = fold_splits(prepared, folds, radiopaedia_step, near)
+    sizes = [int((slices.split == "validation").sum()) for slices in splits]
+    jobs = enumerate(tqdm(splits, "folds"))
+    paths = [answer_fold(prepared, slices, out / f"fold_{number}", config) for number, slices in jobs]
     candidates = [candidate for step in STEPS.values() for candidate in step]
-    crossed = tally(out_of_fold(prepared, paths), candidates, "choosing", len(medseg))
+    crossed = tally(out_of_fold(prepared, paths), candidates, "choosing", sum(sizes))
     chosen = choose(crossed)
     everything = combine(chosen)
-    crossed |= tally(out_of_fold(prepared, paths), [everything], "all steps", len(medseg))
+    crossed |= tally(out_of_fold(prepared, paths), [everything], "all steps", sum(sizes))
 
-    rows = prepared.slices[prepared.slices.split == "validation"]
-    source, index = rows.source.iloc[0], rows["index"].to_numpy(int)
-    hu, truth = prepared.images[source][index], prepared.labels[source][index]
+    rows, hu, truth = prepared.validation_slices()
     settings = {"argmax": PLAIN, "mirror": MIRROR, "mirror and turns": TURNS}
     settings |= {step: chosen[step] for step in STEPS if step != "views"} | {"all": everything}
     measured = tally(validation(segmenter, hu, truth), settings.values(), "validation", len(rows))
@@ -226,14 +218,13 @@ def main(run_dir: str, out: str, folds: int, near: float, radiopaedia_step: int,
     best = next(name for name, s in settings.items() if s == chosen["views"])
     text = (
         f"```sh\npython benchmarks/inference_steps.py RUN_DIR --out DIR {flags}\n```\n\n"
-        f"Chosen by {folds}-fold cross-validation over {len(medseg)} MedSeg training slices (folds of "
-        f"{', '.join(map(str, np.bincount(fold)))}); its gain in mean lesion Dice flatters, as values were chosen there. "
-        f"Of the views it chooses: {best}. Measured on {len(rows)} validation slices of {source} at full size with the "
+        f"Chosen by {folds}-fold cross-validation over {sum(sizes)} MedSeg training slices (folds of "
+        f"{', '.join(map(str, sizes))}); its gain in mean lesion Dice flatters, as values were chosen there. "
+        f"Of the views it chooses: {best}. Measured on {len(rows)} validation slices of {rows.source.iloc[0]} at full size with the "
         f"run's network ({segmenter.image_size} px); differences from argmax with paired bootstrap intervals (95 %), "
         f"conditional on these patients.\n\n{markdown(table)}\n"
     )
-    with atomic_write(out / "inference_steps.csv") as handle:
-        table.to_csv(handle, index=False, lineterminator="\n")
+    write_csv(out / "inference_steps.csv", table)
     with atomic_write(out / "inference_steps.json") as handle:
         json.dump({name: asdict(s) for name, s in (chosen | {"all": everything}).items()}, handle, indent=2)
     with atomic_write(out / "inference_steps.md") as handle:

@@ -4,14 +4,15 @@ Rounds the kept weights to half precision, scores the rounded network on the run
 lungseg_utils/weights: weights, config, history, licence, and the card with these scores.
 """
 
+import json
+
 import click
 
 from lungseg_utils.evaluation import collect_predictions, evaluate
 from lungseg_utils.files import InputError, resolve_path
 from lungseg_utils.inference import Segmenter
-from lungseg_utils.model import load_model
 from lungseg_utils.preprocessing import load_prepared
-from lungseg_utils.pretrained import WEIGHTS, model_card, ship
+from lungseg_utils.pretrained import in_half_precision, model_card, ship
 
 POOLED = {
     "competition.pooled": "mean Dice of ground glass and consolidation", "classes.ground_glass.dice": "Dice, ground glass",
@@ -25,13 +26,12 @@ POOLED = {
 def main(run_dir: str) -> None:
     run_dir = resolve_path(run_dir)
     prepared = load_prepared(run_dir / "prepared")
-    rows = prepared.slices[prepared.slices.split == "validation"]
-    source, index = rows.source.iloc[0], rows["index"].to_numpy(int)
-    hu, truth = prepared.images[source][index], prepared.labels[source][index]
-    _, config = load_model(run_dir / "model")
-    ship(run_dir / "model", "")
-    predictions = collect_predictions(Segmenter.load(WEIGHTS), hu, truth, batch_size=4)
-    record = evaluate(truth, predictions, source, index, rows.volume).record
+    rows, hu, truth = prepared.validation_slices()
+    source = rows.source.iloc[0]
+    segmenter = Segmenter.load(run_dir / "model")
+    in_half_precision(segmenter.model).float()  # the rounded weights, as they are shipped
+    predictions = collect_predictions(segmenter, hu, truth, batch_size=4)
+    record = evaluate(truth, predictions, source, rows["index"], rows.volume).record
     lines = [f"{len(rows)} validation slices of {source} at full size, argmax; 95 % bootstrap intervals over the slices.", ""]
     lines += ["| score | value | interval |", "|---|---|---|"]
     for key, name in POOLED.items():
@@ -44,6 +44,7 @@ def main(run_dir: str) -> None:
     lines.append(f"| lesion border, HD95, median | {border['hd95_px']['median']:.0f} px | |")
     lines.append(f"| surface Dice of the lesion at 2 px, mean | {border['surface_dice_2px']['mean']:.2f} | |")
     lines.append(f"| involved lung, mean absolute error | {100 * burden['mean_absolute_error']:.1f} points | |")
+    config = json.loads((run_dir / "model" / "config.json").read_text(encoding="utf-8"))
     ship(run_dir / "model", model_card(config, "\n".join(lines)))
     click.echo("\n".join(lines))
 

@@ -193,11 +193,11 @@ def predict_scan(path: str, model: str | None, out: str, series: str | None, kee
     from lungseg_utils.case import check_case_folder, predict_case, save_case
     from lungseg_utils.case_report import key_numbers
     from lungseg_utils.inference import Segmenter
-    from lungseg_utils.pretrained import pretrained_dir
+    from lungseg_utils.pretrained import PRETRAINED, model_folder
     from lungseg_utils.scans import read_scan
 
     check_case_folder(out)  # before the minutes that follow
-    model_dir = resolve_path(model) if model else pretrained_dir()
+    model_dir = model_folder(model or PRETRAINED, "")
     segmenter = Segmenter.load(model_dir)
     config = json.loads((model_dir / "config.json").read_text(encoding="utf-8"))
     scan = read_scan(path, int(series) if series and series.isdecimal() else series)

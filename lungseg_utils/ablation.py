@@ -15,8 +15,7 @@ import pandas as pd
 from lungseg_utils import metrics
 from lungseg_utils.classes import CONSOLIDATION, GROUND_GLASS
 from lungseg_utils.evaluation import HEADLINE
-from lungseg_utils.files import CHECKOUT, InputError, atomic_write, resolve_path
-from lungseg_utils.folds import make_folds
+from lungseg_utils.files import CHECKOUT, InputError, resolve_path, write_csv
 from lungseg_utils.inference import InferenceSettings, Segmenter
 from lungseg_utils.intervals import paired_difference
 from lungseg_utils.preprocessing import Prepared, link_prepared
@@ -25,7 +24,6 @@ from lungseg_utils.training import train
 from lungseg_utils.training_config import TrainingConfig
 
 REFERENCE = "reference"
-NEAR = 0.9  # slices that correlate so are in one fold
 SCORES = {
     "mean lesion Dice": HEADLINE["competition.pooled"],
     "ground glass": HEADLINE["classes.ground_glass.dice"],
@@ -53,24 +51,6 @@ def read_results(name: str, folder: str | Path = "") -> pd.DataFrame:
     return pd.read_csv(path)
 
 
-def fold_splits(prepared: Prepared, folds: int, radiopaedia_step: int) -> list[pd.DataFrame]:
-    """One table of slices a fold: MedSeg's training slices of the fold are `validation`, those of the others `train`.
-
-    So is every radiopaedia_step-th training slice of Radiopaedia; all else, the validation slices too, is left out.
-    """
-    training = prepared.slices[prepared.slices.split == "train"]
-    medseg, radiopaedia = (training[training.source == source] for source in ("medseg", "radiopaedia"))
-    fold = make_folds(prepared.images["medseg"][medseg["index"].to_numpy(int)], folds, NEAR)
-    tables = []
-    for number in range(folds):
-        slices = prepared.slices.copy()
-        slices.loc[slices.split != "test", "split"] = "left_out"
-        slices.loc[[*medseg.index[fold != number], *radiopaedia.index[::radiopaedia_step]], "split"] = "train"
-        slices.loc[medseg.index[fold == number], "split"] = "validation"
-        tables.append(slices)
-    return tables
-
-
 def run_idea(prepared: Prepared, slices: pd.DataFrame, idea: Idea, config: TrainingConfig, folder: Path) -> pd.DataFrame:
     """Train on the fold's train rows and answer for its validation rows: `slice_table` with the seconds that it took.
 
@@ -87,8 +67,8 @@ def run_idea(prepared: Prepared, slices: pd.DataFrame, idea: Idea, config: Train
     start = time.perf_counter()
     labels = segmenter.labels(prepared.images["medseg"][index])
     answered = (time.perf_counter() - start) / len(rows)
-    counts = [metrics.confusion_matrix(t, p) for t, p in zip(prepared.labels["medseg"][index], labels, strict=True)]
-    table = slice_table("medseg", index, np.array(counts), [None] * len(rows))
+    counts = metrics.slice_confusion(prepared.labels["medseg"][index], labels)
+    table = slice_table("medseg", index, counts, [None] * len(rows))
     seconds = {"training_seconds": pd.read_csv(history).seconds.sum(), "seconds_per_slice": answered}
     return table.assign(**seconds)
 
@@ -96,8 +76,7 @@ def run_idea(prepared: Prepared, slices: pd.DataFrame, idea: Idea, config: Train
 def add_rows(path: Path, rows: pd.DataFrame) -> pd.DataFrame:
     """Add a network's rows to the results file, which stays whole whatever happens; returns all rows."""
     table = pd.concat([pd.read_csv(path), rows]) if path.exists() else rows
-    with atomic_write(path) as handle:
-        table.to_csv(handle, index=False, lineterminator="\n", float_format="%.4f")
+    write_csv(path, table, float_format="%.4f")
     return table
 
 

@@ -45,7 +45,11 @@ class Case:
     entropy: np.ndarray  # uint8 (N, H, W), predictive entropy, 0..255 for 0..1
     warnings: tuple[str, ...]  # the scan's notes, then what the checks doubt
     summary: dict[str, Any]  # report.json
-    card: dict[str, Any]  # the model in short
+
+    @property
+    def card(self) -> dict[str, Any]:
+        """The model in short."""
+        return self.summary["model"]
 
 
 def predict_case(
@@ -79,7 +83,7 @@ def predict_case(
         "warnings": list(warnings),
         "model": model_in_short(config),
     }  # fmt: skip
-    return Case(scan, labels, uncertain, warnings, summary, summary["model"])
+    return Case(scan, labels, uncertain, warnings, summary)
 
 
 def predict_scan(

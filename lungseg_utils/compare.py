@@ -13,7 +13,7 @@ import pandas as pd
 
 from lungseg_utils.classes import SHORT_NAMES
 from lungseg_utils.evaluation import HEADLINE
-from lungseg_utils.files import InputError, atomic_write, resolve_path
+from lungseg_utils.files import InputError, atomic_write, resolve_path, write_csv
 from lungseg_utils.inference import InferenceSettings
 from lungseg_utils.intervals import INTERVAL_NOTE, clusters, paired_difference
 from lungseg_utils.report import COUNT_COLUMNS, SCHEMA, counts_of
@@ -248,7 +248,6 @@ def as_markdown(parts: dict[str, list[list[str]]], sentences: Sequence[str]) -> 
 
 def save_comparison(folder: str | Path, runs: Sequence[Run], table: pd.DataFrame) -> None:
     """Write comparison.csv (the whole table) and comparison.md."""
-    with atomic_write(Path(folder) / "comparison.csv") as handle:
-        table.to_csv(handle, index=False, lineterminator="\n")
+    write_csv(Path(folder) / "comparison.csv", table)
     with atomic_write(Path(folder) / "comparison.md") as handle:
         handle.write(as_markdown(blocks(table), notes(runs)))

@@ -56,15 +56,21 @@ class SliceDataset(Dataset):
         return image, torch.from_numpy(np.ascontiguousarray(labels)), row
 
 
+def check_sampling(sampling: str) -> None:
+    """Raises InputError for a name that is not in SAMPLINGS."""
+    if sampling not in SAMPLINGS:
+        raise InputError(f"sampling is {sampling!r}; expected one of {', '.join(SAMPLINGS)}.")
+
+
 def slice_chances(slices: pd.DataFrame, sampling: str) -> np.ndarray | None:
     """How often each slice is drawn, float (N,) in relative numbers; None: each exactly once an epoch.
 
     slices: rows of slices.csv. sampling: `every_slice`, the reference; `sources`: each source gives as many slices as
     the others, since the few of MedSeg are what is tested; `lesions`: so too, and within its source a slice counts once,
-    once more if it shows ground glass and once more for consolidation (also where a binary label leaves open which). Raises InputError for an unknown name.
+    once more if it shows ground glass and once more for consolidation (also where a binary label leaves open which).
+    Raises InputError for an unknown name.
     """
-    if sampling not in SAMPLINGS:
-        raise InputError(f"sampling is {sampling!r}; expected one of {', '.join(SAMPLINGS)}.")
+    check_sampling(sampling)
     if sampling == "every_slice":
         return None
     counts = np.ones(len(slices))

@@ -80,7 +80,7 @@ def evaluate(
     whole volumes. Raises InputError for shapes that differ and for labels outside 0..3.
     """
     metrics.check_stacks(truth, predictions.labels)
-    per_slice = np.array([metrics.confusion_matrix(t, p) for t, p in zip(truth, predictions.labels, strict=True)])
+    per_slice = metrics.slice_confusion(truth, predictions.labels)
     borders = border_table(truth, predictions.labels, spacing)
     lesions = lesion_table(truth, predictions.labels)
     burden = {"burden_true": true_burden(per_slice), "burden_predicted": predicted_burden(per_slice)}

@@ -1,12 +1,12 @@
 """A scan to try `lungseg predict` and the notebook of it with: a phantom as a scanner's NIfTI file. No real patient."""
 
-import gzip
 from pathlib import Path
 
 import numpy as np
 
 from lungseg_utils.anatomy import make_patient
-from lungseg_utils.files import atomic_write, resolve_path
+from lungseg_utils.files import resolve_path
+from lungseg_utils.nifti import save_compressed
 from lungseg_utils.phantom import render
 
 FIELD, HEIGHT = 380.0, 290.0  # mm: across the picture, and from below the diaphragm to the shoulders
@@ -30,6 +30,4 @@ def write_example_scan(path: str | Path, slices: int = 29, size: int = 256, seed
     image = nib.Nifti1Image(np.rint(hu[:, ::-1, ::-1]).astype(np.int16).transpose(2, 1, 0), affine)
     image.header.set_xyzt_units("mm")
     image.set_sform(affine, 1)
-    with atomic_write(path, "wb") as raw, gzip.GzipFile("", "wb", 4, raw, mtime=0) as handle:
-        image.to_stream(handle)
-    return path
+    return save_compressed(image, path)

@@ -6,7 +6,10 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 
@@ -50,6 +53,17 @@ def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO]:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def write_csv(path: str | Path, table: "pd.DataFrame", **options: Any) -> None:
+    """Write a table by `atomic_write`, without its index; options: more of pandas' to_csv."""
+    with atomic_write(path) as handle:
+        table.to_csv(handle, index=False, lineterminator="\n", **options)
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, in one line; its kind if it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 @contextmanager

@@ -1,11 +1,15 @@
 """Folds for cross-validation whose parts share no near-identical slices."""
 
 import numpy as np
+import pandas as pd
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from lungseg_utils.data import near_duplicates
 from lungseg_utils.files import InputError
+from lungseg_utils.preprocessing import Prepared
+
+NEAR = 0.9  # slices that correlate so are in one fold
 
 
 def make_folds(images: np.ndarray, folds: int, near: float) -> np.ndarray:
@@ -25,3 +29,21 @@ def make_folds(images: np.ndarray, folds: int, near: float) -> np.ndarray:
         fold_of[g] = filled.argmin()
         filled[fold_of[g]] += sizes[g]
     return fold_of[group]
+
+
+def fold_splits(prepared: Prepared, folds: int, radiopaedia_step: int, near: float = NEAR) -> list[pd.DataFrame]:
+    """One table of slices a fold: MedSeg's training slices of the fold are `validation`, those of the others `train`.
+
+    So is every radiopaedia_step-th training slice of Radiopaedia; all else, the validation slices too, is left out.
+    """
+    training = prepared.slices[prepared.slices.split == "train"]
+    medseg, radiopaedia = (training[training.source == source] for source in ("medseg", "radiopaedia"))
+    fold = make_folds(prepared.images["medseg"][medseg["index"].to_numpy(int)], folds, near)
+    tables = []
+    for number in range(folds):
+        slices = prepared.slices.copy()
+        slices.loc[slices.split != "test", "split"] = "left_out"
+        slices.loc[[*medseg.index[fold != number], *radiopaedia.index[::radiopaedia_step]], "split"] = "train"
+        slices.loc[medseg.index[fold == number], "split"] = "validation"
+        tables.append(slices)
+    return tables

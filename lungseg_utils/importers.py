@@ -16,10 +16,10 @@ from tqdm.auto import tqdm
 
 from lungseg_utils.classes import NUM_CLASSES, SHORT_NAMES
 from lungseg_utils.data import FILES
-from lungseg_utils.files import InputError, atomic_write, replace_folder, resolve_path
+from lungseg_utils.files import InputError, atomic_write, replace_folder, resolve_path, write_csv
 from lungseg_utils.importers_convert import Case, case_slices, open_scan
 from lungseg_utils.importers_kinds import KINDS, Kind
-from lungseg_utils.preprocessing import INTEGER_COLUMNS, load_prepared, round_to_int16
+from lungseg_utils.preprocessing import INTEGER_COLUMNS, load_prepared, round_to_int16, write_npy_header
 
 SIZE = 512  # pixels a side, as in the competition
 AGAIN = "run `lungseg import` again"
@@ -47,10 +47,10 @@ def import_data(name: str, source: str | Path, out: str | Path, size: int = SIZE
             test = Case("val_im", scans["val_im"], None, None, open_scan(scans["val_im"]).shape[2])
             _write_arrays(kind, [test], new / FILES["test"][0], None, size)
         if not kind.competition:
-            _write_csv(new / "slices.csv", _slices_table(kind, cases, labels))
+            write_csv(new / "slices.csv", _slices_table(kind, cases, labels))
         elif not kind.stack:
             starts = np.cumsum([0, *(case.slices for case in cases)])[:-1]
-            _write_csv(new / "volumes.csv", pd.DataFrame({"volume": range(1, len(cases) + 1), "first_slice": starts}))
+            write_csv(new / "volumes.csv", pd.DataFrame({"volume": range(1, len(cases) + 1), "first_slice": starts}))
         with atomic_write(new / kind.note) as handle:
             found = ", ".join(f"{case.name} ({case.slices})" for case in cases)
             handle.write("\n".join([*kind.about, "Research data: nothing here is a medical device or medical advice."]))
@@ -107,7 +107,7 @@ def add_to_prepared(imported_dir: str | Path, prepared_dir: str | Path) -> Path:
     for path in arrays:
         (prepared.dir / path.name).unlink(missing_ok=True)  # of an earlier try that was cut off
         (prepared.dir / path.name).symlink_to(path)
-    _write_csv(prepared.dir / "slices.csv", pd.concat([prepared.slices, slices], ignore_index=True))
+    write_csv(prepared.dir / "slices.csv", pd.concat([prepared.slices, slices], ignore_index=True))
     return prepared.dir
 
 
@@ -126,9 +126,7 @@ def _write_arrays(kind: Kind, cases: list[Case], images: Path, labels: Path | No
         for path, dtype, axes in zip((images, labels), (image_type, np.uint8), last):
             if path:
                 handles.append(stack.enter_context(open(path, "wb")))
-                descr = np.lib.format.dtype_to_descr(np.dtype(dtype))
-                header = {"descr": descr, "fortran_order": False, "shape": (count, size, size, *axes)}
-                np.lib.format.write_array_header_1_0(handles[-1], header)
+                write_npy_header(handles[-1], (count, size, size, *axes), dtype)
         progress = stack.enter_context(tqdm(total=count, desc=images.stem, unit="slice", leave=False))
         for case in cases:
             for hu, label in case_slices(kind, case, size):
@@ -155,11 +153,6 @@ def _slices_table(kind: Kind, cases: list[Case], labels: Path) -> pd.DataFrame:
         table[short] = pd.array(pixels[:, c], "Int64")
         table.loc[is_open, short] = pd.NA
     return table
-
-
-def _write_csv(path: Path, table: pd.DataFrame) -> None:
-    with atomic_write(path) as handle:
-        table.to_csv(handle, index=False, lineterminator="\n")
 
 
 def _kept(kind: Kind, out: Path) -> list[Path]:

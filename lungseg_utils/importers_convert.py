@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from lungseg_utils.classes import BACKGROUND, CONSOLIDATION, GROUND_GLASS, LUNG_OTHER, LUNG_WINDOW
-from lungseg_utils.files import InputError
+from lungseg_utils.files import InputError, first_line
 from lungseg_utils.importers_kinds import Kind
 
 MOST_VOXELS = 2**30  # six times the largest published volume; a header that claims more is broken
@@ -33,7 +33,7 @@ def open_scan(path: Path) -> Any:
     try:
         scan = nibabel.load(path)
     except Exception as error:  # nibabel's own errors, OSError, EOFError, zlib's
-        raise InputError(f"{path} is not readable as NIfTI ({_first_line(error)}); get the file again") from error
+        raise InputError(f"{path} is not readable as NIfTI ({first_line(error)}); get the file again") from error
     if len(scan.shape) != 3 or not 0 < np.prod(scan.shape, dtype=float) <= MOST_VOXELS:
         raise InputError(f"{path} has the shape {scan.shape}; expected (columns, rows, slices) of a CT; get it again")
     return scan
@@ -117,10 +117,6 @@ def _voxels(path: Path | None, turn: np.ndarray) -> tuple[np.ndarray | None, Any
     try:
         stored = scan.dataobj.get_unscaled()
     except Exception as error:  # as in open_scan
-        raise InputError(f"{path} is not readable to its end ({_first_line(error)}); get the file again") from error
+        raise InputError(f"{path} is not readable to its end ({first_line(error)}); get the file again") from error
     slope, intercept = np.float32(scan.dataobj.slope), np.float32(scan.dataobj.inter)
     return apply_orientation(stored, turn).T, lambda values: np.asarray(values, np.float32) * slope + intercept
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]

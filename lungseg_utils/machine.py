@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import psutil
 from packaging.requirements import Requirement
 
-from lungseg_utils.files import CHECKOUT, InputError, resolve_path
+from lungseg_utils.files import CHECKOUT, InputError, first_line, resolve_path
 
 MODULES = {  # of packages that are often there and yet broken
     "torch": "torch",
@@ -66,7 +66,7 @@ def examine() -> Machine:
         try:
             importlib.import_module(module)
         except Exception as error:  # libraries that do not fit each other raise anything
-            broken[name] = _first_line(error)
+            broken[name] = first_line(error)
     if "torch" not in broken:
         from lungseg_utils import device
 
@@ -93,10 +93,6 @@ def examine() -> Machine:
         cached=cached,
         hub_error=hub_error,
     )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _requirements() -> tuple[str, ...]:
@@ -168,7 +164,7 @@ def _arrays() -> tuple[Path | None, str]:
     try:
         from lungseg_utils.data import HOW_TO_GET, find_data
     except Exception as error:  # it imports cv2
-        return None, _first_line(error)
+        return None, first_line(error)
     try:
         return find_data("auto"), ""
     except InputError as error:
@@ -181,7 +177,7 @@ def _hub() -> tuple[bool, str]:
         from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
         from segmentation_models_pytorch.encoders import encoders
     except Exception as error:
-        return False, _first_line(error)
+        return False, first_line(error)
     source = encoders[ENCODER]["pretrained_settings"]["imagenet"]
     repository, revision = source["repo_id"], source["revision"]
     names = ("config.json", "model.safetensors")
@@ -194,7 +190,7 @@ def _hub() -> tuple[bool, str]:
             get_hf_file_metadata(url, timeout=HUB_SECONDS)
             answer[0] = ""
         except Exception as error:
-            answer[0] = _first_line(error)
+            answer[0] = first_line(error)
 
     # Its timeout holds for each address, and not for the name's look-up: a firewall could hold us for a minute.
     thread = threading.Thread(target=ask, daemon=True)

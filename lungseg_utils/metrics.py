@@ -54,6 +54,11 @@ def confusion_matrix(truth: np.ndarray, prediction: np.ndarray, no_class: bool =
     return np.bincount(pairs, minlength=NUM_CLASSES * columns).reshape(NUM_CLASSES, columns)
 
 
+def slice_confusion(truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
+    """Confusion counts of each slice, int64 (N, 4, 4). truth, prediction: class index (N, H, W)."""
+    return np.array([confusion_matrix(t, p) for t, p in zip(truth, prediction, strict=True)])
+
+
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray | float:
     """part / whole, NaN where whole is 0."""
     return _number(np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=np.asarray(whole) > 0))

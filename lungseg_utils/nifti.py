@@ -90,7 +90,11 @@ def write_nifti(path: Path, frame: NiftiFrame, labels: np.ndarray) -> Path:
     image.header.set_xyzt_units(frame.unit)
     image.set_qform(*frame.qform, update_affine=False)
     image.set_sform(*frame.sform, update_affine=False)
-    # No name and no time in the archive's own header: the same mask is the same bytes.
+    return save_compressed(image, path)
+
+
+def save_compressed(image, path: Path) -> Path:
+    """Write nibabel's image as .nii.gz, without a name or a time in the archive's header: same image, same bytes."""
     with atomic_write(path, "wb") as raw, gzip.GzipFile("", "wb", 4, raw, mtime=0) as handle:
         image.to_stream(handle)
     return path

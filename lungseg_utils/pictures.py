@@ -11,6 +11,7 @@ from scipy import ndimage, signal
 
 from lungseg_utils.classes import CLASSES
 from lungseg_utils.files import InputError, atomic_write
+from lungseg_utils.scan_checks import largest_piece
 from lungseg_utils.scans import Scan, check_size, settle_values, to_int16
 
 AIR_HU, FAT_HU, MUSCLE_HU = -1000.0, -100.0, 50.0  # Bushberg et al., The Essential Physics of Medical Imaging
@@ -51,7 +52,7 @@ def fit_grey(slices: Iterable[np.ndarray]) -> GreyScale:
     for grey in slices:
         for total, region in zip((body, inside, outside), _regions(grey), strict=True):
             total += np.bincount(grey[region], minlength=LEVELS)
-        shown, filled = _largest(grey > grey.min() + BLACK)
+        shown, filled = largest_piece(grey > grey.min() + BLACK)
         hollow, whole = hollow + (filled & ~shown).sum(), whole + filled.sum()
     tissue = _peaks(body[:WHITE]) or ([int(body.argmax())] if body.any() else [])
     pixels = body.sum() + inside.sum() + outside.sum()
@@ -87,17 +88,8 @@ def fit_grey(slices: Iterable[np.ndarray]) -> GreyScale:
 def _regions(grey: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Bool (H, W) each: the largest bright piece (the body), the dark within it (lungs), the dark outside it."""
     bright = grey > _otsu(np.bincount(grey.ravel(), minlength=LEVELS))
-    body, filled = _largest(bright)
+    body, filled = largest_piece(bright)
     return body, filled & ~body, ~ndimage.binary_dilation(filled, iterations=3) & ~bright
-
-
-def _largest(bright: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The largest piece of bright (H, W), thin bridges cut, and the same with its holes filled."""
-    pieces, _ = ndimage.label(ndimage.binary_opening(bright, iterations=2))
-    sizes = np.bincount(pieces.ravel())
-    sizes[0] = 0
-    piece = (pieces == sizes.argmax()) & (pieces > 0)
-    return piece, ndimage.binary_fill_holes(piece)
 
 
 def _otsu(counts: np.ndarray) -> int:

@@ -10,13 +10,14 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pandas as pd
 
 from lungseg_utils.classes import SHORT_NAMES
 from lungseg_utils.data import FILES, CTData, chunks, to_labels
-from lungseg_utils.files import InputError, atomic_write, replace_folder, resolve_path
+from lungseg_utils.files import InputError, atomic_write, replace_folder, resolve_path, write_csv
 
 PERCENTILES = (5, 95)
 UNITS = "HU; mean and std after clipping"
@@ -87,6 +88,12 @@ class Prepared:
     labels: dict[str, np.ndarray]
     slices: pd.DataFrame
     preprocessing: Preprocessing
+
+    def validation_slices(self) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
+        """Rows of the validation slices, which are of one source, with their images (N, H, W) in HU and their labels."""
+        rows = self.slices[self.slices.split == "validation"]
+        source, index = rows.source.iloc[0], rows["index"].to_numpy(int)
+        return rows, self.images[source][index], self.labels[source][index]
 
 
 def round_to_int16(hu: np.ndarray) -> np.ndarray:
@@ -176,8 +183,7 @@ def prepare(data: CTData, slices: pd.DataFrame, preprocessing: Preprocessing, ou
         for source, masks in data.masks.items():
             convert = partial(to_labels, one_hot=masks.ndim == 4)
             _write_npy(new / f"labels_{source}.npy", masks, masks.shape[:3], np.uint8, convert)
-        with atomic_write(new / "slices.csv") as handle:
-            slices.to_csv(handle, index=False, lineterminator="\n")
+        write_csv(new / "slices.csv", slices)
         preprocessing.save(new / "preprocessing.json")
     return out_dir
 
@@ -188,8 +194,7 @@ def link_prepared(prepared: Prepared, slices: pd.DataFrame, out_dir: Path) -> Pa
     for array in prepared.dir.glob("*.npy"):
         (out_dir / array.name).unlink(missing_ok=True)
         (out_dir / array.name).symlink_to(array)
-    with atomic_write(out_dir / "slices.csv") as handle:
-        slices.to_csv(handle, index=False, lineterminator="\n")
+    write_csv(out_dir / "slices.csv", slices)
     prepared.preprocessing.save(out_dir / "preprocessing.json")
     return out_dir
 
@@ -227,10 +232,15 @@ def _is_replaceable(folder: Path) -> bool:
     return (folder / "preprocessing.json").exists() or not any(folder.iterdir())
 
 
+def write_npy_header(handle: IO[bytes], shape: tuple[int, ...], dtype: type) -> None:
+    """Begin a .npy file whose values follow in C order."""
+    header = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(handle, header)
+
+
 def _write_npy(path: Path, array: np.ndarray, shape: tuple[int, ...], dtype: type, convert: Callable) -> None:
     """Write convert(array) as .npy chunk by chunk (a memory map opened for writing would keep its pages resident)."""
-    header = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": shape}
     with open(path, "wb") as handle:
-        np.lib.format.write_array_header_1_0(handle, header)
+        write_npy_header(handle, shape, dtype)
         for _, chunk in chunks(array, description=path.stem):
             handle.write(np.ascontiguousarray(convert(chunk)).tobytes())

@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 
 from lungseg_utils.device import Device
-from lungseg_utils.files import InputError, atomic_write, replace_folder, resolve_path
+from lungseg_utils.files import InputError, atomic_write, replace_folder, resolve_path, write_csv
 from lungseg_utils.inference import InferenceSettings, Segmenter
 from lungseg_utils.model import load_model, save_model
 
@@ -73,7 +73,7 @@ def ship(model_dir: str | Path, card: str, out: str | Path = WEIGHTS) -> Path:
     licence, out = WEIGHTS / "LICENSE", resolve_path(out)
     with replace_folder(out) as folder:
         shutil.copy(licence, folder / "LICENSE")
-        read_history(resolve_path(model_dir)).to_csv(folder / "history.csv", index=False)
+        write_csv(folder / "history.csv", read_history(resolve_path(model_dir)))
         config = {name: value for name, value in config.items() if not name.endswith("_sha256")}
         save_model(folder, in_half_precision(model), {**config, "license": LICENCE, "weights_precision": "float16"})
         with atomic_write(folder / "README.md") as handle:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from lungseg_utils import metrics
 from lungseg_utils.classes import CLASSES, LESIONS, SHORT_NAMES
-from lungseg_utils.files import atomic_write
+from lungseg_utils.files import atomic_write, write_csv
 
 SCHEMA = 2  # of metrics.json, as the README documents it
 COUNT_COLUMNS = tuple(f"{true}_as_{predicted}" for true in SHORT_NAMES for predicted in SHORT_NAMES)
@@ -75,8 +75,7 @@ def worst_to_best(table: pd.DataFrame) -> pd.Index:
 def save_results(folder: str | Path, table: pd.DataFrame, counts: np.ndarray, record: dict[str, Any]) -> None:
     """Write per_slice.csv, confusion.csv (rows are the truth) and metrics.json, whose schema the README documents."""
     folder = Path(folder)
-    with atomic_write(folder / "per_slice.csv") as handle:
-        table.to_csv(handle, index=False)
+    write_csv(folder / "per_slice.csv", table)
     with atomic_write(folder / "confusion.csv") as handle:
         pd.DataFrame(counts, SHORT_NAMES, SHORT_NAMES).to_csv(handle, index_label="true")
     with atomic_write(folder / "metrics.json") as handle:

@@ -24,7 +24,6 @@ LEAST_AIR, LEAST_TISSUE = 0.01, 0.02  # shares of all pixels; the competition's 
 LEAST_LUNG, LUNG_SLICE = 0.02, 0.05  # air as a share of the body: in one slice at least; in a slice of the lungs
 LUNG_AREA, BODY_AREA = (40, 800), (150, 1800)  # cm2 that the largest slice of an adult's chest may have
 THICK = 5.0  # mm
-SLICE_JUMP = 100.0  # HU, mean absolute difference of neighbours at 64 px; see data.infer_volumes
 MARGIN = 0.1  # the ranges are widened by a tenth at each end, where a per cent of the training slices lies outside
 # What is compared with training, from each slice. The values end at the 90th percentile: beyond is bone, which most
 # training slices came without, cut off at 150 HU.
@@ -38,14 +37,21 @@ FEATURES = {
 }
 
 
+def largest_piece(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The largest piece of mask, bool (H, W), thin bridges cut, and the same with its holes filled; both empty if it is."""
+    pieces, _ = ndimage.label(ndimage.binary_opening(mask, iterations=2))
+    sizes = np.bincount(pieces.ravel())
+    sizes[0] = 0
+    piece = (pieces == sizes.argmax()) & (pieces > 0)
+    return piece, ndimage.binary_fill_holes(piece)
+
+
 def body_mask(hu: np.ndarray) -> np.ndarray:
     """The largest piece of solid tissue with all that it encloses, bool (H, W): the trunk with the lungs. hu: (H, W).
 
     An opening by two pixels takes the table and sleeves away: meant for slices thinned to about 256 px.
     """
-    pieces, count = ndimage.label(ndimage.binary_opening(hu > SOLID, iterations=2))
-    largest = pieces == np.bincount(pieces.ravel())[1:].argmax() + 1 if count else pieces > 0
-    return ndimage.binary_fill_holes(largest)
+    return largest_piece(hu > SOLID)[1]
 
 
 def slice_features(hu: np.ndarray) -> dict[str, float] | None:
@@ -94,13 +100,13 @@ def looked_at(count: int) -> np.ndarray:
 
 def is_volume(scan: "Scan") -> bool:
     """Whether the slices are neighbours in one body: their distance is known, and most look like the one before."""
-    from lungseg_utils.data import thumbnails
+    from lungseg_utils.data import VOLUME_JUMP, thumbnails
 
     if scan.spacing is None or len(scan.hu) < 2:
         return False
     first = looked_at(len(scan.hu) - 1)
     jumps = np.abs(thumbnails(scan.hu[first]) - thumbnails(scan.hu[first + 1])).mean((1, 2))
-    return float(np.median(jumps)) < SLICE_JUMP
+    return float(np.median(jumps)) < VOLUME_JUMP
 
 
 def check_scan(scan: "Scan", ranges: dict[str, Any] | None = None) -> list[str]:

@@ -19,7 +19,7 @@ from lungseg_utils.datasets import EpochBatches, SliceDataset, choose_workers, c
 from lungseg_utils.device import Device, choose_device
 from lungseg_utils.engine import keep_freed_memory, make_accelerator, memory_advice
 from lungseg_utils.examples import choose_examples, predict_examples, save_examples
-from lungseg_utils.files import atomic_write, replace_folder, resolve_path
+from lungseg_utils.files import replace_folder, resolve_path, write_csv
 from lungseg_utils.learner import Learner
 from lungseg_utils.losses import Loss, build_loss
 from lungseg_utils.model import save_model
@@ -82,8 +82,7 @@ def train(
             learner.examples.append(predict_examples(learner.eval_mode(), val_set, shown, accelerator.device))
             history = pd.DataFrame(learner.history)
             if accelerator.is_main_process:
-                with atomic_write(run_dir / "history.csv") as handle:
-                    history.to_csv(handle, index=False)
+                write_csv(run_dir / "history.csv", history)
             learner.start_epoch()
             keeper.save()
             accelerator.print(describe(learner.history[-1], config.epochs))

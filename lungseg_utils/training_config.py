@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from lungseg_utils.datasets import SAMPLINGS
+from lungseg_utils.datasets import check_sampling
 from lungseg_utils.files import InputError
 from lungseg_utils.losses import build_loss
 from lungseg_utils.model import check_architecture, check_image_size
@@ -46,8 +46,7 @@ class TrainingConfig:
         check_image_size(self.image_size)
         build_loss(self.loss)
         check_architecture(self.architecture)
-        if self.sampling not in SAMPLINGS:
-            raise InputError(f"sampling is {self.sampling!r}; expected one of {', '.join(SAMPLINGS)}.")
+        check_sampling(self.sampling)
         if self.monitor not in MONITORS:
             raise InputError(f"monitor is {self.monitor!r}; expected one of {', '.join(MONITORS)}.")
         for name in ("epochs", "batch_size", "accumulation", "learning_rate", "patience", "checkpoint_minutes"):

@@ -10,10 +10,10 @@ from click.testing import CliRunner
 from safetensors.numpy import save_file
 
 from lungseg_utils import ablation, metrics
-from lungseg_utils.ablation import SCORES, Idea, add_rows, effects, fold_splits, most_disputed, run_idea
+from lungseg_utils.ablation import SCORES, Idea, add_rows, effects, most_disputed, run_idea
 from lungseg_utils.classes import BACKGROUND, SHORT_NAMES
 from lungseg_utils.files import CHECKOUT, InputError
-from lungseg_utils.inference import InferenceSettings
+from lungseg_utils.folds import fold_splits
 from lungseg_utils.intervals import paired_difference
 from lungseg_utils.preprocessing import Preprocessing, load_prepared
 from lungseg_utils.report import slice_table
