@@ -14,14 +14,15 @@ from dataclasses import asdict, fields, replace
 import click
 import pandas as pd
 
-from lungseg_utils.ablation import KEY, REFERENCE, Idea, add_rows, effects, run_idea
-from lungseg_utils.files import InputError, atomic_write, resolve_path
-from lungseg_utils.folds import fold_splits
-from lungseg_utils.inference import InferenceSettings
-from lungseg_utils.model_card import fingerprint
-from lungseg_utils.parameters import Parameter, check_parameters
-from lungseg_utils.preprocessing import load_prepared
-from lungseg_utils.training_config import TrainingConfig
+from lungseg_utils.evaluation.improvements import KEY, effects
+from ablation import Idea, REFERENCE, add_rows, run_idea
+from lungseg_utils.core.files import InputError, atomic_write, resolve_path
+from folds import fold_splits
+from lungseg_utils.inference.settings import InferenceSettings
+from lungseg_utils.training.model_card import fingerprint
+from lungseg_utils.series.parameters import Parameter, check_parameters
+from lungseg_utils.data.preprocessing import load_prepared
+from lungseg_utils.training.config import TrainingConfig
 
 BEST = {"loss": "weighted_dice_cross_entropy", "augmentation": "medical", "sampling": "lesions"}
 IDEAS = {

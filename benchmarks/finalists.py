@@ -15,13 +15,15 @@ import click
 import numpy as np
 import pandas as pd
 
-from lungseg_utils.evaluation import collect_predictions, evaluate
-from lungseg_utils.files import InputError, atomic_write, resolve_path, write_csv
-from lungseg_utils.finalists import compare_recipes, table_for_people
-from lungseg_utils.inference import InferenceSettings, Segmenter, predict
-from lungseg_utils.preprocessing import load_prepared
-from lungseg_utils.pretrained import read_history
-from lungseg_utils.submission import write_submission
+from lungseg_utils.evaluation.evaluator import collect_predictions, evaluate
+from lungseg_utils.core.files import InputError, atomic_write, resolve_path, write_csv
+from lungseg_utils.evaluation.improvements import compare_recipes, table_for_people
+from lungseg_utils.inference.settings import InferenceSettings
+from lungseg_utils.inference.segmenter import Segmenter
+from lungseg_utils.inference.postprocess import predict
+from lungseg_utils.data.preprocessing import load_prepared
+from lungseg_utils.inference.pretrained import read_history
+from lungseg_utils.evaluation.submission import write_submission
 
 
 @dataclass(frozen=True)

@@ -24,13 +24,14 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from lungseg_utils.data import load_data
-from lungseg_utils.device import Device
-from lungseg_utils.inference import PASS_PIXELS, Segmenter, resize_nearest
-from lungseg_utils.machine import usable_cores
-from lungseg_utils.openvino_backend import compile_network
-from lungseg_utils.phantom import write_phantom
-from lungseg_utils.pretrained import PRETRAINED, model_folder
+from lungseg_utils.data.arrays import load_data
+from lungseg_utils.core.device import Device
+from lungseg_utils.inference.segmenter import PASS_PIXELS, Segmenter
+from lungseg_utils.core.image import resize_nearest
+from lungseg_utils.core.device import usable_cores
+from lungseg_utils.inference.openvino import compile_network
+from lungseg_utils.data.phantom import write_phantom
+from lungseg_utils.inference.pretrained import PRETRAINED, model_folder
 
 CPU = Device("cpu", "benchmark", "asked for")
 SIZE, BATCH, SLICES = 512, 8, 16

@@ -23,15 +23,21 @@ import torch
 import torch.nn.functional as F
 from tqdm.auto import tqdm
 
-from lungseg_utils import metrics
-from lungseg_utils.calibration import Reliability, calibration_summary, reliability
-from lungseg_utils.evaluation import HEADLINE
-from lungseg_utils.files import InputError, atomic_write, resolve_path, write_csv
-from lungseg_utils.folds import fold_splits
-from lungseg_utils.inference import InferenceSettings, Segmenter, predict, resize_nearest, temper
-from lungseg_utils.intervals import paired_difference
-from lungseg_utils.preprocessing import Prepared, link_prepared, load_prepared
-from lungseg_utils.training import TrainingConfig, fingerprint, train
+from lungseg_utils.evaluation import metrics
+from lungseg_utils.evaluation.calibration import Reliability, calibration_summary, reliability
+from lungseg_utils.evaluation.evaluator import HEADLINE
+from lungseg_utils.core.files import InputError, atomic_write, resolve_path, write_csv
+from folds import fold_splits
+from lungseg_utils.inference.settings import InferenceSettings
+from lungseg_utils.inference.segmenter import Segmenter
+from lungseg_utils.inference.postprocess import predict, temper
+from lungseg_utils.core.image import resize_nearest
+from lungseg_utils.evaluation.intervals import paired_difference
+from lungseg_utils.data.preprocessing import Prepared, load_prepared
+from folds import link_prepared
+from lungseg_utils.training.config import TrainingConfig
+from lungseg_utils.training.model_card import fingerprint
+from lungseg_utils.training.loop import train
 
 PLAIN = InferenceSettings()
 MIRROR = replace(PLAIN, flip=True)

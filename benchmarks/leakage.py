@@ -18,13 +18,16 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from lungseg_utils import metrics
-from lungseg_utils.evaluation import HEADLINE
-from lungseg_utils.files import InputError, atomic_write, resolve_path
-from lungseg_utils.inference import Segmenter
-from lungseg_utils.intervals import paired_difference
-from lungseg_utils.preprocessing import Prepared, link_prepared, load_prepared
-from lungseg_utils.training import TrainingConfig, fingerprint, train
+from lungseg_utils.evaluation import metrics
+from lungseg_utils.evaluation.evaluator import HEADLINE
+from lungseg_utils.core.files import InputError, atomic_write, resolve_path
+from lungseg_utils.inference.segmenter import Segmenter
+from lungseg_utils.evaluation.intervals import paired_difference
+from lungseg_utils.data.preprocessing import Prepared, load_prepared
+from folds import link_prepared
+from lungseg_utils.training.config import TrainingConfig
+from lungseg_utils.training.model_card import fingerprint
+from lungseg_utils.training.loop import train
 
 SCORES = {
     "lesion Dice": metrics.lesion_dice,

@@ -9,8 +9,11 @@ from itertools import combinations
 
 import numpy as np
 
-from lungseg_utils.classes import CLASSES, LESIONS, NUM_CLASSES
-from lungseg_utils.data import chunks, find_data, load_data, thumbnails
+from lungseg_utils.core.classes import CLASSES, LESIONS, NUM_CLASSES
+from lungseg_utils.core.npy import chunks
+from lungseg_utils.data.find import find_data
+from lungseg_utils.data.arrays import load_data
+from lungseg_utils.core.image import thumbnails
 
 HU = np.arange(-2000, 2000)  # the bins of the histograms
 STEP = 25  # HU, the grid of thresholds

@@ -12,18 +12,18 @@ import numpy as np
 import torch
 from scipy import ndimage
 
-from lungseg_utils import metrics
-from lungseg_utils.boundaries import border_table
-from lungseg_utils.burden import burden_summary
-from lungseg_utils.calibration import Reliability, entropy, reliability
-from lungseg_utils.classes import NUM_CLASSES
-from lungseg_utils.data import load_data
-from lungseg_utils.definitions import definitions_table
-from lungseg_utils.evaluation import HEADLINE, Predictions, evaluate
-from lungseg_utils.intervals import bootstrap, paired_difference
-from lungseg_utils.lesion_confusion import lesion_confusion
-from lungseg_utils.lesions import lesion_table
-from lungseg_utils.phantom import write_phantom
+from lungseg_utils.evaluation import metrics
+from lungseg_utils.evaluation.borders import border_table
+from lungseg_utils.evaluation.burden import burden_summary
+from lungseg_utils.evaluation.calibration import Reliability, entropy, reliability
+from lungseg_utils.core.classes import NUM_CLASSES
+from lungseg_utils.data.arrays import load_data
+from lungseg_utils.evaluation.definitions import definitions_table
+from lungseg_utils.evaluation.evaluator import HEADLINE, Predictions, evaluate
+from lungseg_utils.evaluation.intervals import bootstrap, paired_difference
+from lungseg_utils.evaluation.lesions import lesion_confusion
+from lungseg_utils.evaluation.lesions import lesion_table
+from lungseg_utils.data.phantom import write_phantom
 
 SLICES, SIZE = 24, 512
 

@@ -8,11 +8,11 @@ import json
 
 import click
 
-from lungseg_utils.evaluation import collect_predictions, evaluate
-from lungseg_utils.files import InputError, resolve_path
-from lungseg_utils.inference import Segmenter
-from lungseg_utils.preprocessing import load_prepared
-from lungseg_utils.pretrained import in_half_precision, model_card, ship
+from lungseg_utils.evaluation.evaluator import collect_predictions, evaluate
+from lungseg_utils.core.files import InputError, resolve_path
+from lungseg_utils.inference.segmenter import Segmenter
+from lungseg_utils.data.preprocessing import load_prepared
+from ship import in_half_precision, model_card, ship
 
 POOLED = {
     "competition.pooled": "mean Dice of ground glass and consolidation", "classes.ground_glass.dice": "Dice, ground glass",

@@ -29,13 +29,13 @@ def measure(arguments: argparse.Namespace, settings: dict | None) -> dict:
     """Seconds of each step, of them waiting for data, and the peak of memory in GB; settings None: the package's loop."""
     import torch
 
-    from lungseg_utils.datasets import EpochBatches, SliceDataset, choose_workers, closing, make_loader
-    from lungseg_utils.device import choose_device
-    from lungseg_utils.engine import keep_freed_memory, make_accelerator
-    from lungseg_utils.learner import Learner
-    from lungseg_utils.losses import build_loss
-    from lungseg_utils.training import run_epoch
-    from lungseg_utils.training_config import TrainingConfig
+    from lungseg_utils.data.datasets import EpochBatches, SliceDataset, choose_workers, closing, make_loader
+    from lungseg_utils.core.device import choose_device
+    from lungseg_utils.training.accelerator import keep_freed_memory, make_accelerator
+    from lungseg_utils.training.learner import Learner
+    from lungseg_utils.training.losses import build_loss
+    from lungseg_utils.training.loop import run_epoch
+    from lungseg_utils.training.config import TrainingConfig
 
     device = choose_device()
     config = TrainingConfig(encoder_weights="none", image_size=arguments.size, batch_size=arguments.batch)
@@ -141,7 +141,7 @@ def main() -> None:
         print(json.dumps(measure(arguments, json.loads(arguments.one))))
         return
 
-    from lungseg_utils.device import choose_device
+    from lungseg_utils.core.device import choose_device
 
     device, added = choose_device(), dict(PLAIN)
     lines = {"the plain loop": dict(PLAIN)}
@@ -172,9 +172,10 @@ def main() -> None:
 
 def make_phantom(folder: Path) -> Path:
     """The default phantom, but of 512 px as the real slices, prepared."""
-    from lungseg_utils.data import load_data, make_slices
-    from lungseg_utils.phantom import write_phantom
-    from lungseg_utils.preprocessing import fit_preprocessing, prepare
+    from lungseg_utils.data.arrays import load_data
+    from lungseg_utils.data.splits import make_slices
+    from lungseg_utils.data.phantom import write_phantom
+    from lungseg_utils.data.preprocessing import fit_preprocessing, prepare
 
     data = load_data(write_phantom(folder / "phantom", size=512))
     slices = make_slices(data)

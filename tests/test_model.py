@@ -11,10 +11,8 @@ import segmentation_models_pytorch as smp
 import torch
 from safetensors.torch import save_file
 
-from lungseg_utils.files import InputError
-from lungseg_utils.model import (
-    ARCHITECTURES, build_model, check_image_size, load_model, parameters_by_part, save_model, stage_sizes,
-)  # fmt: skip
+from lungseg_utils.core.files import InputError
+from lungseg_utils.model import ARCHITECTURES, build_model, check_image_size, load_model, parameters_by_part, save_model, stage_sizes  # fmt: skip
 
 CONFIG = {"architecture": "unet", "encoder": "resnet18", "image_size": 32, "preprocessing": {}}
 

@@ -8,13 +8,14 @@ import pytest
 import torch
 from conftest import CPU
 
-from lungseg_utils import inference
-from lungseg_utils.device import Device
-from lungseg_utils.files import InputError
-from lungseg_utils.inference import InferenceSettings, Segmenter
+from lungseg_utils.inference import segmenter as inference
+from lungseg_utils.core.device import Device
+from lungseg_utils.core.files import InputError
+from lungseg_utils.inference.settings import InferenceSettings
+from lungseg_utils.inference.segmenter import Segmenter
 from lungseg_utils.model import ARCHITECTURES, build_model
-from lungseg_utils.openvino_backend import compile_network
-from lungseg_utils.preprocessing import Preprocessing
+from lungseg_utils.inference.openvino import compile_network
+from lungseg_utils.data.preprocessing import Preprocessing
 
 AS_IS = Preprocessing(low=-1, high=1, mean=-500, std=500, fit_on="all")
 SIZE = 64

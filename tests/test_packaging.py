@@ -16,8 +16,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from lungseg_utils import __version__
-from lungseg_utils.files import CHECKOUT
-from lungseg_utils.series import all_notebooks
+from lungseg_utils.core.files import CHECKOUT
+from lungseg_utils.series.run import all_notebooks
 
 CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base", "opencv-python-headless": "py-opencv"}
 IMPORTED_AS = {"cv2": "opencv-python-headless", "yaml": "pyyaml", "sklearn": "scikit-learn", "IPython": "ipykernel",

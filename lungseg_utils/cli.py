@@ -1,0 +1,239 @@
+"""The command line: `lungseg` or `python -m lungseg_utils`. Heavy libraries load only where needed."""
+
+from lungseg_utils import __version__
+import click
+from lungseg_utils.core.files import InputError, resolve_path
+
+
+class Group(click.Group):
+    """What people can mend is one message without a traceback: exit 2 for bad input, 1 for a failed notebook."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        from lungseg_utils.series.run import NotebookError
+
+        try:
+            return super().invoke(ctx)
+        except (InputError, NotebookError) as error:
+            click.echo(f"error: {error}", err=True)
+            ctx.exit(2 if isinstance(error, InputError) else 1)
+
+
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+@click.version_option(__version__, prog_name="lungseg")
+def main() -> None:
+    """Segmentation of lung infection in chest CT: run the notebooks, make practice data, check real data.
+
+    Relative paths start at the checkout (or at LUNGSEG_HOME), from whatever directory you call.
+    """
+
+
+@main.command()
+@click.option("--data-dir", metavar="DIR", help="Folder with the competition's five arrays; or: phantom, auto.")
+@click.option("--run-dir", metavar="DIR", help="Where the results go.  [default: the profile's]")
+@click.option("--profile", metavar="NAME|FILE.yaml",
+              help="Parameters: demo, reference, or a YAML file.  [default: demo; to go on, the last run's]")
+@click.option("-p", "parameters", nargs=2, multiple=True, metavar="NAME VALUE", help="One parameter; repeatable.")
+@click.option("--only", metavar="NN", help="Run one notebook, by number or name: 03.")
+@click.option("--from", "start", metavar="NN", help="Go on from this notebook in the same run directory: 02.")
+def run(data_dir: str | None, run_dir: str | None, profile: str | None, parameters: tuple[tuple[str, str], ...],
+        only: str | None, start: str | None) -> None:
+    """Run the notebooks in order.
+
+    papermill executes them; the executed copies and run.json land in the run directory. Of two values for a parameter,
+    -p wins over --data-dir and --run-dir, these over the profile, the profile over the notebooks' own defaults.
+    """
+    from lungseg_utils.series.run import run_series
+
+    if not (profile or only or start):
+        profile = "demo"
+    out = run_series(profile=profile, data_dir=data_dir, run_dir=run_dir, parameters=dict(parameters), only=only,
+                     start=start)
+    click.echo(f"results: {out}")
+
+
+@main.command()
+@click.argument("out", type=click.Path())
+@click.option("--medseg", type=click.IntRange(1), default=40, help="MedSeg-like slices.")
+@click.option("--volumes", type=click.IntRange(1), default=9, help="Radiopaedia-like volumes.")
+@click.option("--slices", type=click.IntRange(1), default=13, help="Slices in each volume.")
+@click.option("--size", type=click.IntRange(32), default=256, help="Pixels along a side of a slice.")
+@click.option("--seed", type=click.IntRange(0), default=0, help="The same seed makes the same data.")
+def phantom(out: str, medseg: int, volumes: int, slices: int, size: int, seed: int) -> None:
+    """Write synthetic chest CT to the folder OUT.
+
+    The five arrays have the competition's names, shapes and types.
+    """
+    from lungseg_utils.data.phantom import write_phantom
+
+    folder = write_phantom(resolve_path(out), medseg=medseg, volumes=volumes, slices_per_volume=slices, size=size,
+                           seed=seed)
+    click.echo(f"phantom: {folder}")
+
+
+@main.command()
+@click.argument("data_dir", type=click.Path())
+@click.pass_context
+def check(ctx: click.Context, data_dir: str) -> None:
+    """Check the arrays in DATA_DIR.
+
+    DATA_DIR is a folder with the five arrays; or: phantom, auto. All that is found comes in one table. Exit code 0:
+    usable. 1: the contract is broken. 2: there is no such folder.
+    """
+    from lungseg_utils.data.checks import check_data
+    from lungseg_utils.data.find import find_data
+
+    report = check_data(find_data(data_dir))
+    click.echo(str(report))
+    ctx.exit(0 if report.usable else 1)
+
+
+@main.command()
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...")
+@click.option("--out", metavar="DIR", help="Where the table and figure go.  [default: compare/ in the first RUN]")
+def compare(runs: tuple[str, ...], out: str | None) -> None:
+    """Compare runs, given by their run directories.
+
+    Shows the settings that differ, the scores with their bootstrap intervals, and how far each run is from the first one
+    on the same slices. To choose the first, name it before the others: a run that is named twice counts once.
+    """
+    import textwrap
+
+    from lungseg_utils.evaluation.compare import as_text, blocks, compare_runs, load_runs, notes, save_comparison
+    from lungseg_utils.plots.slices import save_figure
+    from lungseg_utils.plots.comparison import plot_comparison
+
+    loaded = load_runs(runs)
+    table = compare_runs(loaded)
+    folder = resolve_path(out) if out else loaded[0].folder / "compare"
+    save_comparison(folder, loaded, table)
+    save_figure(plot_comparison(table), folder, "comparison")
+    click.echo(as_text(blocks(table)))
+    for note in notes(loaded):
+        click.echo(textwrap.fill(note, 110, subsequent_indent="  "))
+    click.echo(f"comparison: {folder}")
+
+
+@main.command()
+@click.argument("run_dir", type=click.Path(), required=False, metavar="RUN")
+@click.option("--check", "path", type=click.Path(), metavar="FILE", help="Verify and draw FILE instead of writing one.")
+def submit(run_dir: str | None, path: str | None) -> None:
+    """Write the competition's sub.csv for a run.
+
+    RUN is a run directory with prepared/ and model/. The file lands in RUN/results, by the inference steps that
+    04_results scored there (else plain argmax). With --check, FILE (.csv, .csv.gz) is verified row by row and drawn
+    into a .png beside it, over the test slices of RUN if that is given.
+    """
+    from lungseg_utils.evaluation import submission
+
+    if path:
+        figure, masks = submission.check_submission(path, run_dir)
+        both = masks.all(-1).sum()
+        click.echo(f"{path}: {masks.size:,} rows in order, {masks.mean():.2%} are 1; {both:,} pixels have both classes")
+        click.echo(f"figure: {figure}")
+    elif run_dir:
+        written, rows = submission.submit(run_dir)
+        click.echo(f"submission: {written}, {rows:,} rows")
+    else:
+        raise click.UsageError("expected a run directory, or --check FILE")
+
+
+@main.command()
+@click.argument("path", type=click.Path(), metavar="FILE")
+@click.argument("masks", type=click.Path(), metavar="MASKS.npy")
+def score(path: str, masks: str) -> None:
+    """Score a sub.csv against true masks.
+
+    MASKS.npy holds one-hot masks (N, H, W, 4) or class indices (N, H, W). Prints the competition's score in both
+    readings of its rule, and the F1 of each class; a class that is neither in the truth nor in the file has none.
+    """
+    from lungseg_utils.evaluation.submission import score_submission
+
+    scores = score_submission(path, masks)
+    lines = {"score, pixels of all slices pooled": scores["pooled"], "score, averaged over slices": scores["per_image"]}
+    lines |= {f"F1 of {name}, pooled": value for name, value in scores["classes"].items()}
+    for name, value in lines.items():
+        click.echo(f"{name:36} {'none' if value != value else f'{value:.4f}'}")
+
+
+@main.command("import")
+@click.argument("kind", metavar="KIND")
+@click.argument("source", type=click.Path())
+@click.argument("out", type=click.Path())
+def import_(kind: str, source: str, out: str) -> None:
+    """Convert a published data set in the folder SOURCE to arrays in OUT.
+
+    KIND is medseg, radiopaedia, covid19-ct-seg or mosmed. data/README.md says where each comes from, which files SOURCE
+    holds, what its labels become and what its licence allows.
+    """
+    from lungseg_utils.data.importers import import_data
+    from lungseg_utils.data.published_sets import KINDS
+
+    folder = import_data(kind, source, out)
+    click.echo((folder / KINDS[kind].note).read_text(encoding="utf-8"), nl=False)
+    click.echo(f"arrays: {folder}")
+
+
+@main.command("predict")
+@click.argument("path", type=click.Path(), metavar="SCAN")
+@click.option("--model", metavar="DIR", help="Folder with a trained model.  [default: the model that comes with lungseg]")
+@click.option("--out", required=True, metavar="DIR", help="New folder for the results, or an earlier case's.")
+@click.option("--series", metavar="N|UID", help="Which DICOM series; without it, several are listed.")
+@click.option("--keep-identity", is_flag=True, help="Copy the patient's identifiers into the DICOM mask, for an archive.")
+def predict_scan(path: str, model: str | None, out: str, series: str | None, keep_identity: bool) -> None:
+    """Segment your own scan: masks and a report.
+
+    SCAN is NIfTI, DICOM (a file, a folder or a zip), a .npy array in HU, or a PNG or JPEG slice. In DIR land the mask in
+    the scan's own grid, report.html and report.png (one page), and report.json. No result names the file or the patient
+    unless --keep-identity is given. Research software, not a diagnosis.
+    """
+    import json
+    import textwrap
+
+    from lungseg_utils.report.case import check_case_folder, predict_case, save_case
+    from lungseg_utils.report.page import key_numbers
+    from lungseg_utils.inference.segmenter import Segmenter
+    from lungseg_utils.inference.pretrained import PRETRAINED, model_folder
+    from lungseg_utils.scans.io import read_scan
+
+    check_case_folder(out)  # before the minutes that follow
+    model_dir = model_folder(model or PRETRAINED, "")
+    segmenter = Segmenter.load(model_dir)
+    config = json.loads((model_dir / "config.json").read_text(encoding="utf-8"))
+    scan = read_scan(path, int(series) if series and series.isdecimal() else series)
+    case = predict_case(scan, segmenter, config, description="slices")
+    folder = save_case(case, out, keep_identity)
+    click.echo(case.summary["case"])
+    for value, words in key_numbers(case.summary):
+        click.echo(f"{value:>10}  {words}")
+    for text in case.warnings:
+        click.echo(textwrap.fill(text, 110, initial_indent="note: ", subsequent_indent="      "))
+    click.echo(textwrap.fill(case.summary["statement"], 110))
+    click.echo(f"report: {folder / 'report.html'}")
+
+
+@main.command()
+@click.pass_context
+def doctor(ctx: click.Context) -> None:
+    """Look at this machine: what will run, on what, what to mend.
+
+    Versions, device and precision, memory, disk, data, the Hugging Face hub. Exit code 0: the series can run. 1: it
+    cannot.
+    """
+    from lungseg_utils.doctor import can_run, diagnose, report
+    from lungseg_utils.doctor import examine
+
+    findings = diagnose(examine())
+    click.echo(report(findings))
+    ctx.exit(0 if can_run(findings) else 1)
+
+
+@main.command(hidden=True)
+def notebooks() -> None:
+    """Re-execute the notebooks in place on the phantom, for the copies that are committed (make notebooks)."""
+    from lungseg_utils.series.run import refresh_notebooks
+
+    refresh_notebooks()
+
+
+if __name__ == "__main__":
+    main(prog_name="lungseg")

@@ -1,0 +1,53 @@
+"""What is done with one slice anywhere: its size, its thumbnail, its largest piece, the body in it."""
+
+from scipy import ndimage
+import cv2
+import numpy as np
+from lungseg_utils.core.npy import chunks
+
+
+THINNED = 256  # pixels a side
+SOLID = -400  # HU; above it is body, below it air or aerated lung
+
+
+def thumbnails(images: np.ndarray) -> np.ndarray:
+    """(N, 64, 64) float32 area means of (N, H, W) images."""
+    small = np.empty((len(images), 64, 64), np.float32)
+    for first, chunk in chunks(images):
+        for index, image in enumerate(chunk, first):
+            cv2.resize(np.asarray(image, np.float32), (64, 64), dst=small[index], interpolation=cv2.INTER_AREA)
+    return small
+
+
+def resize_nearest(slices: np.ndarray, size: int) -> np.ndarray:
+    """Slices or labels (N, H, W) as (N, size, size), by the nearest pixel: the one that OpenCV takes in validation."""
+
+    def nearest(side: int) -> np.ndarray:
+        return np.minimum(np.floor(np.arange(size) * (1 / (size / side))).astype(int), side - 1)
+
+    rows, columns = map(nearest, slices.shape[1:])
+    return slices[:, rows[:, None], columns]
+
+
+def largest_piece(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The largest piece of mask, bool (H, W), thin bridges cut, and the same with its holes filled; both empty if it is."""
+    pieces, _ = ndimage.label(ndimage.binary_opening(mask, iterations=2))
+    sizes = np.bincount(pieces.ravel())
+    sizes[0] = 0
+    piece = (pieces == sizes.argmax()) & (pieces > 0)
+    return piece, ndimage.binary_fill_holes(piece)
+
+
+def body_mask(hu: np.ndarray) -> np.ndarray:
+    """The largest piece of solid tissue with all that it encloses, bool (H, W): the trunk with the lungs. hu: (H, W).
+
+    An opening by two pixels takes the table and sleeves away: meant for slices thinned to about 256 px.
+    """
+    return largest_piece(hu > SOLID)[1]
+
+
+def body_with_rim(hu: np.ndarray) -> np.ndarray:
+    """The body and a little around it, bool (H, W) for hu (H, W): all that a picture beside burned-in text may show."""
+    step = max(round(max(hu.shape) / THINNED), 1)
+    body = ndimage.binary_dilation(body_mask(hu[::step, ::step]), iterations=3)
+    return np.kron(body, np.ones((step, step), bool))[: hu.shape[0], : hu.shape[1]]

@@ -1,0 +1,144 @@
+"""The competition's five arrays: find them, memory-map them, check them, split them.
+
+Source: kaggle.com/c/covid-segmentation (arrays of medicalsegmentation.com). data/README.md is the data card.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+import numpy as np
+import pandas as pd
+from lungseg_utils.core.classes import BACKGROUND, CONSOLIDATION, GROUND_GLASS, LUNG_OTHER, NUM_CLASSES
+from lungseg_utils.core.files import InputError, resolve_path
+from lungseg_utils.core.npy import release
+from lungseg_utils.data.similarity import infer_volumes
+
+
+FILES = {  # source: images, masks; "radiopedia" is the competition's own spelling
+    "medseg": ("images_medseg.npy", "masks_medseg.npy"),
+    "radiopaedia": ("images_radiopedia.npy", "masks_radiopedia.npy"),
+    "test": ("test_images_medseg.npy", None),
+}
+IMAGE_CONTRACT = "(N, H, W) or (N, H, W, 1), float64, float32 or int16"
+MASK_CONTRACT = "(N, H, W, 4) one-hot, or (N, H, W) or (N, H, W, 1) class index; numbers"
+HOW_TO_GET = (
+    "get the arrays with `kaggle competitions download -c covid-segmentation` or "
+    '`kagglehub.competition_download("covid-segmentation")` (join the competition first), or make synthetic ones with '
+    "`lungseg phantom data/practice` and use them with `--data-dir data/practice`"
+)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of `check_data`: level (ok, warning or error), what was looked at, what was found and expected."""
+
+    level: str
+    item: str
+    found: str
+    expected: str
+
+
+@dataclass(frozen=True)
+class CTData:
+    """The arrays of one folder, memory-mapped: nothing is read before it is used.
+
+    images: source -> (N, H, W), HU. masks: source -> (N, H, W, 4) one-hot or (N, H, W) class index; no "test".
+    volumes: (N of radiopaedia,) volume number of each Radiopaedia slice, from 1.
+    """
+
+    dir: Path
+    images: dict[str, np.ndarray]
+    masks: dict[str, np.ndarray]
+    volumes: np.ndarray
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The sources that have labels."""
+        return tuple(self.masks)
+
+    def labels(self, source: str, index: int | slice) -> np.ndarray:
+        """Class index, uint8: (H, W) for one slice, (n, H, W) for a range. See `to_labels` for overlapping masks."""
+        masks = self.masks[source]
+        labels = to_labels(masks[index], one_hot=masks.ndim == 4)
+        release(masks)
+        return labels
+
+
+def load_data(folder: str | Path) -> CTData:
+    """Memory-map the five arrays of a folder (never unpickled); volumes from volumes.csv if there, else inferred.
+
+    Raises InputError if a file is missing or unreadable, or shapes or types do not fit. Reads the Radiopaedia images
+    once to infer the volumes (seconds); `check_data` looks at the values of everything.
+    """
+    folder = resolve_path(folder)
+    images, masks, findings = open_arrays(folder)
+    for finding in findings:
+        if finding.level == "error":
+            raise InputError(
+                f"{folder / finding.item}: found {finding.found}; expected {finding.expected}; "
+                f"`lungseg check {folder}` lists all problems; {HOW_TO_GET}"
+            )
+    return CTData(folder, images, masks, volume_numbers(folder, images["radiopaedia"]))
+
+
+def to_labels(masks: np.ndarray, one_hot: bool) -> np.ndarray:
+    """Class index, uint8, of one-hot (..., 4) or class-index (...) masks.
+
+    Pixels may carry several classes or none (data/README.md). The rule: consolidation over ground glass over lung
+    other over background (the denser finding wins, as in a radiologist's reading), and background where none is set.
+    Raises InputError for class indices other than 0..3.
+    """
+    if one_hot:
+        labels = np.full(masks.shape[:-1], BACKGROUND, np.uint8)
+        for index in (LUNG_OTHER, GROUND_GLASS, CONSOLIDATION):
+            labels[masks[..., index] != 0] = index
+        return labels
+    labels = masks.astype(np.uint8)
+    if (labels != masks).any() or (labels >= NUM_CLASSES).any():
+        raise InputError("the masks hold values other than 0, 1, 2 and 3; expected class indices; run `lungseg check`")
+    return labels
+
+
+def open_arrays(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], list[Finding]]:
+    """The arrays that can be used, without a last axis of 1, and a finding for each file and pair of files."""
+    images, masks, findings = {}, {}, []
+    for source, (image_name, mask_name) in FILES.items():
+        for name, arrays, contract in ((image_name, images, IMAGE_CONTRACT), (mask_name, masks, MASK_CONTRACT)):
+            if name is None:
+                continue
+            try:
+                array = np.load(folder / name, mmap_mode="r", allow_pickle=False)
+                found, shape, dtype = f"{array.shape} {array.dtype}", array.shape, array.dtype
+                last = (1,) if arrays is images else (1, 4)
+                fits = min(shape, default=0) > 0 and (len(shape) == 3 or (len(shape) == 4 and shape[3] in last))
+                fits &= dtype in (np.float64, np.float32, np.int16) if arrays is images else dtype.kind in "buif"
+            except FileNotFoundError:
+                found, fits = "no such file", False
+            except Exception as error:  # whatever numpy finds wrong with the file is the finding
+                found, fits = f"not readable as .npy: {str(error).splitlines()[0] if str(error) else 'empty'}", False
+            if fits:
+                arrays[source] = array[..., 0] if shape[3:] == (1,) else array
+            findings.append(Finding("ok" if fits else "error", name, found, contract))
+        if source in images and source in masks and images[source].shape != masks[source].shape[:3]:
+            found, expected = masks[source].shape[:3], images[source].shape
+            findings.append(Finding("error", mask_name, f"(N, H, W) {found}", f"{expected}, as in {image_name}"))
+    return images, masks, findings
+
+
+def volume_numbers(folder: Path, images: np.ndarray) -> np.ndarray:
+    """Volume number of each slice: from volumes.csv (columns volume, first_slice) beside the arrays, else inferred."""
+    path = folder / "volumes.csv"
+    if not path.exists():
+        return infer_volumes(images)
+    try:
+        table = pd.read_csv(path)[["volume", "first_slice"]].astype("Int64").astype("int64")  # Int64 refuses 3.5
+        first = table["first_slice"].to_numpy()
+        usable = first[0] == 0 and (np.diff(first) > 0).all() and first[-1] < len(images)
+        usable = usable and table["volume"].is_unique and (table["volume"] > 0).all()
+    except (OSError, TypeError, ValueError, KeyError, IndexError) as error:
+        raise InputError(f"{path} is not a table of volume,first_slice ({error}); correct or delete it") from error
+    if not usable:
+        raise InputError(
+            f"{path}: found {table.to_numpy().tolist()}; expected different volume numbers from 1 on, first slices "
+            f"ascending from 0 to below {len(images)}; correct or delete it"
+        )
+    return np.repeat(table["volume"].to_numpy(), np.diff([*first, len(images)]))

@@ -1,0 +1,174 @@
+"""The prepared slices as a torch Dataset, and its loaders. It lives here, not in a notebook cell, so that workers can import it."""
+
+from collections.abc import Iterable
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset
+from torch.utils.data import Sampler
+import numpy as np
+import pandas as pd
+import torch
+from lungseg_utils.core.classes import CLASSES, LESIONS, NUM_CLASSES
+from lungseg_utils.core.device import Device, usable_cores
+from lungseg_utils.core.files import InputError
+from lungseg_utils.core.stopping import outlive_signals
+from lungseg_utils.data.augmentation import augment, build_augmentation
+from lungseg_utils.data.preprocessing import load_prepared
+
+
+MOST_WORKERS = 16
+SAMPLINGS = ("every_slice", "sources", "lesions")
+
+
+class SliceDataset(Dataset):
+    """Normalised slices of one split with their labels.
+
+    `dataset[i]` or `dataset[epoch, i]` gives (image, labels, row): image float32 (1, S, S) z-scores, labels uint8 (S, S)
+    class index, row the line of slices.csv. S is image_size. Augmentation depends on (seed, epoch, row) alone.
+    Raises InputError if the split has no slices.
+    """
+
+    def __init__(self, prepared_dir: str | Path, split: str, image_size: int, augmentation: str = "none", seed: int = 0):
+        prepared = load_prepared(prepared_dir)
+        self.folder = prepared.dir
+        self.preprocessing = prepared.preprocessing
+        self.slices = prepared.slices[prepared.slices.split == split]
+        self.image_size, self.augmentation, self.seed = image_size, augmentation, seed
+        if self.slices.empty:
+            raise InputError(f"{self.folder}/slices.csv has no slice in split {split!r}; run 02_preprocessing again.")
+        build_augmentation(augmentation, image_size)  # an unknown name is refused here, not in a worker
+
+    def __len__(self) -> int:
+        return len(self.slices)
+
+    def __getitem__(self, key: int | tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor, int]:
+        epoch, i = key if isinstance(key, tuple) else (0, key)
+        row = int(self.slices.index[i])
+        source, index = self.slices.source.iloc[i], self.slices["index"].iloc[i]
+        # Opened for each slice (0.1 ms): a memory map kept in the dataset would be copied whole into every spawned worker.
+        hu = np.load(self.folder / f"images_{source}.npy", mmap_mode="r")[index].astype(np.float32)
+        labels = np.array(np.load(self.folder / f"labels_{source}.npy", mmap_mode="r")[index])
+        pipeline = _pipeline(self.augmentation, self.image_size, min(hu.shape))
+        hu, labels = augment(pipeline, hu, labels, (self.seed, epoch, row))
+        image = torch.from_numpy(self.preprocessing.normalise(hu))[None]
+        return image, torch.from_numpy(np.ascontiguousarray(labels)), row
+
+
+def check_sampling(sampling: str) -> None:
+    """Raises InputError for a name that is not in SAMPLINGS."""
+    if sampling not in SAMPLINGS:
+        raise InputError(f"sampling is {sampling!r}; expected one of {', '.join(SAMPLINGS)}.")
+
+
+def slice_chances(slices: pd.DataFrame, sampling: str) -> np.ndarray | None:
+    """How often each slice is drawn, float (N,) in relative numbers; None: each exactly once an epoch.
+
+    slices: rows of slices.csv. sampling: `every_slice`, the reference; `sources`: each source gives as many slices as
+    the others, since the few of MedSeg are what is tested; `lesions`: so too, and within its source a slice counts once,
+    once more if it shows ground glass and once more for consolidation (also where a binary label leaves open which).
+    Raises InputError for an unknown name.
+    """
+    check_sampling(sampling)
+    if sampling == "every_slice":
+        return None
+    counts = np.ones(len(slices))
+    if sampling == "lesions":
+        counts += sum((slices[CLASSES[c].short] > 0).fillna(True).to_numpy(float) for c in LESIONS)
+    return counts / pd.Series(counts).groupby(slices.source.to_numpy()).transform("sum").to_numpy()
+
+
+def class_pixels(dataset: SliceDataset, items: Iterable[int]) -> np.ndarray:
+    """Pixels of each class in the named items as the dataset gives them, augmented: int64 (n, 4)."""
+    return np.array([np.bincount(dataset[int(i)][1].numpy().ravel(), minlength=NUM_CLASSES)[:NUM_CLASSES] for i in items])
+
+
+_pipeline = cache(build_augmentation)  # one pipeline a process for each slice size
+
+
+class EpochBatches(Sampler):
+    """One process's share of an epoch's batches, as lists of (epoch, i): a pure function of its settings, epoch and start.
+
+    With `chances` (length,) an epoch has as many slices, drawn by them: a slice whose share of the sum is p comes
+    p * length times, rounded up or down at random; that takes a seed. The slices, in a new order each epoch if there is
+    a seed, fall into ceil(length / batch_size) batches of nearly equal size (at most batch_size): no batch of a slice or
+    two at the end, which batch norm could not use. Each batch is one step. It is shared out over `pieces` batches in a
+    row and over the processes. Set `.epoch` and `.start`, the steps that are done already, before iterating. Raises
+    InputError if a share would be empty.
+    """
+
+    def __init__(
+        self, length: int, batch_size: int, seed: int | None = None, pieces: int = 1, processes: int = 1,
+        process: int = 0, chances: np.ndarray | None = None,
+    ):
+        self.chances = chances
+        self.length, self.seed, self.pieces, self.processes, self.process = length, seed, pieces, processes, process
+        self.steps = -(-length // batch_size)
+        self.epoch = self.start = 0
+        if length // self.steps < pieces * processes:
+            raise InputError(
+                f"{length} slices in batches of {batch_size} cannot be shared out over {pieces} x {processes} pieces "
+                "(accumulation x processes); raise batch_size or lower the others."
+            )
+
+    def __len__(self) -> int:
+        return (self.steps - self.start) * self.pieces
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        for share, _ in self._shares():
+            yield [(self.epoch, int(i)) for i in share]
+
+    def weights(self) -> Iterator[float]:
+        """For each share, what makes the mean over the shares' mean losses the mean over the batch."""
+        for share, batch in self._shares():
+            yield len(share) * self.pieces * self.processes / len(batch)
+
+    def _shares(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        order = np.arange(self.length)
+        if self.seed is not None:
+            rng = np.random.default_rng([self.seed, self.epoch])
+            if self.chances is not None:  # systematic sampling: evenly spaced marks over the slices' shares, in any order
+                mixed = rng.permutation(self.length)
+                marks = (np.arange(self.length) + rng.random()) / self.length
+                shares = self.chances[mixed].cumsum()
+                order = mixed[np.searchsorted(shares / shares[-1], marks, side="right")]
+            order = rng.permutation(order)
+        for batch in np.array_split(order, self.steps)[self.start :]:
+            for share in np.array_split(batch, self.pieces * self.processes)[self.process :: self.processes]:
+                yield share, batch
+
+
+def choose_workers(workers: int, device: Device, processes: int = 1) -> int:
+    """workers; for -1 none beside a CPU that computes (benchmarks/training.md), else the cores, shared by the processes."""
+    if workers >= 0 or device.type == "cpu":
+        return max(workers, 0)
+    return min(MOST_WORKERS, max(1, usable_cores() // processes))
+
+
+def make_loader(dataset: SliceDataset, batches: EpochBatches, workers: int = 0, pin_memory: bool = False) -> DataLoader:
+    """Batches of (images float32 (B, 1, S, S), labels uint8 (B, S, S), rows int64 (B,)); `batches` is its batch_sampler.
+
+    The number of workers does not change a value.
+    """
+    return DataLoader(
+        dataset,
+        batch_sampler=batches,
+        num_workers=workers,
+        worker_init_fn=outlive_signals,
+        persistent_workers=workers > 0,
+        pin_memory=pin_memory,
+        generator=torch.Generator(),  # its own, so that starting workers takes nothing from the model's random numbers
+    )
+
+
+@contextmanager
+def closing(*loaders: DataLoader) -> Iterator[None]:
+    """Ends the loaders' workers on leaving: a notebook's traceback would keep them, and an exit would wait for them."""
+    try:
+        yield
+    finally:
+        for loader in loaders:
+            if loader.num_workers and loader._iterator is not None:  # torch has no public way
+                loader._iterator._shutdown_workers()

@@ -1,0 +1,42 @@
+"""Where the competition's five arrays lie: the phantom, Kaggle's input, a folder."""
+
+from pathlib import Path
+import os
+from lungseg_utils.core.files import InputError, resolve_path
+from lungseg_utils.data.arrays import FILES, HOW_TO_GET
+
+
+KAGGLE_INPUT = Path("/kaggle/input")
+
+
+def find_data(data_dir: str | Path = "phantom") -> Path:
+    """Folder of the arrays.
+
+    "phantom": data/phantom, always the default set of this version's generator (made if there is none, made anew if
+    there is another); no environment variable changes that. "auto": the folder in LUNGSEG_DATA_DIR, else wherever
+    images_medseg.npy lies under /kaggle/input, else data/. Anything else: that folder.
+    Raises InputError if there is nothing there, or data/phantom holds other files.
+    """
+    marker = FILES["medseg"][0]
+    if data_dir == "phantom":
+        from lungseg_utils.data.phantom import default_phantom  # it imports this module
+
+        return default_phantom(resolve_path("data/phantom"))
+    if data_dir != "auto":
+        folder = resolve_path(data_dir)
+        if not folder.is_dir():
+            raise InputError(f"{folder} is not a folder; expected the folder of the five .npy files; {HOW_TO_GET}")
+        return folder
+    if os.environ.get("LUNGSEG_DATA_DIR"):
+        folder = resolve_path(os.environ["LUNGSEG_DATA_DIR"])
+        if not (folder / marker).is_file():
+            raise InputError(f"no {marker} in LUNGSEG_DATA_DIR, {folder}; correct or unset the variable; {HOW_TO_GET}")
+        return folder
+    # The mount point depends on how the data were attached, so search; the shallowest, then the first by name.
+    found = sorted(KAGGLE_INPUT.rglob(marker), key=lambda path: (len(path.parts), path))
+    for folder in [*(path.parent for path in found), resolve_path("data")]:
+        if (folder / marker).is_file():
+            return folder
+    raise InputError(
+        f"no {marker} under {KAGGLE_INPUT} or in {resolve_path('data')}, and LUNGSEG_DATA_DIR is not set; {HOW_TO_GET}"
+    )

@@ -1,0 +1,217 @@
+"""Clip, robust range, z-score: fitted on training slices, stored beside the model, applied everywhere alike.
+
+The reference recipe: clip to [-1500, 500] HU; the 5th and 95th percentiles of the clipped training values bound a
+robust range; mean and standard deviation of the values strictly inside it make the z-score of all images.
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+import json
+import math
+import numpy as np
+import pandas as pd
+from lungseg_utils.core.classes import SHORT_NAMES
+from lungseg_utils.core.files import InputError, atomic_write, replace_folder, resolve_path, write_csv
+from lungseg_utils.core.npy import INT16, chunks, round_to_int16, write_npy_header
+from lungseg_utils.data.arrays import CTData, FILES, to_labels
+
+
+PERCENTILES = (5, 95)
+UNITS = "HU; mean and std after clipping"
+INTEGER_COLUMNS = ("volume", *SHORT_NAMES)
+RUN_FIRST = "run 02_preprocessing first (notebooks/02_preprocessing.ipynb, or `lungseg run --only 02`)"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preprocessing:
+    """The fitted numbers, all in HU. low and high only say where mean and std were taken; nothing is cut there."""
+
+    clip_min: float = -1500.0
+    clip_max: float = 500.0
+    low: float
+    high: float
+    mean: float
+    std: float
+    fit_on: str
+
+    def __post_init__(self) -> None:
+        numbers = (self.clip_min, self.clip_max, self.low, self.high, self.mean, self.std)
+        numeric = all(isinstance(number, (int, float)) and math.isfinite(number) for number in numbers)
+        if not (numeric and self.clip_min < self.clip_max and self.low <= self.high and self.std > 0):
+            raise InputError(f"found {self}; expected finite numbers, clip_min < clip_max, low <= high and std > 0")
+
+    def normalise(self, hu: np.ndarray) -> np.ndarray:
+        """Clip and z-score: HU of any shape in, float32 of the same shape out."""
+        hu = np.asarray(hu, dtype=np.float32)
+        return (np.clip(hu, self.clip_min, self.clip_max) - np.float32(self.mean)) / np.float32(self.std)
+
+    def to_dict(self) -> dict:
+        """The fields and their units, as stored in preprocessing.json and in a model's config.json."""
+        return {**asdict(self), "units": UNITS}
+
+    @classmethod
+    def from_dict(cls, fields: dict) -> "Preprocessing":
+        """The inverse of `to_dict`. Raises InputError for missing, unknown or unusable fields and other units."""
+        names = [*cls.__dataclass_fields__, "units"]
+        if not isinstance(fields, dict) or fields.keys() != set(names) or fields["units"] != UNITS:
+            raise InputError(f"preprocessing is {fields!r}; expected the fields {', '.join(names)}, units {UNITS!r}")
+        return cls(**{name: value for name, value in fields.items() if name != "units"})
+
+    def save(self, path: str | Path) -> None:
+        """Write as JSON."""
+        with atomic_write(path) as handle:
+            handle.write(json.dumps(self.to_dict(), indent=2) + "\n")
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Preprocessing":
+        """Read what `save` wrote. Raises InputError if there is no such file or it does not hold the fields."""
+        try:
+            return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
+        except (OSError, ValueError) as error:  # InputError is a ValueError
+            raise InputError(f"{path} is not a usable preprocessing.json: {error}; {RUN_FIRST}") from error
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What 02_preprocessing wrote, memory-mapped.
+
+    images: source -> (N, H, W) int16 HU, not clipped. labels: source -> (N, H, W) uint8 class index; no "test".
+    slices: the table of `data.make_slices`; its column index counts within a source.
+    """
+
+    dir: Path
+    images: dict[str, np.ndarray]
+    labels: dict[str, np.ndarray]
+    slices: pd.DataFrame
+    preprocessing: Preprocessing
+
+    def validation_slices(self) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
+        """Rows of the validation slices, which are of one source, with their images (N, H, W) in HU and their labels."""
+        rows = self.slices[self.slices.split == "validation"]
+        source, index = rows.source.iloc[0], rows["index"].to_numpy(int)
+        return rows, self.images[source][index], self.labels[source][index]
+
+
+def hu_histogram(images: np.ndarray, indices: np.ndarray, description: str | None = None) -> np.ndarray:
+    """(65536,) number of pixels at each HU from -32768 on, of the slices `indices` of (N, H, W) images."""
+    wanted = np.zeros(len(images), bool)
+    wanted[indices] = True
+    counts = np.zeros(INT16.max - INT16.min + 1, np.int64)
+    for first, chunk in chunks(images, description=description):
+        for index in np.flatnonzero(wanted[first : first + len(chunk)]):
+            values = round_to_int16(chunk[index]).ravel().astype(np.int32) - INT16.min
+            counts += np.bincount(values, minlength=len(counts))
+    return counts
+
+
+def weighted_percentile(values: np.ndarray, counts: np.ndarray, percent: float) -> float:
+    """np.percentile(np.repeat(values, counts), percent), linear, for ascending values, without the repeat."""
+    cumulative = np.cumsum(counts)
+    position = percent / 100 * (cumulative[-1] - 1)
+    ranks = [math.floor(position), math.ceil(position)]
+    below, above = values[np.searchsorted(cumulative, ranks, side="right")]
+    return float(below + (position - ranks[0]) * (above - below))
+
+
+def fit_preprocessing(
+    data: CTData,
+    slices: pd.DataFrame,
+    fit_on: str = "radiopaedia",
+    clip_min: float = -1500.0,
+    clip_max: float = 500.0,
+) -> Preprocessing:
+    """Fit on the training slices of fit_on: "radiopaedia" (the reference recipe), "medseg" or "all".
+
+    One pass with a histogram of one bin a HU, so memory does not grow with the data; the bins are exactly the values
+    that `prepare` stores. Percentiles are within 0.5 HU of np.percentile's on the unrounded values (mean and std within
+    1 HU on the competition's arrays: values that round to the ends of the range count as outside).
+    Raises InputError if there is nothing to fit on.
+    """
+    if fit_on not in ("all", *data.sources):
+        raise InputError(f"fit_on is {fit_on!r}; expected 'all' or one of {', '.join(data.sources)}")
+    sources = data.sources if fit_on == "all" else (fit_on,)
+    training = slices[slices["split"] == "train"]
+    counts = np.zeros(INT16.max - INT16.min + 1, np.int64)
+    for source in sources:
+        indices = training.loc[training["source"] == source, "index"].to_numpy(int)
+        counts += hu_histogram(data.images[source], indices, f"fit, {source}")
+    if not counts.any():
+        raise InputError(f"no training slice in {fit_on}; expected at least one; choose another fit_on or split")
+    values = np.clip(np.arange(INT16.min, INT16.max + 1), clip_min, clip_max).astype(np.float64)
+    low, high = (weighted_percentile(values, counts, percent) for percent in PERCENTILES)
+    inside = np.where((values > low) & (values < high), counts, 0)
+    if np.count_nonzero(inside) < 2:
+        raise InputError(
+            f"hardly any value between {low:.0f} and {high:.0f} HU in {fit_on}; expected CT images; look at them"
+        )
+    mean = float(np.average(values, weights=inside))
+    std = math.sqrt(np.average((values - mean) ** 2, weights=inside))
+    clip = {"clip_min": float(clip_min), "clip_max": float(clip_max)}
+    return Preprocessing(**clip, low=low, high=high, mean=mean, std=std, fit_on=fit_on)
+
+
+def prepare(data: CTData, slices: pd.DataFrame, preprocessing: Preprocessing, out_dir: str | Path) -> Path:
+    """Write images_SOURCE.npy (int16 HU), labels_SOURCE.npy (uint8), slices.csv and preprocessing.json to out_dir.
+
+    Chunk by chunk; an older prepared folder is replaced at the end, and stays as it was if anything fails.
+    Raises InputError if out_dir holds something else, the slices are not those of the data, or HU do not fit into
+    int16.
+    """
+    out_dir = resolve_path(out_dir)
+    if misfit := _misfit(slices, data.images, data.masks):
+        raise InputError(f"the {misfit} rows of slices are not the slices of {data.dir}; use make_slices of this data")
+    if out_dir.exists() and not (out_dir.is_dir() and _is_replaceable(out_dir)):
+        raise InputError(f"{out_dir} holds other things; expected a new name or an older prepared folder; rename")
+    with replace_folder(out_dir) as new:
+        for source, images in data.images.items():
+            _write_npy(new / f"images_{source}.npy", images, images.shape, np.int16, round_to_int16)
+        for source, masks in data.masks.items():
+            convert = partial(to_labels, one_hot=masks.ndim == 4)
+            _write_npy(new / f"labels_{source}.npy", masks, masks.shape[:3], np.uint8, convert)
+        write_csv(new / "slices.csv", slices)
+        preprocessing.save(new / "preprocessing.json")
+    return out_dir
+
+
+def load_prepared(prepared_dir: str | Path) -> Prepared:
+    """Memory-map a prepared folder. Raises InputError, naming 02_preprocessing, if a part is missing or misfits."""
+    folder = resolve_path(prepared_dir)
+    preprocessing = Preprocessing.load(folder / "preprocessing.json")
+    labelled = [source for source, (_, masks) in FILES.items() if masks]
+    try:
+        slices = pd.read_csv(folder / "slices.csv").astype(dict.fromkeys(INTEGER_COLUMNS, "Int64"))
+        images, labels = (
+            {s: np.load(folder / f"{kind}_{s}.npy", mmap_mode="r", allow_pickle=False) for s in sources}
+            for kind, sources in (("images", FILES), ("labels", labelled))
+        )
+        misfit = _misfit(slices, images, labels)
+    except (OSError, ValueError, KeyError, EOFError) as error:
+        raise InputError(f"{folder} is not a complete prepared folder: {error}; {RUN_FIRST}") from error
+    if misfit:
+        raise InputError(f"{folder}: the {misfit} images, labels and slices.csv differ in number or size; {RUN_FIRST}")
+    return Prepared(folder, images, labels, slices, preprocessing)
+
+
+def _misfit(slices: pd.DataFrame, images: dict[str, np.ndarray], labels: dict[str, np.ndarray]) -> str | None:
+    """The first source whose images, labels and rows of slices do not belong together, None if all do."""
+    for source, array in images.items():
+        listed = slices.loc[slices["source"] == source, "index"].tolist()
+        if listed != list(range(len(array))) or labels.get(source, array).shape[:3] != array.shape:
+            return source
+    return None
+
+
+def _is_replaceable(folder: Path) -> bool:
+    """An empty folder, or one that `prepare` wrote."""
+    return (folder / "preprocessing.json").exists() or not any(folder.iterdir())
+
+
+def _write_npy(path: Path, array: np.ndarray, shape: tuple[int, ...], dtype: type, convert: Callable) -> None:
+    """Write convert(array) as .npy chunk by chunk (a memory map opened for writing would keep its pages resident)."""
+    with open(path, "wb") as handle:
+        write_npy_header(handle, shape, dtype)
+        for _, chunk in chunks(array, description=path.stem):
+            handle.write(np.ascontiguousarray(convert(chunk)).tobytes())

@@ -1,0 +1,109 @@
+"""One set of predictions, every score: what 04_results shows and keeps, and what the benchmarks compare."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from lungseg_utils.evaluation import metrics
+from typing import Any
+import numpy as np
+import pandas as pd
+from lungseg_utils.core.classes import CONSOLIDATION, GROUND_GLASS
+from lungseg_utils.core.image import resize_nearest
+from lungseg_utils.evaluation.borders import border_summary, border_table
+from lungseg_utils.evaluation.burden import burden_summary, predicted_burden, true_burden
+from lungseg_utils.evaluation.calibration import Reliability, calibration_summary, reliability
+from lungseg_utils.evaluation.definitions import definitions_table
+from lungseg_utils.evaluation.intervals import Scores, bootstrap, clusters
+from lungseg_utils.evaluation.lesions import lesion_summary, lesion_table
+from lungseg_utils.evaluation.results import slice_table
+from lungseg_utils.inference.postprocess import predict
+from lungseg_utils.inference.segmenter import Segmenter
+
+
+SMALL = 256  # pixels a side at which the slides and the public baseline score
+# What is reported with intervals and compared between runs, by its dotted name in metrics.json's full_size.
+HEADLINE: Scores = {
+    "accuracy": metrics.accuracy,
+    "mean_iou": metrics.mean_iou,
+    "classes.ground_glass.dice": lambda counts: metrics.dice(counts)[..., GROUND_GLASS],
+    "classes.consolidation.dice": lambda counts: metrics.dice(counts)[..., CONSOLIDATION],
+    "competition.pooled": lambda counts: metrics.nanmean(metrics.dice(counts)[..., [GROUND_GLASS, CONSOLIDATION]]),
+    "lesion_dice": metrics.lesion_dice,
+}
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What one pass of a network over N slices leaves.
+
+    labels: uint8 (N, H, W) class index, after every step of the segmenter's settings; argmax: the most probable class;
+    thresholded: the class with a probability above 0.5, metrics.NO_CLASS where none has it; reliability: for calibration.
+    """
+
+    labels: np.ndarray
+    argmax: np.ndarray
+    thresholded: np.ndarray
+    reliability: Reliability
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """per_slice: (N, 4, 4) confusion counts; table: a row a slice, for per_slice.csv; lesions: a row a lesion;
+    definitions: a row a definition; record: what metrics.json keeps."""
+
+    per_slice: np.ndarray
+    table: pd.DataFrame
+    lesions: pd.DataFrame
+    definitions: pd.DataFrame
+    record: dict[str, Any]
+
+
+def collect_predictions(segmenter: Segmenter, hu: np.ndarray, truth: np.ndarray, batch_size: int = 8) -> Predictions:
+    """Predict slices (N, H, W) in HU batch by batch. truth: class index (N, H, W), looked at for the calibration alone."""
+    labels, argmax, thresholded = (np.empty(hu.shape, np.uint8) for _ in range(3))
+    counts = Reliability()
+    for position, probabilities in segmenter.batches(hu, batch_size):
+        labels[position] = predict(probabilities, segmenter.settings)
+        argmax[position] = probabilities.argmax(1)
+        thresholded[position] = np.where(probabilities.max(1) > 0.5, argmax[position], metrics.NO_CLASS)
+        counts += reliability(probabilities, truth[position])
+    return Predictions(labels, argmax, thresholded, counts)
+
+
+def evaluate(
+    truth: np.ndarray, predictions: Predictions, source: str, index: Sequence[int], volume: Sequence[int | None],
+    batch_size: int = 24, spacing: tuple[float, float] | None = None,
+) -> Evaluation:  # fmt: skip
+    """Every score of the predictions. truth: class index (N, H, W).
+
+    source, index, volume: of the slices, as in slices.csv, volume missing where unknown; batch_size: of the batch-averaged
+    definitions, which are taken at full size and of labels shrunk to 256 px by the nearest pixel; spacing: mm between rows
+    and between columns, if known. Intervals draw slices; with three volumes or more,
+    whole volumes. Raises InputError for shapes that differ and for labels outside 0..3.
+    """
+    metrics.check_stacks(truth, predictions.labels)
+    per_slice = metrics.slice_confusion(truth, predictions.labels)
+    borders = border_table(truth, predictions.labels, spacing)
+    lesions = lesion_table(truth, predictions.labels)
+    burden = {"burden_true": true_burden(per_slice), "burden_predicted": predicted_burden(per_slice)}
+    rules = {"argmax": predictions.argmax, "0.5 threshold": predictions.thresholded}
+    small = {rule: resize_nearest(labels, SMALL) for rule, labels in rules.items()}
+    definitions = [definitions_table(truth, rules, batch_size)]
+    if truth.shape[1:] != (SMALL, SMALL):
+        definitions.append(definitions_table(resize_nearest(truth, SMALL), small, batch_size))
+    definitions = pd.concat(definitions, ignore_index=True)
+    record = {
+        "source": source,
+        "slices": len(truth),
+        "size": list(truth.shape[1:]),
+        "spacing_mm": spacing and list(spacing),
+        "full_size": metrics.summary(per_slice),
+        "intervals": bootstrap(per_slice, HEADLINE, clusters(volume)),
+        "per_slice": metrics.per_slice_summary(per_slice),
+        "borders": border_summary(borders),
+        "lesions": lesion_summary(lesions, len(truth)),
+        "burden": burden_summary(per_slice, volume),
+        "calibration": calibration_summary(predictions.reliability),
+        "definitions": metrics.without_nan(definitions.to_dict("records")),
+    }
+    table = slice_table(source, index, per_slice, volume).assign(**burden).join(borders)
+    return Evaluation(per_slice, table, lesions, definitions, record)

@@ -1,0 +1,175 @@
+"""Two recipes, each trained with several seeds, scored on the same slices: their scores and what lies between them.
+
+`benchmarks/finalists.py` writes the table of slices; `10_improvements` reads it.
+"""
+
+from collections.abc import Callable
+from lungseg_utils.evaluation import metrics
+from pathlib import Path
+import numpy as np
+import pandas as pd
+from ablation import REFERENCE
+from lungseg_utils.core.classes import CONSOLIDATION, GROUND_GLASS
+from lungseg_utils.core.files import CHECKOUT, InputError, resolve_path
+from lungseg_utils.evaluation.evaluator import HEADLINE
+from lungseg_utils.evaluation.intervals import paired_difference, percentiles
+from lungseg_utils.evaluation.results import counts_of
+
+
+POOLED = {  # of counts, pooled over the slices
+    "mean lesion Dice": HEADLINE["competition.pooled"],
+    "Dice, ground glass": HEADLINE["classes.ground_glass.dice"],
+    "Dice, consolidation": HEADLINE["classes.consolidation.dice"],
+    "lesion Dice": metrics.lesion_dice,
+    "mIoU": metrics.mean_iou,
+    "accuracy": metrics.accuracy,
+}
+PER_SLICE: dict[str, Callable[[pd.DataFrame], pd.Series]] = {  # means over the slices where they are defined
+    "share of slices whose lesion is missed": lambda table: (table.lesion_borders == "only_truth").astype(float),
+    "HD95 of the lesion, px": lambda table: table.lesion_hd95_px,
+    "surface Dice of the lesion, 2 px": lambda table: table.lesion_surface_dice_2px,
+    "burden, absolute error": lambda table: (table.burden_predicted - table.burden_true).abs(),
+}
+LESS_IS_BETTER = ("share of slices whose lesion is missed", "HD95 of the lesion, px", "burden, absolute error")
+SCORES = {
+    "mean lesion Dice": HEADLINE["competition.pooled"],
+    "ground glass": HEADLINE["classes.ground_glass.dice"],
+    "consolidation": HEADLINE["classes.consolidation.dice"],
+    "lesion Dice": metrics.lesion_dice,
+    "mIoU": metrics.mean_iou,
+}
+KEY = ["idea", "seed", "fold"]
+
+
+def seed_scores(rows: pd.DataFrame) -> pd.DataFrame:
+    """One row a recipe and seed: its pooled scores. What the seeds of a recipe differ in is chance."""
+    runs = rows.groupby(["recipe", "seed"], sort=False)
+    return pd.DataFrame([
+        {"recipe": recipe, "seed": seed} | {name: float(score(counts_of(run).sum(0))) for name, score in POOLED.items()}
+        for (recipe, seed), run in runs
+    ])
+
+
+def compare_recipes(rows: pd.DataFrame, reference: str, draws: int = 2000) -> pd.DataFrame:
+    """One row a recipe and score: recipe, score, value, low, high, and difference to the reference, with its low and high.
+
+    rows: a line a recipe, seed and slice, with the columns of per_slice.csv. value is the mean over the seeds. Each draw
+    of the bootstrap takes the same slices for all recipes and seeds, so the intervals (95 %, percentiles) hold for these
+    patients and these seeds. What is undefined, for a slice, a draw or a seed, is left out; NaN where nothing is left.
+    Raises InputError unless all runs have the same slices.
+    """
+    runs = [(name, seed, run.sort_values("index")) for (name, seed), run in rows.groupby(["recipe", "seed"], sort=False)]
+    index = runs[0][2]["index"].to_numpy()
+    if not all(np.array_equal(run["index"], index) for _, _, run in runs) or len(set(index)) != len(index):
+        raise InputError("the runs have different slices; score all on the same and each slice once.")
+    if reference not in set(rows.recipe):
+        raise InputError(f"there is no recipe {reference!r}; expected one of {', '.join(rows.recipe.unique())}.")
+    chance = np.full(len(index), 1 / len(index))
+    weights = np.vstack([np.ones(len(index)), np.random.default_rng(0).multinomial(len(index), chance, size=draws)])
+
+    drawn = {}  # (score, recipe) -> (1 + draws,): the real slices first
+    for recipe in rows.recipe.unique():
+        own = [run for name, _, run in runs if name == recipe]
+        counts = [np.tensordot(weights, counts_of(run), 1) for run in own]
+        for score, function in POOLED.items():
+            drawn[score, recipe] = metrics.nanmean([function(each) for each in counts], axis=0)
+        for score, column in PER_SLICE.items():
+            values = [column(run).to_numpy(float) for run in own]
+            drawn[score, recipe] = metrics.nanmean([_weighted_mean(each, weights) for each in values], axis=0)
+    table = []
+    for (score, recipe), values in drawn.items():
+        row = {"score": score, "recipe": recipe, "value": values[0]}
+        row["low"], row["high"] = percentiles(values[1:]) or (np.nan, np.nan)
+        if recipe != reference:
+            difference = values - drawn[score, reference]
+            row["difference"] = difference[0]
+            row["difference low"], row["difference high"] = percentiles(difference[1:]) or (np.nan, np.nan)
+        table.append(row)
+    order = {name: position for position, name in enumerate([*POOLED, *PER_SLICE])}
+    return pd.DataFrame(table).sort_values("score", key=lambda column: column.map(order), kind="stable", ignore_index=True)
+
+
+def _weighted_mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """(D,) means of values (N,), NaN left out, by weights (D, N); NaN where that leaves none."""
+    known = ~np.isnan(values)
+    total = weights[:, known].sum(1)
+    return np.divide(weights[:, known] @ values[known], total, out=np.full(len(weights), np.nan), where=total > 0)
+
+
+def table_for_people(table: pd.DataFrame, reference: str) -> pd.DataFrame:
+    """The comparison as text: a row a score, a column a recipe, value [interval], and difference [interval]."""
+
+    def cell(row: pd.Series, names: tuple[str, str, str], sign: str) -> str:
+        value, low, high = (row[name] for name in names)
+        digits = 1 if max(abs(row.value), abs(value)) >= 2 else 3
+        return f"{value:{sign}.{digits}f} [{low:{sign}.{digits}f}, {high:{sign}.{digits}f}]"
+
+    lines = {}
+    for _, row in table.iterrows():
+        line = lines.setdefault(row.score, {})
+        line[row.recipe] = cell(row, ("value", "low", "high"), "")
+        if row.recipe != reference:
+            names = ("difference", "difference low", "difference high")
+            line[f"{row.recipe}, difference"] = cell(row, names, "+")
+    out = pd.DataFrame(lines).T
+    out.index = [f"{name} (less is better)" if name in LESS_IS_BETTER else name for name in out.index]
+    return out
+
+
+def read_results(name: str, folder: str | Path = "") -> pd.DataFrame:
+    """A table that a benchmark wrote, from `folder`, else from the checkout's benchmarks/results. InputError if absent."""
+    path = (resolve_path(folder) if folder else CHECKOUT / "benchmarks" / "results") / name
+    if not path.is_file():
+        raise InputError(f"there is no {name} in {path.parent}; run the benchmark that writes it, or name its folder.")
+    return pd.read_csv(path)
+
+
+def effects(rows: pd.DataFrame, reference: str = REFERENCE) -> pd.DataFrame:
+    """One row an idea: its scores, pooled over the slices, and what it adds to the reference, with paired intervals.
+
+    rows: of the results file. An idea is compared on the folds and seeds that it shares with the reference: each
+    slice's counts are summed over the seeds, and slices are what the bootstrap draws. Intervals (95 %) hold for these
+    patients; with one seed they leave out how much training by chance differs. Raises InputError without a reference.
+    """
+    if reference not in set(rows.idea):
+        raise InputError(f"the results hold no idea named {reference!r}; found {', '.join(map(str, rows.idea.unique()))}.")
+    base = rows[rows.idea == reference]
+    table = []
+    for name, own in rows.groupby("idea", sort=False):
+        shared = own[["seed", "fold", "index"]].merge(base[["seed", "fold", "index"]])
+        mine, theirs = (_summed(part.merge(shared)) for part in (own, base))
+        found = paired_difference(mine, theirs, SCORES)
+        row = {"idea": name, "seeds": shared.seed.nunique(), "folds": shared.fold.nunique(), "slices": len(mine)}
+        for score, function in SCORES.items():
+            low, high = found[score]["interval"] or (np.nan, np.nan)
+            row |= {score: float(function(mine.sum(0))), f"{score}, difference": found[score]["difference"]}
+            row |= {f"{score}, low": low, f"{score}, high": high}
+        each = own.drop_duplicates(KEY)
+        row |= {"training minutes": each.training_seconds.mean() / 60, "ms per slice": 1000 * each.seconds_per_slice.mean()}
+        table.append(row)
+    return pd.DataFrame(table)
+
+
+def most_disputed(rows: pd.DataFrame, idea: str) -> pd.DataFrame:
+    """Slices by rising Dice of the idea's held-out answers: where model and label disagree most, for a human to look at.
+
+    Columns: index (within MedSeg), mean lesion Dice, lesion Dice, and the pixels on which each lesion class differs.
+    """
+    own = rows[rows.idea == idea].sort_values("index")
+    counts = _summed(own)
+    table = pd.DataFrame({"index": np.sort(own["index"].unique())})
+    for score in ("mean lesion Dice", "lesion Dice"):
+        table[score] = SCORES[score](counts)
+    for c, short in ((GROUND_GLASS, "ground glass"), (CONSOLIDATION, "consolidation")):
+        table[f"{short}, label only"] = counts[:, c].sum(1) - counts[:, c, c]
+        table[f"{short}, model only"] = counts[:, :, c].sum(1) - counts[:, c, c]
+    return table.sort_values("mean lesion Dice", ignore_index=True)
+
+
+def _summed(rows: pd.DataFrame) -> np.ndarray:
+    """(N, 4, 4) counts of each slice, by rising index, summed over the seeds."""
+    rows = rows.sort_values("index", kind="stable")
+    slices, group = np.unique(rows["index"], return_inverse=True)
+    counts = np.zeros((len(slices), 4, 4), np.int64)
+    np.add.at(counts, group, counts_of(rows))
+    return counts

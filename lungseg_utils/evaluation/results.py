@@ -1,0 +1,141 @@
+"""What 04_results says and leaves behind: the split in words, a line for each slice, the files, conclusions in words."""
+
+from collections.abc import Sequence
+from lungseg_utils.evaluation import metrics
+from pathlib import Path
+from typing import Any
+import json
+import numpy as np
+import pandas as pd
+from lungseg_utils.core.classes import CLASSES, LESIONS, SHORT_NAMES
+from lungseg_utils.core.files import atomic_write, write_csv
+
+
+SCHEMA = 2  # of metrics.json, as the README documents it
+COUNT_COLUMNS = tuple(f"{true}_as_{predicted}" for true in SHORT_NAMES for predicted in SHORT_NAMES)
+
+
+def split_statement(slices: pd.DataFrame) -> list[str]:
+    """Sentences on what a split of `slices` (columns source, volume, split) holds apart, and what it cannot exclude."""
+    train, validation = slices[slices.split == "train"], slices[slices.split == "validation"]
+    sources = " and ".join(f"{count} of {source}" for source, count in train.source.value_counts(sort=False).items())
+    sentences = [f"Validation: {len(validation)} slices of {validation.source.iloc[0]}. Training: {sources}."]
+    volumes = validation.volume.dropna().unique()
+    shared = sorted(set(volumes) & set(train.volume.dropna()))
+    if shared:
+        sentences.append(f"**Leaking:** slices of volume {', '.join(map(str, shared))} are on both sides; the scores are too good.")
+    elif len(volumes):
+        if same := sorted(set(slices[slices.split == "left_out"].volume.dropna())):
+            sentences.append(f"Volume {', '.join(map(str, same))} is left out: it holds slices of the same scan.")
+        sentences.append(
+            f"Volume {', '.join(map(str, volumes))} is held back whole: as far as a volume is a patient, no patient is on both "
+            "sides. It is one scan from one scanner: other patients may fare differently."
+        )
+    else:
+        left_out = (slices.split == "left_out").sum()
+        sentences.append(
+            "These slices carry no patient ids. They are known to be several of a patient, shuffled, so that **the same patient may be "
+            f"on both sides** and the scores better than for a new one. {left_out} near-identical training slices were left out; "
+            "that is a lower bound of what is shared, since pixels do not show whose they are."
+        )
+    return sentences
+
+
+def slice_table(source: str, index: Sequence[int], per_slice: np.ndarray, volume: Sequence[int | None]) -> pd.DataFrame:
+    """One row a slice: its scores, each class's Dice, true and predicted pixels, and its confusion counts.
+
+    per_slice: (N, 4, 4) confusion matrices; volume: number of each slice's volume, missing where it is not known.
+    """
+    columns = {
+        "accuracy": metrics.accuracy(per_slice),
+        "mean_iou": metrics.mean_iou(per_slice),
+        "lesion_dice": metrics.lesion_dice(per_slice),
+    }
+    for c, short in enumerate(SHORT_NAMES):
+        columns[f"{short}_dice"] = metrics.dice(per_slice)[:, c]
+        columns[f"{short}_true"] = per_slice[:, c].sum(axis=1)
+        columns[f"{short}_predicted"] = per_slice[:, :, c].sum(axis=1)
+    columns |= dict(zip(COUNT_COLUMNS, per_slice.reshape(len(per_slice), -1).T, strict=True))
+    volume = pd.array(volume, dtype="Int64")
+    return pd.DataFrame({"source": source, "index": index, "volume": volume, **columns})
+
+
+def counts_of(table: pd.DataFrame) -> np.ndarray:
+    """The (N, 4, 4) confusion matrices that `slice_table` wrote into its columns."""
+    return table[list(COUNT_COLUMNS)].to_numpy(np.int64).reshape(-1, len(SHORT_NAMES), len(SHORT_NAMES))
+
+
+def worst_to_best(table: pd.DataFrame) -> pd.Index:
+    """Rows of slice_table by rising lesion Dice; slices without a lesion, true or predicted, only if there is no other."""
+    ranked = table.lesion_dice.dropna().sort_values()
+    return ranked.index if len(ranked) else table.index
+
+
+def save_results(folder: str | Path, table: pd.DataFrame, counts: np.ndarray, record: dict[str, Any]) -> None:
+    """Write per_slice.csv, confusion.csv (rows are the truth) and metrics.json, whose schema the README documents."""
+    folder = Path(folder)
+    write_csv(folder / "per_slice.csv", table)
+    with atomic_write(folder / "confusion.csv") as handle:
+        pd.DataFrame(counts, SHORT_NAMES, SHORT_NAMES).to_csv(handle, index_label="true")
+    with atomic_write(folder / "metrics.json") as handle:
+        json.dump({"schema": SCHEMA, **record}, handle, indent=2, allow_nan=False)
+
+
+def conclusions(record: dict[str, Any], counts: np.ndarray, epochs: int, kept: int) -> list[str]:
+    """Sentences about a run, each from its numbers.
+
+    record: as `evaluation.evaluate` gives; counts: confusion matrix (4, 4), rows are the truth; epochs: how many were
+    trained; kept: the epoch whose weights were kept, from 1.
+    """
+    scores = record["full_size"]
+    share = counts.sum(1) / counts.sum()
+    commonest = int(share.argmax())
+    gain = scores["accuracy"] - share[commonest]
+    dice = {c.name: scores["classes"][c.short]["dice"] for c in CLASSES if scores["classes"][c.short]["dice"] is not None}
+    best, worst = max(dice, key=dice.get), min(dice, key=dice.get)
+    interval = record["intervals"]["mean_iou"]
+    among = f" ({interval[0]:.3f} to {interval[1]:.3f} over other draws of these slices)" if interval else ""
+    sentences = [
+        f"**Accuracy** is {scores['accuracy']:.3f}; answering *{CLASSES[commonest].name}* everywhere would reach "
+        f"{share[commonest]:.3f}, so the network adds {100 * gain:.1f} points. **mIoU** is {scores['mean_iou']:.3f}{among}.",
+        f"The best class is *{best}* (Dice {dice[best]:.3f}), the weakest *{worst}* (Dice {dice[worst]:.3f}).",
+    ]
+    for c, name in zip(LESIONS, ("Ground glass", "Consolidation")):
+        sentences.append(_lesion_sentence(name, counts, c))
+    if counts[:2].any():
+        swapped = (counts[0, 1] + counts[1, 0]) / counts[:2].sum()
+        sentences.append(
+            f"With both lesions taken as one class Dice is {scores['lesion_dice']:.3f}; {swapped:.0%} of the lesion pixels are "
+            "found, but given the other lesion's class."
+        )
+    lesions = record["lesions"]["all"]
+    if lesions["true"]:
+        sentences.append(
+            f"Of {lesions['true']} lesions {lesions['found']} are found ({lesions['recall']:.0%}), with "
+            f"{lesions['false_alarms_per_slice']:.1f} false alarms a slice."
+        )
+    burden = record["burden"]["slices"]
+    if burden["limits"]:
+        low, high = (100 * limit for limit in burden["limits"])
+        sentences.append(
+            f"The involved share of the lung is off by {100 * burden['bias']:+.1f} points on average (95 % limits of "
+            f"agreement: {low:+.0f} to {high:+.0f} points)."
+        )
+    sentences.append(
+        f"The kept epoch is the last of {epochs}: a longer schedule may still improve it." if kept == epochs
+        else f"The kept epoch is {kept} of {epochs}: later epochs did not improve the monitored score."
+    )  # fmt: skip
+    return sentences
+
+
+def _lesion_sentence(name: str, counts: np.ndarray, c: int) -> str:
+    true, predicted, hits = counts[c].sum(), counts[:, c].sum(), counts[c, c]
+    if not true:
+        return f"{name} does not occur in these slices" + (f", yet {predicted} pixels were given that class." if predicted else ".")
+    found = f"{name}: {hits / true:.0%} of its pixels are found"
+    if not predicted:
+        return f"{found}; the network never answers it."
+    others = counts[c].copy()
+    others[c] = 0
+    missed = f"; what is missed is mostly called *{CLASSES[int(others.argmax())].name}*" if others.any() else ""
+    return f"{found}, and {hits / predicted:.0%} of what is called so is right{missed}."

@@ -1,0 +1,176 @@
+"""The competition's `sub.csv`: written, read back and verified, drawn, and scored against a truth that the user has.
+
+Columns Id, Predicted; one row for each (slice, row, column, lesion class), the class running fastest: ground glass,
+consolidation. Ten test slices of 512 px make 10 x 512 x 512 x 2 = 5,242,880 rows of 0 or 1.
+"""
+
+from lungseg_utils.evaluation import metrics
+from lungseg_utils.plots.slices import slices as plots
+from pathlib import Path
+import gzip
+import json
+import numpy as np
+import zlib
+from lungseg_utils.core.classes import BACKGROUND, CLASSES, LESIONS, NUM_CLASSES
+from lungseg_utils.core.files import InputError, atomic_write, resolve_path
+from lungseg_utils.data.arrays import MASK_CONTRACT, to_labels
+from lungseg_utils.data.preprocessing import load_prepared
+from lungseg_utils.inference.pretrained import model_folder
+from lungseg_utils.inference.segmenter import Segmenter
+from lungseg_utils.inference.settings import InferenceSettings
+from lungseg_utils.plots.submission import _shown, plot_submission
+
+
+HEADER = b"Id,Predicted\n"
+TEST_SHAPE = (10, 512, 512)  # of the competition's test slices
+GZIP = b"\x1f\x8b"  # the first bytes of a compressed file, whatever its name
+
+
+def submit(run_dir: str | Path) -> tuple[Path, int]:
+    """Write `results/sub.csv` of a run directory from its prepared test slices and its model; returns path and rows.
+
+    The model and the steps of the inference are those that 04_results scored there; before it has run, the run's own
+    model and plain argmax.
+    """
+    run_dir = resolve_path(run_dir)
+    hu = load_prepared(run_dir / "prepared").images["test"]
+    model, settings = _scored(run_dir / "results" / "metrics.json")
+    segmenter = Segmenter.load(model_folder(model, run_dir), settings=settings)
+    labels = segmenter.labels(hu, batch_size=2, description="test slices")
+    path = run_dir / "results" / "sub.csv"
+    write_submission(path, labels)
+    return path, labels.size * len(LESIONS)
+
+
+def _scored(path: Path) -> tuple[str, InferenceSettings]:
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        return record.get("model", ""), InferenceSettings(**record["inference"])
+    except (FileNotFoundError, KeyError):  # 04_results has not run, or was of schema 1, which knew argmax alone
+        return "", InferenceSettings()
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(f"{path} cannot be used: {error}; run 04_results again, or delete it for plain argmax.") from error
+
+
+def write_submission(path: str | Path, labels: np.ndarray) -> None:
+    """Write labels, class index (N, H, W), as `sub.csv`: 50 MB and half a second for the ten test slices."""
+    values = to_labels(labels, one_hot=False)[..., None] == np.array(LESIONS)
+    with atomic_write(path, "wb") as handle:
+        handle.write(_csv(values.ravel()))
+
+
+def read_submission(path: str | Path, shape: tuple[int, int, int] = TEST_SHAPE) -> np.ndarray:
+    """Masks uint8 (N, H, W, 2), 0 or 1: what the file says of ground glass and of consolidation. shape: (N, H, W).
+
+    A pixel may have both (the competition allows it, though no argmax does it). Gzip-compressed files are read as well.
+    Raises InputError for anything but the exact form: header, number of rows, ids 0, 1, 2 ... in order, values 0 or 1.
+    """
+    path = Path(path)
+    rows = int(np.prod(shape)) * len(LESIONS)
+    try:
+        with open(path, "rb") as plain:
+            start = plain.read(len(GZIP))
+        with (gzip.open if start == GZIP else open)(path, "rb") as handle:
+            header = handle.readline(100)
+            if header.strip() != HEADER.strip():
+                found = f"begins with {_shown(header)}" if header else "is empty"
+                raise InputError(f"{path} {found}; expected a submission, first line 'Id,Predicted'; name another.")
+            text = (HEADER + handle.read().replace(b"\r\n", b"\n")).rstrip() + b"\n"
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(f"{path} cannot be read: {error}; expected a sub.csv, or one compressed with gzip.") from error
+
+    if (found := text.count(b"\n") - 1) != rows:
+        why = "it is cut off, or made from other slices" if found < rows else "it is made from other slices"
+        expected = " x ".join(map(str, (*shape, len(LESIONS))))
+        raise InputError(f"{path} has {found:,} rows; expected {rows:,} = {expected}: {why}; write it again.")
+    given, blank = (np.frombuffer(data, np.uint8) for data in (text, _csv(np.zeros(rows, bool))))
+    places = np.flatnonzero(blank == ord("\n"))[1:] - 1  # of the values; all else is the same in every submission
+    same = min(len(given), len(blank))
+    wrong = given[:same] != blank[:same]
+    wrong[places[places < same]] &= given[places[places < same]] != ord("1")
+    if wrong.any():
+        line = text.count(b"\n", 0, int(wrong.argmax()))
+        found = _shown(text.splitlines()[line])
+        raise InputError(
+            f"{path}, line {line + 1}: found {found}; expected '{line - 1},0' or '{line - 1},1', ids in order from 0, "
+            "values 0 or 1; write it again."
+        )
+    return (given[places] - ord("0")).reshape(*shape, len(LESIONS))
+
+
+def _csv(values: np.ndarray) -> bytes:
+    """The file's text. values: bool, one a row. Rows whose ids have as many digits are one array of characters."""
+    parts, start = [HEADER], 0
+    while start < len(values):
+        digits = len(str(start))
+        stop = min(10**digits, len(values))
+        rows = np.empty((stop - start, digits + 3), np.uint8)
+        rows[:, digits:] = np.frombuffer(b",0\n", np.uint8)
+        rows[:, digits + 1] += values[start:stop]
+        ids = np.arange(start, stop, dtype=np.uint32)
+        for column in reversed(range(digits)):
+            ids, digit = np.divmod(ids, 10)
+            rows[:, column] = digit + ord("0")
+        parts.append(rows.tobytes())
+        start = stop
+    return b"".join(parts)
+
+
+def check_submission(path: str | Path, run_dir: str | Path | None = None) -> tuple[Path, np.ndarray]:
+    """Read `path` and draw it, over the run's test slices if there is a run; returns the figure's path and the masks.
+
+    The figure stands beside the file, as .png. Raises InputError for what is no submission for these slices.
+    """
+    path = resolve_path(path)
+    hu = None if run_dir is None else load_prepared(resolve_path(run_dir) / "prepared").images["test"]
+    masks = read_submission(path, TEST_SHAPE if hu is None else hu.shape)
+    name = path.name.removesuffix(".gz").removesuffix(".csv")
+    plots.save_figure(plot_submission(masks, hu), path.parent, name)
+    return path.parent / f"{name}.png", masks
+
+
+def load_truth(path: str | Path) -> np.ndarray:
+    """True masks, bool (N, H, W, 2), of a .npy file: one-hot (N, H, W, 4), or class index (N, H, W) or (N, H, W, 1).
+
+    One-hot channels are taken as they are, also where a pixel has both lesions: the submission has a row for each.
+    Raises InputError for anything else.
+    """
+    path = resolve_path(path)
+    try:
+        masks = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"{path} is not readable as .npy: {error}; expected masks, {MASK_CONTRACT}.") from error
+    if not isinstance(masks, np.ndarray):
+        raise InputError(f"{path} is an archive of arrays; expected one array in a .npy, {MASK_CONTRACT}.")
+    if masks.ndim == 4 and masks.shape[3] == 1:
+        masks = masks[..., 0]
+    one_hot = masks.ndim == 4 and masks.shape[3] == NUM_CLASSES
+    if not (one_hot or masks.ndim == 3) or masks.size == 0 or masks.dtype.kind not in "buif":
+        raise InputError(f"{path} holds {masks.shape} {masks.dtype}; expected masks, {MASK_CONTRACT}.")
+    allowed = (0, 1) if one_hot else range(NUM_CLASSES)
+    if not np.isin(masks, allowed).all():  # probabilities, say
+        known = ", ".join(map(str, allowed))
+        raise InputError(f"{path} holds values other than {known}; expected masks, {MASK_CONTRACT}.")
+    return masks[..., list(LESIONS)] != 0 if one_hot else masks[..., None] == np.array(LESIONS)
+
+
+def channel_counts(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """Each lesion class against the rest, as confusion counts (N, 4, 4) that `metrics.competition_score` takes.
+
+    truth, predicted: masks (N, H, W, 2), which may overlap, so that no label map holds them. Each class has its hits on
+    the diagonal, its misses and false alarms against background, and by that the right Dice; nothing else is counted.
+    """
+    counts = np.zeros((len(truth), NUM_CLASSES, NUM_CLASSES), np.int64)
+    for c in LESIONS:
+        true, said = truth[..., c] != 0, predicted[..., c] != 0
+        for part, row, column in ((true & said, c, c), (true & ~said, c, BACKGROUND), (~true & said, BACKGROUND, c)):
+            counts[:, row, column] = part.sum((1, 2))
+    return counts
+
+
+def score_submission(path: str | Path, truth_path: str | Path) -> dict:
+    """Both readings of the competition's score, `pooled` and `per_image`, and each lesion class's pooled F1 by name."""
+    truth = load_truth(truth_path)
+    counts = channel_counts(truth, read_submission(resolve_path(path), truth.shape[:3]))
+    f1 = metrics.dice(counts.sum(0))
+    return {**metrics.competition_score(counts), "classes": {CLASSES[c].name: float(f1[c]) for c in LESIONS}}

@@ -1,0 +1,99 @@
+"""Figures of a training: a chart that grows with it in a notebook, and a strip of the same slices as they improve."""
+
+from collections.abc import Sequence
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+from pathlib import Path
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from lungseg_utils.core.classes import LESIONS
+from lungseg_utils.plots.slices import class_legend, overlay
+
+
+MOST = 6  # epochs in a strip
+
+
+def plot_learning_rate(rates: Sequence[float], steps_per_epoch: int) -> Figure:
+    """Learning rate of each step, against epochs."""
+    figure, ax = plt.subplots(figsize=(6, 2.5))
+    ax.plot(np.arange(len(rates)) / steps_per_epoch, rates)
+    ax.set(xlabel="epoch", ylabel="learning rate", title="OneCycle: warm up, then anneal")
+    return figure
+
+
+def plot_history(history: pd.DataFrame) -> Figure:
+    """Learning curves: loss, accuracy, mIoU and lesion Dice of training and validation; the kept epoch is marked."""
+    figure, axes = plt.subplots(1, 4, figsize=(12, 2.8))
+    kept = history.epoch[history.best].max()
+    for ax, (score, name) in zip(
+        axes, {"loss": "loss", "accuracy": "pixel accuracy", "miou": "mIoU", "lesion_dice": "lesion Dice"}.items()
+    ):
+        ax.plot(history.epoch, history[f"train_{score}"], marker=".", label="training")
+        ax.plot(history.epoch, history[f"val_{score}"], marker=".", label="validation")
+        ax.axvline(kept, color="gray", linestyle=":", label=f"kept: epoch {kept}")
+        ax.set(xlabel="epoch", title=name, ylim=(0, None if score == "loss" else 1))
+    axes[0].legend()
+    return figure
+
+
+def plot_progress(history: pd.DataFrame) -> Figure:
+    """Loss and mIoU of training and validation so far."""
+    figure, axes = plt.subplots(1, 2, figsize=(8, 2.6))
+    for ax, (score, name) in zip(axes, {"loss": "loss", "miou": "mIoU"}.items(), strict=True):
+        for part, label in {"train": "training", "val": "validation"}.items():
+            ax.plot(history.epoch, history[f"{part}_{score}"], marker=".", label=label)
+        ax.set(xlabel="epoch", title=name, ylim=(0, None if score == "loss" else 1))
+    axes[0].legend()
+    return figure
+
+
+class LiveChart:
+    """Called with the history after each epoch, it redraws one picture in the cell's output; elsewhere it does nothing."""
+
+    def __init__(self):
+        self._shown = None
+
+    def __call__(self, history: pd.DataFrame) -> None:
+        if not _in_notebook():
+            return
+        from IPython.display import display
+
+        figure = plot_progress(history)
+        if self._shown is None:
+            self._shown = display(figure, display_id=True)
+        else:
+            self._shown.update(figure)
+        plt.close(figure)  # else the notebook would show it again at the end of the cell
+
+
+def _in_notebook() -> bool:
+    try:
+        from IPython import get_ipython
+    except ImportError:
+        return False
+    return getattr(get_ipython(), "kernel", None) is not None
+
+
+def plot_strip(path: str | Path) -> Figure:
+    """A few validation slices, one a row: labels first, then the predictions after up to six epochs, evenly spaced.
+
+    path: the examples.npz of a run directory.
+    """
+    with np.load(path) as examples:
+        hu, truth, predictions, rows = (examples[name] for name in ("hu", "truth", "predictions", "rows"))
+    epochs = np.unique(np.linspace(0, len(predictions) - 1, MOST).round().astype(int))
+    columns = {"radiologist's labels": truth} | {f"epoch {epoch + 1}": predictions[epoch] for epoch in epochs}
+    figure, axes = plt.subplots(
+        len(hu), len(columns), figsize=(1.7 * len(columns), 1.75 * len(hu) + 0.5), squeeze=False
+    )
+    for ax, title in zip(axes[0], columns, strict=True):
+        ax.set_title(title)
+    for k, row in enumerate(axes):
+        row[0].set_ylabel(f"slice {rows[k]}")
+        for ax, labels in zip(row, columns.values(), strict=True):
+            ax.imshow(overlay(hu[k], labels[k]))
+            ax.set(xticks=[], yticks=[])
+            ax.spines[:].set_visible(False)
+    class_legend(figure, LESIONS)
+    return figure

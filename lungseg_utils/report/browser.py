@@ -1,0 +1,147 @@
+"""A volume under its labels, slice by slice: sliders in a live notebook, a montage that stays everywhere else."""
+
+from collections.abc import Collection
+from matplotlib import colormaps
+from matplotlib.figure import Figure
+import io
+import numpy as np
+from lungseg_utils.core.classes import BACKGROUND, CLASSES, FOREGROUND, LESIONS, LUNG_WINDOW
+from lungseg_utils.plots.slices import overlay, show_slices
+from lungseg_utils.report.severity import lung_range
+
+
+WINDOWS = {"lung": LUNG_WINDOW, "mediastinum": (-160, 240), "wide": (-1000, 1000)}  # HU: black to white
+WIDTH = 480  # px on the screen, whatever the slice has
+
+
+def slice_picture(
+    hu: np.ndarray, labels: np.ndarray, window: tuple[int, int] = LUNG_WINDOW,
+    classes: Collection[int] = LESIONS, opacity: float = 0.45,
+) -> np.ndarray:  # fmt: skip
+    """RGB uint8 (H, W, 3): a slice in a window (HU: black to white), the named classes in their colours on top."""
+    (low, high), (black, white) = window, LUNG_WINDOW
+    stretched = black + (hu.astype(np.float32) - low) * ((white - black) / (high - low))  # `overlay` has one window
+    return np.rint(255 * overlay(stretched, labels, tuple(classes), opacity)).astype(np.uint8)
+
+
+def square_pixels(shape: tuple[int, int], spacing: tuple[float, float, float] | None) -> tuple[np.ndarray, np.ndarray]:
+    """Open index (rows, columns) into slices of this shape that shows them with square pixels: no line is left out.
+
+    spacing: mm between slices, rows and columns; None leaves the slice as it is.
+    """
+    pixel = spacing[1:] if spacing else (1.0, 1.0)
+    lines = [
+        np.minimum((np.arange(round(n * step / min(pixel))) + 0.5) * min(pixel) / step, n - 1).astype(int)
+        for n, step in zip(shape, pixel)
+    ]
+    return np.ix_(*lines)
+
+
+def slice_montage(
+    hu: np.ndarray, labels: np.ndarray, spacing: tuple[float, float, float] | None = None, count: int = 8
+) -> Figure:
+    """Slices evenly over the lungs' height, from feet to head, with the lesions. hu, labels: (N, H, W)."""
+    first, last = lung_range((labels != BACKGROUND).sum((1, 2))) or (0, len(hu) - 1)
+    chosen = np.unique(np.linspace(first, last, count).round().astype(int))
+    square = square_pixels(hu.shape[1:], spacing)
+    titles = [f"slice {i + 1} of {len(hu)}" for i in chosen]
+    return show_slices([hu[i][square] for i in chosen], [labels[i][square] for i in chosen], titles, classes=LESIONS)
+
+
+class SliceBrowser:
+    """Widgets and the picture that follows them; `widget` holds them all.
+
+    hu int16, labels uint8 (class index), entropy uint8 (0..255 for 0..1) or None: (N, H, W); spacing: as in Scan.
+    A change redraws one slice and sends it as a JPEG, some milliseconds: no figure is made.
+    """
+
+    def __init__(
+        self, hu: np.ndarray, labels: np.ndarray, entropy: np.ndarray | None = None,
+        spacing: tuple[float, float, float] | None = None,
+    ):  # fmt: skip
+        import ipywidgets as w
+
+        self._hu, self._labels, self._entropy, self._spacing = hu, labels, entropy, spacing
+        self._square = square_pixels(hu.shape[1:], spacing)
+        most = int(np.isin(labels, LESIONS).sum((1, 2)).argmax()) + 1
+        self.slice = w.IntSlider(most, 1, len(hu), description="slice")
+        self.window = w.ToggleButtons(options=list(WINDOWS), description="window", layout=w.Layout(width="360px"))
+        self.window.style.button_width = "auto"
+        self.opacity = w.FloatSlider(0.45, min=0, max=1, step=0.05, description="opacity")
+        # The boxes are the legend, too.
+        self.classes = {c: self._box(CLASSES[c].color, CLASSES[c].name, c in LESIONS) for c in FOREGROUND}
+        magma = ", ".join(f"rgb({r}, {g}, {b})" for r, g, b, _ in colormaps["magma"](np.linspace(0, 1, 5), bytes=True))
+        self.entropy = self._box(f"linear-gradient(to right, {magma})", "entropy instead, 0 to 1", False, 60)
+        self.picture = w.Image(format="jpeg", layout=w.Layout(width="100%", align_self="flex-start"))
+        self.caption = w.HTML()
+        boxes = [*self.classes.values(), *([self.entropy] if entropy is not None else [])]
+        controls = [self.slice, self.window, self.opacity, *boxes]
+        for control in controls:
+            control.observe(self._show, "value")
+        left = w.VBox([self.picture, self.caption], layout=w.Layout(width=f"{WIDTH}px", max_width="100%"))
+        right = w.VBox(controls, layout=w.Layout(margin="0 0 0 12px"))
+        self.widget = w.HBox([left, right], layout=w.Layout(flex_flow="row wrap"))
+        self._show()
+
+    def draw(self) -> np.ndarray:
+        """What the widgets ask for: RGB uint8 (h, w, 3), pixels square."""
+        i = self.slice.value - 1
+        hu, labels = self._hu[i][self._square], self._labels[i][self._square]
+        window, opacity = WINDOWS[self.window.value], self.opacity.value
+        if not self.entropy.value:
+            return slice_picture(hu, labels, window, [c for c, box in self.classes.items() if box.value], opacity)
+        rgb, lung = slice_picture(hu, labels, window, ()), labels != BACKGROUND
+        undecided = colormaps["magma"](self._entropy[i][self._square][lung], bytes=True)[:, :3]
+        rgb[lung] = np.rint((1 - opacity) * rgb[lung] + opacity * undecided)
+        return rgb
+
+    def describe(self) -> str:
+        """The slice in one line: where it is, and how much of its lung each lesion class takes."""
+        i = self.slice.value - 1
+        pixels = np.bincount(self._labels[i].ravel(), minlength=len(CLASSES))
+        lung = pixels[FOREGROUND].sum()
+        place = f", {i * self._spacing[0]:.0f} mm above the lowest" if self._spacing and len(self._hu) > 1 else ""
+        shares = [f"{CLASSES[c].name} {100 * pixels[c] / lung:.1f} %" for c in LESIONS] if lung else ["no lung"]
+        return f"slice {i + 1} of {len(self._hu)}{place}; of its lung: {', '.join(shares)}"
+
+    @staticmethod
+    def _box(colour: str, name: str, checked: bool, width: int = 12):
+        import ipywidgets as w
+
+        swatch = f'<span style="display:inline-block;width:{width}px;height:12px;background:{colour}"></span>'
+        text = {"description": f"{swatch} {name}", "description_allow_html": True}
+        return w.Checkbox(checked, **text, indent=False, layout=w.Layout(width="auto"))
+
+    def _show(self, _change: object = None) -> None:
+        from PIL import Image
+
+        file = io.BytesIO()
+        Image.fromarray(self.draw()).save(file, "JPEG", quality=90, subsampling=0)
+        self.picture.value = file.getvalue()
+        self.caption.value = self.describe()
+
+
+def browse(
+    hu: np.ndarray, labels: np.ndarray, entropy: np.ndarray | None = None,
+    spacing: tuple[float, float, float] | None = None, live: bool | None = None,
+) -> None:  # fmt: skip
+    """Show a SliceBrowser where somebody can use it, else a sentence. live: None finds out; True where that fails."""
+    if live is None:
+        live = has_front_end()
+    if not live:
+        print("The browser of slices appears here when the cell runs in Jupyter.")
+        return
+    from IPython.display import display
+
+    display(SliceBrowser(hu, labels, entropy, spacing).widget)
+
+
+def has_front_end() -> bool:
+    """Whether a person's front end runs this cell: JupyterLab, Notebook and VS Code name the cell in their request.
+
+    papermill, nbconvert and nbval do not, though widgets can be made there, too: as pictures that nothing moves.
+    """
+    from IPython import get_ipython
+
+    kernel = getattr(get_ipython(), "kernel", None)
+    return kernel is not None and bool(kernel.get_parent().get("metadata", {}).get("cellId"))

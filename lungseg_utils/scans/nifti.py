@@ -1,0 +1,100 @@
+"""NIfTI volumes in, masks with the same grid and affine out. Format: nifti.nimh.nih.gov/nifti-1 and nifti-2."""
+
+from dataclasses import dataclass
+from pathlib import Path
+import gzip
+import numpy as np
+from lungseg_utils.core.files import InputError, atomic_write
+from lungseg_utils.scans.grey import settle_values
+from lungseg_utils.scans.orientation import Orientation, placement
+from lungseg_utils.scans.scan import MASK_TABLE, Scan, check_size, to_int16
+
+
+MILLIMETRES = {"meter": 1000.0, "mm": 1.0, "micron": 0.001, "unknown": 1.0}
+UNPLACED = "The file does not say how the patient lies: right and left, or front and back, may be exchanged."
+
+
+@dataclass(frozen=True)
+class NiftiFrame:
+    """The file's grid: its shape, both of its affines with their codes, and its unit of length."""
+
+    version: int
+    shape: tuple[int, ...]
+    orientation: Orientation
+    affine: np.ndarray
+    sform: tuple[np.ndarray | None, int]
+    qform: tuple[np.ndarray | None, int]
+    zooms: tuple[float, ...]
+    unit: str
+
+
+def read_nifti(path: Path) -> Scan:
+    """A 3D volume or one slice, NIfTI-1 or -2, compressed or not, read slice by slice. Raises InputError."""
+    import nibabel as nib
+
+    with path.open("rb") as raw:
+        opener = gzip.open if raw.read(2) == b"\x1f\x8b" else open
+    with opener(path, "rb") as handle:
+        try:
+            head = handle.read(348)
+            version = 2 if head[4:7] == b"n+2" else 1
+            if version == 1 and head[344:347] != b"n+1":
+                raise ValueError("no NIfTI mark")
+            handle.seek(0)
+            image = (nib.Nifti2Image if version == 2 else nib.Nifti1Image).from_stream(handle)
+            return _read(path, version, image)
+        except InputError:
+            raise
+        except Exception as error:  # whatever nibabel makes of a header that is none
+            raise InputError(f"{path} is no NIfTI file, or not all of it; expected one; export it again.") from error
+
+
+def _read(path: Path, version: int, image) -> Scan:
+    header, shape = image.header, tuple(int(n) for n in image.shape)
+    grid = shape
+    while len(grid) > 3 and grid[-1] == 1:
+        grid = grid[:-1]
+    if len(grid) == 2:
+        grid = (*grid, 1)
+    if len(grid) != 3 or header.get_data_dtype().kind not in "iuf":
+        found = f"{header.get_data_dtype()} of shape {shape}"
+        raise InputError(f"{path} holds {found}; expected one number a voxel in 3 dimensions; export one volume.")
+    affine, sform, qform = image.affine, header.get_sform(coded=True), header.get_qform(coded=True)
+    unit = header.get_xyzt_units()[0]
+    steps = affine[:3, :3].T * MILLIMETRES.get(unit, 1.0)
+    spacing = np.linalg.norm(steps, axis=1)
+    if not np.isfinite(affine).all() or not spacing.all() or abs(np.linalg.det(steps / spacing[:, None])) < 0.1:
+        raise InputError(f"{path} has an affine that places no volume; expected three directions; export it again.")
+    directions = steps / spacing[:, None] * [-1, -1, 1]  # NIfTI counts to the right and to the front
+    orientation, between, notes = placement(directions, spacing, path)
+    placed = sform[1] or qform[1]
+    check_size(tuple(grid[axis] for axis in orientation.axes))
+    hu = np.empty([grid[axis] for axis in orientation.axes], np.int16)
+    out = orientation.to_file(hu)
+    for k in range(grid[2]):
+        position = (..., k, *(0 for _ in shape[3:])) if len(shape) > 2 else ...
+        out[..., k] = to_int16(np.asanyarray(image.dataobj[position]))
+    is_hu, found = settle_values(hu)
+    known = between if placed or any(size != 1 for size in between) else None
+    frame = NiftiFrame(version, shape, orientation, affine, sform, qform, header.get_zooms(), unit)
+    return Scan(hu, known, None, "nifti", is_hu, None, (*notes, *(() if placed else (UNPLACED,)), *found), frame)
+
+
+def write_nifti(path: Path, frame: NiftiFrame, labels: np.ndarray) -> Path:
+    """mask.nii.gz: MASK_VALUES, uint8, in the file's grid; labels: uint8 (N, H, W). No text of the header is copied."""
+    import nibabel as nib
+
+    values = frame.orientation.to_file(MASK_TABLE[labels]).reshape(frame.shape)
+    image = (nib.Nifti2Image if frame.version == 2 else nib.Nifti1Image)(values, frame.affine)
+    image.header.set_zooms(frame.zooms)
+    image.header.set_xyzt_units(frame.unit)
+    image.set_qform(*frame.qform, update_affine=False)
+    image.set_sform(*frame.sform, update_affine=False)
+    return save_compressed(image, path)
+
+
+def save_compressed(image, path: Path) -> Path:
+    """Write nibabel's image as .nii.gz, without a name or a time in the archive's header: same image, same bytes."""
+    with atomic_write(path, "wb") as raw, gzip.GzipFile("", "wb", 4, raw, mtime=0) as handle:
+        image.to_stream(handle)
+    return path

@@ -1,0 +1,61 @@
+"""Grey levels to Hounsfield units, for pictures and other scans in 8 bits; reading PNG and JPEG, masks as PNG."""
+
+from matplotlib.colors import to_rgb
+from pathlib import Path
+import numpy as np
+import warnings
+from lungseg_utils.core.classes import CLASSES
+from lungseg_utils.core.files import InputError, atomic_write
+from lungseg_utils.scans.grey import settle_values
+from lungseg_utils.scans.scan import Scan, check_size
+
+
+COLOURED = 16  # levels between the colours of a pixel; JPEG's own chroma noise stays below
+
+
+def read_picture(path: Path) -> Scan:
+    """One slice from a PNG (8 or 16 bits) or a JPEG; a colour picture only if all of it is grey. Raises InputError."""
+    from PIL import Image
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # check_size has a lower limit, and refuses
+            image = Image.open(path, formats=("PNG", "JPEG"))
+        check_size((1, image.height, image.width))
+        image.load()
+    except InputError:
+        raise
+    except Exception as error:  # whatever Pillow makes of a damaged file
+        raise InputError(f"{path} is no PNG or JPEG, or not all of it; expected one; export it again.") from error
+    grey = np.asarray(image) if image.mode.startswith("I") else _single_channel(np.asarray(image.convert("RGBA")))
+    if grey.max() > 255:  # 16 bits: 256 levels of them are as fine as the estimate deserves
+        low, high = int(grey.min()), int(grey.max())
+        grey = np.rint((grey - float(low)) * (255 / max(high - low, 1)))
+    hu = grey[None].astype(np.int16)
+    if hu.min() < 0:
+        raise InputError(f"{path} holds negative grey levels; expected 8 or 16 bits; export it again.")
+    _, notes = settle_values(hu)
+    notes.append("A picture does not say how the patient lies: its left edge is taken to be the patient's right.")
+    return Scan(hu, None, None, "picture", False, None, tuple(notes), grey.shape)
+
+
+def _single_channel(rgba: np.ndarray) -> np.ndarray:
+    """Grey levels (H, W) of (H, W, 4), transparent pixels black. InputError if more than a thousandth has colour."""
+    rgb = rgba[..., :3].astype(np.int16)
+    coloured = float((np.ptp(rgb, axis=-1) > COLOURED).mean())
+    if coloured > 0.001:
+        raise InputError(
+            f"{coloured:.1%} of the picture's pixels have colour; expected a CT in grey; export it without overlays."
+        )
+    return np.rint(rgb.mean(-1) * (rgba[..., 3] / 255)).astype(np.uint8)
+
+
+def write_picture(path: Path, labels: np.ndarray) -> Path:
+    """PNG of labels (H, W) in the classes' colours, of the picture's own size; a pixel's index is its class."""
+    from PIL import Image
+
+    image = Image.fromarray(labels)
+    image.putpalette([round(255 * value) for tissue in CLASSES for value in to_rgb(tissue.color)])
+    with atomic_write(path, "wb") as handle:
+        image.save(handle, "PNG", optimize=True)
+    return path

@@ -1,0 +1,60 @@
+"""Scans in, masks out: NIfTI, DICOM, NumPy arrays and pictures become one kind of volume; masks go back.
+
+nifti.py, dicom.py and pictures.py read the kinds; what they share stands here. Nothing is resampled: axes are exchanged
+and reversed until slices lie as a radiologist sees them, and the same steps back give the mask in the file's own grid.
+"""
+
+from dataclasses import dataclass
+from dataclasses import field
+from typing import Any
+import numpy as np
+from lungseg_utils.core.classes import BACKGROUND, CONSOLIDATION, GROUND_GLASS, LUNG_OTHER, NUM_CLASSES
+from lungseg_utils.core.files import InputError
+
+
+# Values in mask.nii.gz and segment numbers in mask.dcm; 0 is what viewers leave transparent.
+MASK_VALUES = {BACKGROUND: 0, GROUND_GLASS: 1, CONSOLIDATION: 2, LUNG_OTHER: 3}
+MASK_TABLE = np.array([MASK_VALUES[index] for index in range(NUM_CLASSES)], np.uint8)
+MAX_SIDE = 4096  # pixels; the largest clinical matrix is 2048
+MIN_SIDE = 96  # pixels: below, a pixel of a chest is wider than 4 mm
+MAX_VOXELS = 2**29  # 2,048 slices of 512 x 512, 1 GiB in int16
+KINDS = "NIfTI (.nii, .nii.gz), DICOM (a file, a folder or a zip), a NumPy array (.npy), a PNG or a JPEG"
+
+
+@dataclass(frozen=True)
+class Scan:
+    """A chest CT as the network and the report see it.
+
+    hu: int16 (N, H, W); slices from feet to head, rows from front to back, columns from the patient's right to left.
+    Arrays and pictures say nothing of that, and keep the order of their file.
+    """
+
+    hu: np.ndarray
+    spacing: tuple[float, float, float] | None  # mm between slices, rows, columns; None if the file does not say
+    thickness: float | None  # mm, of a slice, if the file says
+    kind: str  # nifti, dicom, array or picture
+    is_hu: bool  # False where HU were estimated from grey levels
+    modality: str | None  # CT if the file says so; others are refused
+    notes: tuple[str, ...]  # sentences for the user, without any name, path or text of the file
+    frame: Any = field(repr=False)  # what write_masks needs; it holds a patient's identifiers, so it is never printed
+
+
+def check_size(shape: tuple[int, ...]) -> None:
+    """Raises InputError unless (N, H, W) can be a scan. Called on what a header claims, before memory is taken."""
+    slices, height, width = shape
+    size = f"{slices} slices of {height} x {width} pixels"
+    if min(height, width) < MIN_SIDE or slices < 1:
+        raise InputError(f"the scan has {size}; expected at least {MIN_SIDE} x {MIN_SIDE}; give it at its full size.")
+    if max(height, width) > MAX_SIDE or slices * height * width > MAX_VOXELS:
+        most = f"{MAX_SIDE} a side and {MAX_VOXELS:,} in all"
+        raise InputError(f"the header claims {size}; expected at most {most}; give a part of the scan.")
+
+
+def to_int16(values: np.ndarray) -> np.ndarray:
+    """Values rounded and clipped to int16, the type of HU. Raises InputError for NaN and infinity."""
+    if values.dtype == np.int16:
+        return np.asarray(values)
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        raise InputError("the scan holds NaN or infinite values; expected Hounsfield units; repair or export it again.")
+    limits = np.iinfo(np.int16)
+    return np.clip(np.rint(values) if values.dtype.kind == "f" else values, limits.min, limits.max).astype(np.int16)

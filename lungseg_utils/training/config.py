@@ -1,0 +1,66 @@
+"""The settings of a training run, checked when they are made."""
+
+from dataclasses import asdict
+from dataclasses import dataclass
+from typing import Any
+from lungseg_utils.core.files import InputError
+from lungseg_utils.data.datasets import check_sampling
+from lungseg_utils.model import check_architecture, check_image_size
+from lungseg_utils.training.losses import build_loss
+
+
+MONITORS = {"val_loss": -1, "val_miou": 1, "val_lesion_dice": 1}  # 1: more is better
+HOW = ("workers", "accumulation", "checkpoint_minutes", "max_minutes")  # how the work is done; may change on the way
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """The settings of a run; the defaults are the reference recipe. Raises InputError for a setting that cannot work.
+
+    batch_size is the effective one: the slices of one step, shared out over `accumulation` pieces and all processes.
+    max_grad_norm, ema_decay, freeze_encoder_epochs, max_minutes: 0 turns them off. workers: -1 lets the device decide.
+    """
+
+    architecture: str = "unet"
+    encoder: str = "efficientnet-b2"
+    encoder_weights: str = "imagenet"
+    image_size: int = 256
+    augmentation: str = "reference"
+    sampling: str = "every_slice"
+    loss: str = "cross_entropy"
+    epochs: int = 10
+    batch_size: int = 24
+    accumulation: int = 1
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-4
+    max_grad_norm: float = 0.0
+    ema_decay: float = 0.0
+    freeze_encoder_epochs: int = 0
+    patience: int = 7
+    monitor: str = "val_loss"
+    workers: int = -1
+    checkpoint_minutes: float = 5.0
+    max_minutes: float = 0.0
+    seed: int = 0
+
+    def __post_init__(self):
+        check_image_size(self.image_size)
+        build_loss(self.loss)
+        check_architecture(self.architecture)
+        check_sampling(self.sampling)
+        if self.monitor not in MONITORS:
+            raise InputError(f"monitor is {self.monitor!r}; expected one of {', '.join(MONITORS)}.")
+        for name in ("epochs", "batch_size", "accumulation", "learning_rate", "patience", "checkpoint_minutes"):
+            if not getattr(self, name) > 0:
+                raise InputError(f"{name} is {getattr(self, name)}; expected a number above 0.")
+        for name in ("weight_decay", "max_grad_norm", "freeze_encoder_epochs", "max_minutes"):
+            if not getattr(self, name) >= 0:
+                raise InputError(f"{name} is {getattr(self, name)}; expected 0 or a number above it.")
+        if self.workers < -1:
+            raise InputError(f"workers is {self.workers}; expected a number of processes, or -1: the device decides.")
+        if not 0 <= self.ema_decay < 1:
+            raise InputError(f"ema_decay is {self.ema_decay}; expected 0 (no average) or a share below 1, such as 0.999.")
+
+    def result(self) -> dict[str, Any]:
+        """The settings on which the result depends: a run goes on only with the same."""
+        return {name: value for name, value in asdict(self).items() if name not in HOW}

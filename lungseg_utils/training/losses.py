@@ -1,0 +1,74 @@
+"""What training minimises, by name."""
+
+from collections.abc import Callable
+import segmentation_models_pytorch as smp
+import torch
+import torch.nn.functional as F
+from lungseg_utils.core.classes import CLASS_SETS, LESION, NOT_LESION, UNKNOWN
+from lungseg_utils.core.files import InputError
+
+
+Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+_soft_dice = smp.losses.DiceLoss(mode="multiclass", ignore_index=UNKNOWN)
+# About the inverse square root of the classes' shares of MedSeg's pixels; then lesions of unknown kind, and no lesion.
+WEIGHTS = (2.0, 4.0, 1.0, 0.5, 3.0, 0.75)
+
+
+def partial_log_probabilities(logits: torch.Tensor) -> torch.Tensor:
+    """log p of the four classes, then of LESION and of NOT_LESION: (B, 4, ...) logits in, (B, 6, ...) out.
+
+    The probability of a set of classes is the sum of theirs.
+    """
+    log_p = F.log_softmax(logits, 1)
+    sets = [log_p[:, list(classes)].logsumexp(1, keepdim=True) for classes in CLASS_SETS.values()]
+    return torch.cat([log_p, *sets], 1)
+
+
+def partial_cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Mean over pixels of -log p(what the label allows): one number, of logits (B, 4, ...) and labels int64 (B, ...).
+
+    Labels are class indices, LESION or NOT_LESION. Without the last two it is F.cross_entropy, to the last bit. Its
+    gradient shares a LESION pixel out as the network itself does: it raises ground glass and consolidation together
+    and leaves their ratio as it is. (The marginal likelihood of a partial label: Cour et al. 2011, JMLR 12:1501.)
+    """
+    return F.nll_loss(partial_log_probabilities(logits), labels)
+
+
+def only_known(labels: torch.Tensor) -> torch.Tensor:
+    """The labels with UNKNOWN in place of LESION and NOT_LESION, for a loss with ignore_index=UNKNOWN."""
+    return labels.masked_fill((labels == LESION) | (labels == NOT_LESION), UNKNOWN)
+
+
+def build_loss(name: str) -> Loss:
+    """A function of logits (B, 4, S, S) and labels int64 (B, S, S) that returns one number.
+
+    `cross_entropy` is the mean over pixels of -log p(true class): every pixel counts alike, so rare classes count little.
+    `dice_cross_entropy` adds the soft Dice loss (Milletari et al. 2016, arXiv:1606.04797): 1 - Dice, of the classes that
+    occur in the batch, each counting alike however few its pixels are. `weighted_cross_entropy`
+    weights a pixel of class c with WEIGHTS[c]; `weighted_dice_cross_entropy` is its sum with the Dice loss. Labels of
+    further data sets may stand for several classes: see partial_labels. Raises InputError for an unknown name.
+    """
+    if name not in LOSSES:
+        raise InputError(f"loss is {name!r}; expected one of {', '.join(LOSSES)}.")
+    return LOSSES[name]
+
+
+def _dice_cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    return partial_cross_entropy(logits, labels) + _soft_dice(logits, only_known(labels))
+
+
+def _weighted_cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    return F.nll_loss(partial_log_probabilities(logits), labels, weight=logits.new_tensor(WEIGHTS))
+
+
+def _weighted_dice_cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    return _weighted_cross_entropy(logits, labels) + _soft_dice(logits, only_known(labels))
+
+
+LOSSES: dict[str, Loss] = {
+    "cross_entropy": partial_cross_entropy,
+    "dice_cross_entropy": _dice_cross_entropy,
+    "weighted_cross_entropy": _weighted_cross_entropy,
+    "weighted_dice_cross_entropy": _weighted_dice_cross_entropy,
+}

@@ -1,0 +1,141 @@
+"""Paths mean the same everywhere; files and folders are whole or absent."""
+
+import os
+import stat
+
+import pytest
+
+from lungseg_utils.core import files
+from lungseg_utils.core.files import atomic_write, replace_folder, resolve_path
+
+
+def test_relative_paths_agree_from_two_directories(tmp_path, monkeypatch):
+    monkeypatch.delenv("LUNGSEG_HOME", raising=False)
+    found = set()
+    for folder in (tmp_path, files.CHECKOUT / "notebooks"):
+        monkeypatch.chdir(folder)
+        found.add(resolve_path("runs/demo"))
+    assert found == {files.CHECKOUT / "runs" / "demo"}
+
+
+def test_home_variable_wins_over_the_checkout(tmp_path, monkeypatch):
+    monkeypatch.setenv("LUNGSEG_HOME", str(tmp_path))
+    assert resolve_path("runs/../data") == tmp_path.resolve() / "data"
+
+
+def test_without_a_checkout_paths_start_at_the_current_directory(tmp_path, monkeypatch):
+    monkeypatch.delenv("LUNGSEG_HOME", raising=False)
+    monkeypatch.setattr(files, "CHECKOUT", tmp_path / "site-packages")
+    monkeypatch.chdir(tmp_path)
+    assert resolve_path("data") == tmp_path.resolve() / "data"
+
+
+def test_absolute_and_user_paths_stay(tmp_path, monkeypatch):
+    monkeypatch.setenv("LUNGSEG_HOME", str(tmp_path / "elsewhere"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert resolve_path(tmp_path / "x") == tmp_path.resolve() / "x"
+    assert resolve_path("~/x") == tmp_path.resolve() / "x"
+
+
+@pytest.mark.parametrize(("mode", "content"), [("w", "μ\n"), ("wb", b"\x00\x01")])
+def test_atomic_write_writes_the_content_and_makes_the_folder(tmp_path, mode, content):
+    target = tmp_path / "new" / "file"
+    with atomic_write(target, mode) as handle:
+        handle.write(content)
+    assert target.read_bytes() == (content if mode == "wb" else content.encode())
+    assert stat.S_IMODE(target.stat().st_mode) == 0o644
+    assert list(target.parent.iterdir()) == [target]
+
+
+def test_target_is_old_until_the_new_file_is_complete(tmp_path):
+    target = tmp_path / "file"
+    target.write_text("old")
+    with atomic_write(target) as handle:
+        handle.write("new")
+        handle.flush()
+        assert target.read_text() == "old"
+    assert target.read_text() == "new"
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_an_error_leaves_the_old_file_and_no_other(tmp_path, error):
+    target = tmp_path / "file"
+    target.write_text("old")
+    with pytest.raises(error), atomic_write(target) as handle:
+        handle.write("half")
+        raise error
+    assert target.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def fill(folder, text):
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "file").write_text(text)
+    return folder
+
+
+def contents(folder):
+    return {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
+
+
+def fail_to_replace(monkeypatch, wanted):
+    """os.replace fails where wanted(source name, call number, from 1) says so."""
+    replace, calls = os.replace, []
+
+    def broken(source, target):
+        calls.append(source)
+        if wanted(source.name, len(calls)):
+            raise OSError("disk")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", broken)
+
+
+def test_replace_folder_makes_a_new_folder_and_its_parents(tmp_path):
+    with replace_folder(tmp_path / "a" / "b") as new:
+        assert list(new.iterdir()) == [] and not (tmp_path / "a" / "b").exists()
+        fill(new, "new")
+    assert contents(tmp_path) == {"a/b/file": "new"}
+    assert stat.S_IMODE((tmp_path / "a" / "b").stat().st_mode) == stat.S_IMODE((tmp_path / "a").stat().st_mode)
+
+
+def test_replace_folder_keeps_the_old_one_until_the_end_and_nothing_of_it_then(tmp_path):
+    target = fill(tmp_path / "set", "old")
+    (target / "stray").touch()
+    with replace_folder(target) as new:
+        fill(new, "new")
+        assert contents(target) == {"file": "old", "stray": ""}
+    assert contents(tmp_path) == {"set/file": "new"} and list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("old", [True, False])
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_replace_folder_undoes_a_failing_body(tmp_path, error, old):
+    if old:
+        fill(tmp_path / "set", "old")
+    with pytest.raises(error), replace_folder(tmp_path / "set") as new:
+        fill(new, "half")
+        raise error
+    assert contents(tmp_path) == ({"set/file": "old"} if old else {})
+    assert len(list(tmp_path.iterdir())) == old
+
+
+@pytest.mark.parametrize("failing", [1, 2])
+def test_replace_folder_undoes_a_failing_swap(tmp_path, monkeypatch, failing):
+    target = fill(tmp_path / "set", "old")
+    fail_to_replace(monkeypatch, lambda _, call: call == failing)
+    with pytest.raises(OSError, match="disk"), replace_folder(target) as new:
+        fill(new, "new")
+    assert contents(tmp_path) == {"set/file": "old"} and list(tmp_path.iterdir()) == [target]
+
+
+def test_replace_folder_never_deletes_an_old_folder_that_it_cannot_put_back(tmp_path, monkeypatch):
+    target = fill(tmp_path / "set", "old")
+    fail_to_replace(monkeypatch, lambda name, _: name != "set")
+    with pytest.raises(OSError, match="disk"), replace_folder(target) as new:
+        fill(new, "new")
+    assert "old" in contents(tmp_path).values()
+
+
+def test_input_error_is_a_value_error():
+    assert issubclass(files.InputError, ValueError)

@@ -1,0 +1,44 @@
+"""The training's figures: the strip shows the right columns; the live chart is one output that changes, and silent elsewhere."""
+
+import io
+
+import nbformat
+import numpy as np
+import pandas as pd
+from nbclient import NotebookClient
+
+from lungseg_utils.plots.training import LiveChart, plot_progress, plot_strip
+from lungseg_utils.series.run import own_kernel
+
+HISTORY = pd.DataFrame({"epoch": [1, 2], **{f"{part}_{score}": [0.5, 0.4] for part in ("train", "val") for score in ("loss", "miou")}})
+
+
+def test_the_strip_runs_from_the_first_epoch_to_the_last(trained_dir, tmp_path):
+    two = plot_strip(trained_dir / "examples.npz")
+    assert [ax.get_title() for ax in two.axes[:3]] == ["radiologist's labels", "epoch 1", "epoch 2"] and len(two.axes) == 9
+    with np.load(trained_dir / "examples.npz") as examples:
+        arrays = dict(examples)
+    arrays["predictions"] = np.repeat(arrays["predictions"][:1], 21, axis=0)
+    np.savez(tmp_path / "long.npz", **arrays)
+    titles = [ax.get_title() for ax in plot_strip(tmp_path / "long.npz").axes[:7]]
+    assert titles == ["radiologist's labels", *(f"epoch {n}" for n in (1, 5, 9, 13, 17, 21))]
+    two.savefig(io.BytesIO())
+
+
+def test_progress_shows_both_parts():
+    lines = plot_progress(HISTORY).axes[0].lines
+    assert [line.get_label() for line in lines] == ["training", "validation"] and lines[0].get_ydata().tolist() == [0.5, 0.4]
+
+
+def test_the_live_chart_is_one_output_in_a_notebook_and_nothing_in_a_terminal(capfd):
+    LiveChart()(HISTORY)
+    assert capfd.readouterr() == ("", "")
+    source = (
+        "import pandas as pd\nfrom lungseg_utils.plots_training import LiveChart\n"
+        f"chart, history = LiveChart(), pd.DataFrame({HISTORY.to_dict('list')})\nfor n in (1, 2):\n    chart(history[:n])"
+    )
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
+    with own_kernel():
+        NotebookClient(notebook, kernel_name="python3").execute()
+    [output] = notebook.cells[0].outputs
+    assert output.output_type == "display_data" and "image/png" in output.data

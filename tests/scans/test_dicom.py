@@ -1,0 +1,555 @@
+"""DICOM: series, order, rescale, compression, archives; the segmentation lies where the scan lies, and names nobody."""
+
+import io
+import os
+import stat
+import tempfile
+import warnings
+import zipfile
+from pathlib import Path
+
+import highdicom as hd
+import numpy as np
+import pydicom
+import pytest
+from PIL import Image
+from pydicom.data import get_testdata_file
+from pydicom.encaps import encapsulate
+from pydicom.uid import (
+    CTImageStorage,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGLSLossless,
+    RLELossless,
+    generate_uid,
+)
+from test_scans import LANDMARK, chest, marked
+
+from lungseg_utils.core.classes import BACKGROUND, CLASSES
+from lungseg_utils.core.files import InputError
+from lungseg_utils.scans.orientation import LPS
+from lungseg_utils.scans.io import read_scan, write_masks
+
+SPACING = (5.0, 0.75, 0.9)  # mm: slices, rows, columns
+ORIGIN = np.array([-40.5, -30.25, 110.0])
+MARKER = "MARKER7"
+STUDY, FRAME = generate_uid(entropy_srcs=["study"]), generate_uid(entropy_srcs=["frame"])
+
+
+def turned(degrees, axis):
+    """LPS directions of hu's axes, turned about the patient's x (0), y (1) or z (2)."""
+    cos, sin = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    turn = np.eye(3)
+    a, b = [i for i in range(3) if i != axis]
+    turn[a, a], turn[a, b], turn[b, a], turn[b, b] = cos, -sin, sin, cos
+    return LPS @ turn.T
+
+
+def write_series(
+    folder, hu, order=(0, 1, 2), signs=(1, 1, 1), directions=LPS, spacing=SPACING, step=None, series="1", skip=(),
+    change=lambda dataset, i: None,
+):  # fmt: skip
+    """Write hu (N, H, W) as DICOM slices whose axes are hu's in another order and direction; voxels keep their place.
+
+    step: (3,), mm from slice to slice, where it is not along the normal. skip: slices that are left out.
+    """
+    folder.mkdir(exist_ok=True)
+    vectors = directions * np.array(spacing)[:, None]  # hu's indices to mm
+    if step is not None:
+        vectors[0] = step
+    file = hu[tuple(slice(None, None, sign) for sign in signs)].transpose(order)
+    origin = ORIGIN + sum(v * (n - 1) for v, n, sign in zip(vectors, hu.shape, signs, strict=True) if sign < 0)
+    along = (vectors * np.array(signs)[:, None])[list(order)]
+    between = np.linalg.norm(along, axis=1)
+    for i, slice_ in enumerate(file):
+        if i in skip:
+            continue
+        dataset = pydicom.Dataset()
+        dataset.file_meta = pydicom.dataset.FileMetaDataset()
+        dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        dataset.SOPClassUID, dataset.Modality = CTImageStorage, "CT"
+        dataset.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
+        dataset.StudyInstanceUID, dataset.FrameOfReferenceUID = STUDY, FRAME
+        dataset.SeriesInstanceUID = generate_uid(entropy_srcs=["series", series])
+        dataset.SOPInstanceUID = generate_uid(entropy_srcs=["slice", series, str(i)])
+        dataset.SeriesNumber, dataset.InstanceNumber = series, i + 1
+        dataset.PatientName, dataset.PatientID = "Nobody", "0"
+        dataset.Rows, dataset.Columns = slice_.shape
+        dataset.PixelSpacing = [f"{between[1]:.6f}", f"{between[2]:.6f}"]
+        dataset.ImageOrientationPatient = [f"{v:.10f}" for v in (*along[2] / between[2], *along[1] / between[1])]
+        dataset.ImagePositionPatient = [f"{v:.8f}" for v in origin + i * along[0]]
+        dataset.SliceThickness = "4.5"
+        dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
+        dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 16, 12, 11, 0
+        dataset.RescaleSlope, dataset.RescaleIntercept, dataset.RescaleType = 1, -1100, "HU"
+        dataset.PixelData = (slice_ + 1100).astype("<u2").tobytes()
+        change(dataset, i)
+        # Names say nothing of the order.
+        dataset.save_as(folder / f"{(i * 7 + 3) % 101:03d}{series}", enforce_file_format=True)
+    return folder
+
+
+def source_place(folder):
+    """mm (x, y, z) of the brightest pixel of the slices in a folder, from their own headers."""
+    datasets = [pydicom.dcmread(path) for path in folder.iterdir()]
+    dataset = max(datasets, key=lambda dataset: dataset.pixel_array.max())
+    row, column = np.unravel_index(dataset.pixel_array.argmax(), dataset.pixel_array.shape)
+    lies = (dataset.ImagePositionPatient, dataset.ImageOrientationPatient, dataset.PixelSpacing)
+    return place(*lies, row, column), dataset
+
+
+def place(position, orientation, spacing, row, column):
+    """mm (x, y, z) of a pixel: PS3.3 C.7.6.2.1-1."""
+    across, down = np.reshape(np.array(orientation, float), (2, 3))
+    return np.array(position, float) + across * float(spacing[1]) * column + down * float(spacing[0]) * row
+
+
+def mask_places(segmentation, segment):
+    """mm (x, y, z) of each pixel of a segment and the slice it refers to, as a viewer finds them."""
+    shared = segmentation.SharedFunctionalGroupsSequence[0]
+    frames = segmentation.pixel_array.reshape(-1, segmentation.Rows, segmentation.Columns)
+    found = []
+    for frame, groups in zip(frames, segmentation.PerFrameFunctionalGroupsSequence, strict=True):
+        if groups.SegmentIdentificationSequence[0].ReferencedSegmentNumber == segment:
+            source = groups.DerivationImageSequence[0].SourceImageSequence[0].ReferencedSOPInstanceUID
+            for row, column in np.argwhere(frame):
+                position = groups.PlanePositionSequence[0].ImagePositionPatient
+                orientation = shared.PlaneOrientationSequence[0].ImageOrientationPatient
+                spacing = shared.PixelMeasuresSequence[0].PixelSpacing
+                found.append((place(position, orientation, spacing, row, column), source))
+    return found
+
+
+LAYOUTS = {
+    "as a radiologist sees it": {},
+    "head first": dict(signs=(-1, 1, 1)),
+    "prone": dict(signs=(1, -1, -1)),
+    "mirrored": dict(signs=(1, 1, -1)),
+    "rotated a quarter": dict(order=(0, 2, 1), signs=(1, -1, 1)),
+    "oblique": dict(directions=turned(9, 2)),
+    "oblique, head first": dict(directions=turned(-14, 1), signs=(-1, -1, 1)),
+    "anisotropic": dict(spacing=(7.5, 0.6, 1.0)),
+    "gantry tilt": dict(directions=turned(15, 0), step=(0, 0, 5)),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_scan_and_segmentation_agree_in_every_layout(tmp_path, layout):
+    folder = write_series(tmp_path / "scan", chest(), **LAYOUTS[layout])
+    scan = read_scan(folder)
+    np.testing.assert_array_equal(scan.hu, chest())
+    spacing = LAYOUTS[layout].get("spacing", SPACING)
+    between = 5 * np.cos(np.radians(15)) if layout == "gantry tilt" else spacing[0]
+    np.testing.assert_allclose(scan.spacing, (between, *spacing[1:]), atol=1e-5)
+    assert (scan.kind, scan.is_hu, scan.modality, scan.thickness) == ("dicom", True, "CT", 4.5)
+    assert any("oblique or tilted" in note for note in scan.notes) == ("oblique" in layout or "tilt" in layout)
+    (path,) = write_masks(scan, marked(scan), tmp_path / "out")
+    assert path.name == "mask.dcm"
+    segmentation = hd.seg.segread(path)
+    expected, source = source_place(folder)
+    ((found, referenced),) = mask_places(segmentation, 1)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    assert referenced == source.SOPInstanceUID
+    assert segmentation.FrameOfReferenceUID == FRAME and segmentation.StudyInstanceUID == STUDY
+    assert segmentation.ReferencedSeriesSequence[0].SeriesInstanceUID == source.SeriesInstanceUID
+
+
+def test_highdicom_places_the_mask_on_the_scans_own_volume(tmp_path):
+    """The volume that a viewer builds of the segmentation, by affine, against the one it builds of the scan."""
+    folder = write_series(tmp_path / "scan", chest(), signs=(-1, 1, 1), directions=turned(9, 2))
+    scan = read_scan(folder)
+    (path,) = write_masks(scan, marked(scan), tmp_path / "out")
+    mask = hd.seg.segread(path).get_volume(combine_segments=True)
+    volume = hd.get_volume_from_series([pydicom.dcmread(file) for file in folder.iterdir()])
+    np.testing.assert_allclose(mask.affine, volume.affine, atol=1e-4)
+    landmark = np.unravel_index(volume.array.argmax(), volume.array.shape)
+    np.testing.assert_array_equal(np.argwhere(mask.array == 1), [landmark])
+    np.testing.assert_array_equal(mask.array > 1, (volume.array > -950) & (volume.array < -700))
+
+
+def test_nearly_cubic_coronal_slices_are_turned_and_coarse_ones_are_refused(tmp_path):
+    hu = chest(96, 96, 98)
+    folder = write_series(tmp_path / "cubic", hu, order=(1, 0, 2), signs=(-1, 1, 1), spacing=(1.0, 1.1, 0.9))
+    scan = read_scan(folder)
+    np.testing.assert_array_equal(scan.hu, hu)
+    assert any("not axial" in note for note in scan.notes)
+    (path,) = write_masks(scan, marked(scan), tmp_path / "out")
+    np.testing.assert_allclose(mask_places(hd.seg.segread(path), 1)[0][0], source_place(folder)[0], atol=1e-4)
+    write_series(tmp_path / "coarse", hu[:, ::10], order=(1, 0, 2), spacing=(0.8, 6.0, 0.8))
+    with pytest.raises(InputError, match="expected at least|expected axial slices"):
+        read_scan(tmp_path / "coarse")
+
+
+def compress(syntax):
+    def change(dataset, i):
+        if syntax == JPEG2000Lossless:  # pydicom has no encoder for it; Pillow has
+            out = io.BytesIO()
+            Image.fromarray(dataset.pixel_array).save(out, "JPEG2000", no_jp2=True, irreversible=False)
+            dataset.PixelData = encapsulate([out.getvalue()])
+            dataset["PixelData"].VR = "OB"
+            dataset["PixelData"].is_undefined_length = True
+            dataset.file_meta.TransferSyntaxUID = syntax
+        elif syntax.is_encapsulated:
+            dataset.compress(syntax, generate_instance_uid=False)
+        else:
+            dataset.file_meta.TransferSyntaxUID = syntax
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "syntax", [RLELossless, JPEGLSLossless, JPEG2000Lossless, DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian],
+    ids=lambda syntax: syntax.keyword,
+)  # fmt: skip
+def test_transfer_syntaxes(tmp_path, syntax):
+    write_series(tmp_path / "scan", chest(), change=compress(syntax))
+    np.testing.assert_array_equal(read_scan(tmp_path / "scan").hu, chest())
+
+
+@pytest.mark.parametrize(("name", "landmarks"), [
+    ("CT_small.dcm", {(0, 0): -849, (64, 64): -86, (127, 127): 884}),
+    ("J2K_pixelrep_mismatch.dcm", None),
+    ("693_J2KI.dcm", None),
+])  # fmt: skip
+def test_pydicoms_own_ct_files_are_read(name, landmarks):
+    path = get_testdata_file(name, download=False)
+    scan = read_scan(path)
+    dataset = pydicom.dcmread(path)
+    expected = dataset.pixel_array * float(dataset.RescaleSlope) + float(dataset.RescaleIntercept)
+    np.testing.assert_array_equal(np.sort(scan.hu.ravel()), np.sort(expected.ravel()))
+    assert scan.modality == "CT" and scan.is_hu and scan.spacing[1:] == tuple(float(v) for v in dataset.PixelSpacing)
+
+
+@pytest.mark.parametrize(("name", "words"), [
+    ("MR_small.dcm", "images of modality MR"), ("MR_small_RLE.dcm", "modality MR"), ("JPEG2000.dcm", "modality NM"),
+    ("rtplan.dcm", "modality RTPLAN"), ("liver_1frame.dcm", "modality SEG"), ("SC_rgb_jpeg.dcm", "modality OT"),
+    ("no_meta.dcm", "of another kind"), ("meta_missing_tsyntax.dcm", "without images"), ("DICOMDIR", "without images"),
+    ("badVR.dcm", "modality RTDOSE"),
+])  # fmt: skip
+def test_pydicoms_other_files_are_refused(name, words):
+    with pytest.raises(InputError, match=words):
+        read_scan(get_testdata_file(name, download=False))
+
+
+def test_rescale_is_applied_slice_by_slice(tmp_path):
+    def change(dataset, i):
+        dataset.RescaleSlope, dataset.RescaleIntercept = 0.5, -1100 - i
+        dataset.BitsStored, dataset.HighBit = 16, 15
+        dataset.PixelData = ((dataset.pixel_array.astype(int) + i) * 2).astype("<u2").tobytes()
+
+    write_series(tmp_path / "scan", chest(), change=change)
+    np.testing.assert_array_equal(read_scan(tmp_path / "scan").hu, chest())
+
+
+def test_monochrome1_changes_nothing_where_the_rescale_gives_hu(tmp_path):
+    def label(dataset, i):
+        dataset.PhotometricInterpretation = "MONOCHROME1"
+
+    def invert(dataset, i):
+        label(dataset, i)
+        dataset.PixelData = (4095 - dataset.pixel_array).astype("<u2").tobytes()
+
+    def slope(dataset, i):
+        invert(dataset, i)
+        dataset.RescaleSlope, dataset.RescaleIntercept = -1, 4095 - 1100
+
+    for number, change in enumerate((label, invert, slope)):
+        folder = write_series(tmp_path / str(number), chest(), change=change)
+        scan = read_scan(folder)
+        np.testing.assert_array_equal(scan.hu, chest())
+        assert any("inverted" in note for note in scan.notes) == (change is invert)
+
+
+def test_inverted_grey_levels_are_inverted_back_and_mapped(tmp_path):
+    def change(dataset, i):
+        grey = np.clip(np.rint((dataset.pixel_array - 1100.0 + 1350) / 1500 * 255), 0, 255).astype(np.uint8)
+        dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 8, 8, 7
+        dataset.PixelData, dataset.PhotometricInterpretation = (255 - grey).tobytes(), "MONOCHROME1"
+        dataset.RescaleIntercept = 0
+
+    write_series(tmp_path / "scan", chest(), change=change)
+    scan = read_scan(tmp_path / "scan")
+    assert not scan.is_hu and np.abs(scan.hu[np.abs(chest() + 850) < 10] + 850).mean() < 40
+
+
+def test_missing_slices_are_reported_and_the_mask_leaves_them_out(tmp_path):
+    folder = write_series(tmp_path / "scan", chest(12), skip=(6, 7, 10))
+    scan = read_scan(folder)
+    assert len(scan.hu) == 9 and scan.spacing[0] == 5
+    assert any("3 slices are missing in 2 places, the widest step being 15.0 mm" in note for note in scan.notes)
+    (path,) = write_masks(scan, marked(scan), tmp_path / "out")
+    segmentation = hd.seg.segread(path)
+    np.testing.assert_allclose(mask_places(segmentation, 1)[0][0], source_place(folder)[0], atol=1e-4)
+    references = segmentation.ReferencedSeriesSequence[0].ReferencedInstanceSequence
+    assert len(references) == 9
+
+
+def test_copies_and_repeated_places_are_left_out_and_reported(tmp_path):
+    folder = write_series(tmp_path / "scan", chest())
+    one = sorted(folder.iterdir())[0]
+    (folder / "copy").write_bytes(one.read_bytes())
+    dataset = pydicom.dcmread(sorted(folder.iterdir())[1])
+    dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+    dataset.InstanceNumber = 99
+    dataset.PixelData = bytes(len(dataset.PixelData))
+    dataset.save_as(folder / "again")
+    scan = read_scan(folder)
+    np.testing.assert_array_equal(scan.hu, chest())
+    assert any(note.startswith("1 files are copies") for note in scan.notes)
+    assert any(note.startswith("1 places were scanned twice") for note in scan.notes)
+
+
+def test_a_series_over_time_is_refused(tmp_path):
+    folder = write_series(tmp_path / "scan", chest())
+
+    def change(dataset, i):
+        dataset.SeriesInstanceUID = generate_uid(entropy_srcs=["series", "1"])
+
+    write_series(folder, chest(), series="2", change=change)
+    with pytest.raises(InputError, match="12 slices at 6 places, a series over time"):
+        read_scan(folder)
+
+
+def test_uneven_steps_are_reported(tmp_path):
+    def change(dataset, i):
+        x, y, z = dataset.ImagePositionPatient
+        dataset.ImagePositionPatient = [x, y, float(z) + (1 if i == 3 else 0)]
+
+    write_series(tmp_path / "scan", chest(), change=change)
+    assert any("uneven, 4.0 to 6.0 mm; 5.0 mm" in note for note in read_scan(tmp_path / "scan").notes)
+
+
+def test_several_series_are_listed_and_one_is_chosen_by_number_or_uid(tmp_path):
+    folder = write_series(tmp_path / "scan", chest(), series="2")
+    (folder / "deeper").mkdir()
+    write_series(folder / "deeper", chest(9), spacing=(3.0, 0.75, 0.9), series="5")
+
+    def scout(dataset, i):
+        dataset.ImageType = ["ORIGINAL", "PRIMARY", "LOCALIZER"]
+
+    write_series(folder, chest(1), series="1", change=scout)
+    (folder / "notes.txt").write_text("not DICOM")
+    with pytest.raises(InputError, match="2 series, and none was chosen") as caught:
+        read_scan(folder)
+    assert "1: 6 slices of 100 x 112, 5.00 mm apart; 2: 9 slices of 100 x 112, 3.00 mm apart" in str(caught.value)
+    for series in (2, "2", generate_uid(entropy_srcs=["series", "5"])):
+        assert len(read_scan(folder, series).hu) == 9
+    for series in (0, 3, "1.2.3"):
+        with pytest.raises(InputError, match=f"none is {series}"):
+            read_scan(folder, series)
+
+
+def test_one_slice_has_its_thickness_as_spacing(tmp_path):
+    folder = write_series(tmp_path / "scan", chest(), skip=(0, 1, 2, 3, 5))
+    scan = read_scan(next(folder.iterdir()))
+    assert scan.spacing == (4.5, 0.75, 0.9) and scan.hu.shape == (1, 100, 112)
+    (path,) = write_masks(scan, marked(scan), tmp_path / "out")
+    np.testing.assert_allclose(mask_places(hd.seg.segread(path), 1)[0][0], source_place(folder)[0], atol=1e-4)
+
+
+def test_a_scan_that_does_not_say_its_thickness(tmp_path):
+    folder = write_series(tmp_path / "scan", chest(), change=lambda dataset, i: delattr(dataset, "SliceThickness"))
+    scan = read_scan(folder)
+    assert scan.thickness is None and scan.spacing[0] == 5
+    (path,) = write_masks(scan, marked(scan), tmp_path / "out")
+    measures = hd.seg.segread(path).SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+    assert measures.SliceThickness == 5
+    alone = read_scan(sorted(folder.iterdir())[0])
+    assert alone.spacing == (1, 0.75, 0.9) and any("1 mm is assumed" in note for note in alone.notes)
+
+
+def pack(path, folder, **members):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in folder.rglob("*"):
+            archive.write(file, Path("scan", file.name))
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return path
+
+
+def test_a_zip_is_read_from_memory_and_leaves_nothing_behind(tmp_path, monkeypatch):
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+    path = pack(tmp_path / "a.zip", write_series(tmp_path / "scan", chest()), note=b"text")
+    np.testing.assert_array_equal(read_scan(path).hu, chest())
+    assert not list(scratch.iterdir()) and sorted(p.name for p in tmp_path.iterdir()) == ["a.zip", "scan", "scratch"]
+
+
+def member(name, mode=stat.S_IFREG | 0o644):
+    info = zipfile.ZipInfo(name)
+    info.external_attr = mode << 16
+    return info
+
+
+@pytest.mark.parametrize(("info", "content", "words"), [
+    (member("../../evil"), b"x", "a path outside"),
+    (member("/etc/evil"), b"x", "a path outside"),
+    (member("a\\..\\evil"), b"x", "a path outside"),
+    (member("C:/evil"), b"x", "a path outside"),
+    (member("link", stat.S_IFLNK | 0o777), b"/etc/passwd", "a link"),
+    (member("zeros"), bytes(50_000_000), "would unpack"),
+])  # fmt: skip
+def test_harmful_archives_are_refused(tmp_path, monkeypatch, info, content, words):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    with zipfile.ZipFile(folder / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        info.compress_type = zipfile.ZIP_DEFLATED
+        archive.writestr(info, content)
+    with pytest.raises(InputError, match=words):
+        read_scan(folder / "a.zip")
+    assert [path.name for path in tmp_path.rglob("*")] == ["in", "a.zip"]
+
+
+def test_a_damaged_archive_and_one_without_a_scan_are_refused(tmp_path):
+    path = pack(tmp_path / "a.zip", write_series(tmp_path / "scan", chest()))
+    raw = bytearray(path.read_bytes())
+    path.write_bytes(raw[: len(raw) // 2])
+    with pytest.raises(InputError, match="damaged"):
+        read_scan(path)
+    raw[300:3000] = bytes(2700)
+    path.write_bytes(raw)
+    with pytest.raises(InputError, match="damaged|cut short"):
+        read_scan(path)
+    (tmp_path / "none").mkdir()
+    with pytest.raises(InputError, match="no CT slice, but files that are not DICOM"):
+        read_scan(pack(tmp_path / "b.zip", tmp_path / "none", text=b"hello"))
+
+
+@pytest.mark.parametrize(("change", "words"), [
+    (dict(Modality="MR"), "images of modality MR"),
+    (dict(ImageType=["DERIVED", "SECONDARY", "LOCALIZER"]), "scout views"),
+    (dict(NumberOfFrames=20), "multi-frame"),
+    (dict(RescaleType="MGML"), "not in HU"),
+    (dict(SamplesPerPixel=3), "without a grey image"),
+    (dict(ImagePositionPatient=None), "impossible position"),
+    (dict(ImageOrientationPatient=None), "without a position"),
+    (dict(ImageOrientationPatient=[0, 0, 0, 0, 0, 0]), "impossible position"),
+    (dict(PixelSpacing=[0, 0]), "impossible position"),
+    (dict(Rows=40_000, Columns=40_000), "the header claims 6 slices of 40000 x 40000"),
+    (dict(Rows=64, Columns=64), "expected at least 96"),
+    (dict(Rows=101), "cut short"),
+    (dict(PixelData=b"1234"), "cut short"),
+    (dict(RescaleIntercept=0), "none is air"),
+    (dict(PixelData=bytes(100 * 112 * 2)), "same value"),
+])  # fmt: skip
+def test_slices_that_are_no_ct_are_refused(tmp_path, change, words):
+    def apply(dataset, i):
+        for keyword, value in change.items():
+            setattr(dataset, keyword, value)
+
+    write_series(tmp_path / "scan", chest(), change=apply)
+    with pytest.raises(InputError, match=words), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        read_scan(tmp_path / "scan")
+
+
+@pytest.mark.parametrize("share", [0.02, 0.03, 0.5, 0.99])
+def test_a_truncated_file_is_refused(tmp_path, share):
+    path = next(write_series(tmp_path / "scan", chest(1)).iterdir())
+    raw = path.read_bytes()
+    path.write_bytes(raw[: int(len(raw) * share)])
+    with pytest.raises(InputError, match="cut short|no CT slice"):
+        read_scan(path)
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, JPEGLSLossless, RLELossless], ids=lambda uid: uid.keyword)
+def test_damaged_bytes_end_in_a_scan_or_in_one_sentence(tmp_path, syntax):
+    path = next(write_series(tmp_path / "scan", chest(1), change=compress(syntax)).iterdir())
+    whole, rng = path.read_bytes(), np.random.default_rng(0)
+    for _ in range(15):
+        raw = bytearray(whole)
+        raw[rng.integers(132, 1500)] = rng.integers(256)
+        path.write_bytes(raw)
+        try:
+            assert read_scan(path).hu.shape[0] == 1
+        except InputError as error:
+            assert "expected" in str(error)
+
+
+def plant(dataset, i):
+    """The marker in every text field, in private ones, in a sequence, and where it makes a value invalid."""
+    for tag, (vr, _, _, retired, keyword) in pydicom.datadict.DicomDictionary.items():
+        text = vr in ("LO", "SH", "PN", "LT", "ST", "UT", "UC", "CS", "AE")
+        if text and tag >> 16 > 2 and keyword and keyword not in dataset and not retired:
+            setattr(dataset, keyword, MARKER)
+    for keyword in ("PatientName", "PatientID", "StudyID", "AccessionNumber", "StudyDescription", "SeriesDescription"):
+        setattr(dataset, keyword, MARKER)
+    block = dataset.private_block(0x11, MARKER, create=True)
+    block.add_new(1, "LO", MARKER)
+    item = pydicom.Dataset()
+    item.CodeMeaning = MARKER
+    dataset.RequestAttributesSequence = [item]
+    del dataset.SpecificCharacterSet
+    dataset.preamble = MARKER.encode().ljust(128, b"\0")
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_only_what_an_overlay_needs_is_copied_unless_the_identity_is_kept(tmp_path, keep):
+    folder = write_series(tmp_path / MARKER, chest(2), change=plant)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        scan = read_scan(folder)
+        (path,) = write_masks(scan, marked(scan), tmp_path / "out", keep_identity=keep)
+    raw = path.read_bytes()
+    assert MARKER not in repr(scan) and "Nobody" not in repr(scan)
+    segmentation = pydicom.dcmread(path)
+    copied = {e.keyword for e in segmentation.iterall() if e.VR != "SQ" and MARKER in str(e.value)}
+    if not keep:
+        assert MARKER.encode() not in raw and MARKER.encode("utf-16-le") not in raw and not copied
+        for keyword in ("PatientName", "PatientID", "PatientBirthDate", "StudyDate", "StudyID", "AccessionNumber"):
+            assert segmentation[keyword].is_empty
+    else:
+        assert copied == {"PatientName", "PatientID", "PatientSex", "StudyID", "StudyDescription", "AccessionNumber",
+                          "ReferringPhysicianName"}  # fmt: skip
+    assert not any(element.tag.is_private for element in segmentation.iterall())
+    assert segmentation.preamble == bytes(128)
+
+
+def test_a_name_in_any_alphabet_is_kept_when_asked(tmp_path):
+    def change(dataset, i):
+        dataset.SpecificCharacterSet, dataset.PatientName = "ISO_IR 144", "Иванов^Иван"
+
+    scan = read_scan(write_series(tmp_path / "scan", chest(), change=change))
+    (path,) = write_masks(scan, marked(scan), tmp_path / "out", keep_identity=True)
+    assert str(pydicom.dcmread(path).PatientName) == "Иванов^Иван"
+
+
+def test_segments_have_codes_and_the_figures_colours(tmp_path):
+    scan = read_scan(write_series(tmp_path / "scan", chest()))
+    (path,) = write_masks(scan, marked(scan), tmp_path / "out")
+    segments = hd.seg.segread(path).SegmentSequence
+    assert [segment.SegmentNumber for segment in segments] == [1, 2, 3]
+    assert [segment.SegmentLabel for segment in segments] == [tissue.name for tissue in CLASSES[:3]]
+    codes = [segment.SegmentedPropertyTypeCodeSequence[0].CodeValue for segment in segments]
+    assert codes == ["112120", "95436008", "39607008"]
+    for segment, tissue in zip(segments, CLASSES, strict=False):
+        shown = hd.color.CIELabColor.from_dicom_value(segment.RecommendedDisplayCIELabValue).to_rgb(clip=True)
+        expected = [int(tissue.color[i : i + 2], 16) for i in (1, 3, 5)]
+        assert np.abs(np.array(shown) - expected).max() <= 3
+
+
+def test_a_mask_without_any_lung_is_still_a_segmentation(tmp_path):
+    scan = read_scan(write_series(tmp_path / "scan", chest()))
+    (path,) = write_masks(scan, np.full(scan.hu.shape, BACKGROUND, np.uint8), tmp_path / "out")
+    assert not hd.seg.segread(path).pixel_array.any()
+
+
+def test_a_scan_without_a_frame_of_reference_or_with_text_for_a_uid_gets_new_ones(tmp_path):
+    def change(dataset, i):
+        del dataset.FrameOfReferenceUID
+        dataset.StudyInstanceUID, dataset.PatientBirthDate = MARKER, "in May"
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        folder = write_series(tmp_path / "scan", chest(), change=change)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # they would quote the text
+        scan = read_scan(folder)
+        (path,) = write_masks(scan, marked(scan), tmp_path / "out", keep_identity=True)
+    segmentation = pydicom.dcmread(path)
+    assert segmentation.FrameOfReferenceUID.is_valid and segmentation.StudyInstanceUID.is_valid
+    assert MARKER.encode() not in path.read_bytes() and os.listdir(tmp_path / "out") == ["mask.dcm"]

@@ -1,0 +1,205 @@
+"""Scans of any kind: told by content, brought to one orientation, refused in one sentence; masks in its grid."""
+
+import os
+from itertools import permutations, product
+
+import nibabel as nib
+import numpy as np
+import pytest
+from PIL import Image
+
+from lungseg_utils.core.classes import BACKGROUND, CONSOLIDATION, GROUND_GLASS, LUNG_OTHER
+from lungseg_utils.core.files import InputError
+from lungseg_utils.scans.orientation import LPS, orient
+from lungseg_utils.scans.scan import MASK_TABLE, MASK_VALUES, MAX_SIDE, check_size
+from lungseg_utils.scans.io import read_scan, write_masks
+
+LANDMARK = (4, 30, 25)  # slice, row, column: to the head, to the front, to the patient's right
+
+
+def chest(slices: int = 6, height: int = 100, width: int = 112) -> np.ndarray:
+    """HU int16 (N, H, W): air, a body of fat and muscle, two lungs, and one voxel of bone like no other."""
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
+    slice_ = np.full((height, width), -1000.0)
+    slice_[(x / 0.9) ** 2 + (y / 0.8) ** 2 < 1] = -100
+    slice_[(x / 0.8) ** 2 + (y / 0.7) ** 2 < 1] = 50
+    for side in (-1, 1):
+        slice_[((x + side * 0.4) / 0.3) ** 2 + (y / 0.5) ** 2 < 1] = -850
+    slice_[(x / 0.08) ** 2 + ((y + 0.1) / 0.1) ** 2 < 1] = -1000  # the windpipe
+    hu = np.rint(slice_ + rng.normal(0, 8, (slices, height, width))).astype(np.int16)
+    hu[min(LANDMARK[0], slices - 1), LANDMARK[1], LANDMARK[2]] = 1200
+    return hu
+
+
+def marked(scan) -> np.ndarray:
+    """Labels of scan.hu's grid: ground glass at the landmark, consolidation beside it, lung where it is dark."""
+    labels = np.where((scan.hu > -950) & (scan.hu < -700), LUNG_OTHER, BACKGROUND).astype(np.uint8)
+    place = np.unravel_index(scan.hu.argmax(), scan.hu.shape)
+    labels[place] = GROUND_GLASS
+    labels[place[0], place[1], place[2] + 1] = CONSOLIDATION
+    return labels
+
+
+@pytest.mark.parametrize("order", list(permutations(range(3))))
+def test_every_exchange_and_reversal_of_axes_is_undone(order):
+    volume = np.arange(24).reshape(2, 3, 4)
+    for signs in product((1, -1), repeat=3):
+        directions = (LPS * np.array(signs)[:, None])[list(order)]  # file axis i runs along hu's axis order[i]
+        file = volume[tuple(slice(None, None, sign) for sign in signs)].transpose(order)
+        orientation = orient(directions)
+        np.testing.assert_array_equal(orientation.to_hu(file), volume)
+        np.testing.assert_array_equal(orientation.to_file(orientation.to_hu(file)), file)
+
+
+def test_mask_values_are_background_0_and_the_classes_from_1():
+    assert MASK_VALUES == {BACKGROUND: 0, GROUND_GLASS: 1, CONSOLIDATION: 2, LUNG_OTHER: 3}
+    assert MASK_TABLE[[BACKGROUND, GROUND_GLASS, CONSOLIDATION, LUNG_OTHER]].tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("shape", [(6, 100, 112), (6, 100, 112, 1), (100, 112)])
+@pytest.mark.parametrize("dtype", [np.int16, np.float64, np.float32, np.int32])
+def test_arrays_of_numbers_are_read_and_their_masks_have_the_same_shape(tmp_path, shape, dtype):
+    hu = chest()
+    np.save(tmp_path / "a.npy", (hu if len(shape) > 2 else hu[LANDMARK[0]]).reshape(shape).astype(dtype))
+    scan = read_scan(tmp_path / "a.npy")
+    assert (scan.kind, scan.is_hu, scan.spacing, scan.thickness, scan.modality) == ("array", True, None, None, None)
+    np.testing.assert_array_equal(scan.hu, hu if len(shape) > 2 else hu[LANDMARK[0]][None])
+    (path,) = write_masks(scan, marked(scan), tmp_path / "out")
+    mask = np.load(path)
+    assert path.name == "mask.npy" and mask.shape == shape
+    assert np.argwhere(mask.reshape(scan.hu.shape)[-2 if len(shape) > 2 else 0] == GROUND_GLASS).tolist() == [[30, 25]]
+
+
+def test_an_array_of_grey_levels_is_recognised_and_mapped(tmp_path):
+    hu = chest()
+    np.save(tmp_path / "a.npy", np.clip(np.rint((hu + 1350) / 1500 * 255), 0, 255).astype(np.uint8))
+    scan = read_scan(tmp_path / "a.npy")
+    assert not scan.is_hu and any("grey levels, not HU" in note for note in scan.notes)
+    assert np.abs(scan.hu[:, 45:55, 30:40] + 850).mean() < 40
+
+
+def test_a_blank_slice_among_others_is_reported(tmp_path):
+    hu = chest()
+    hu[0] = -1024
+    np.save(tmp_path / "a.npy", hu)
+    assert "1 of 6 slices are blank." in read_scan(tmp_path / "a.npy").notes
+
+
+def with_value(value):
+    hu = chest().astype(float)
+    hu[2, 5, 5] = value
+    return hu
+
+
+@pytest.mark.parametrize(("array", "words"), [
+    (with_value(np.nan), "NaN or infinite"),
+    (with_value(np.inf), "NaN or infinite"),
+    (np.full((3, 100, 100), -1000), "same value, -1000"),
+    (chest()[:1, :64, :64], "expected at least 96 x 96"),
+    (chest()[None].repeat(2, 0), "expected numbers \\(N, H, W\\)"),
+    (chest() > 0, "expected numbers"),
+    (chest() + 1024, "none is air; expected Hounsfield units"),
+    (np.clip(chest(), -200, 200), "none is air"),
+    ((chest() > 0).astype(np.uint8), "as labels have"),
+    (chest() / 3000 + 0.5, "as labels have"),
+    (np.array([[{}]]), "no array of numbers"),
+    (chest()[:0], "expected at least"),
+])  # fmt: skip
+def test_arrays_that_are_no_scan_are_refused(tmp_path, array, words):
+    np.save(tmp_path / "a.npy", array, allow_pickle=True)
+    with pytest.raises(InputError, match=words) as caught:
+        read_scan(tmp_path / "a.npy")
+    assert str(caught.value).count("; ") >= 1 and "\n" not in str(caught.value)
+
+
+def test_a_header_that_claims_a_billion_pixels_is_refused_before_memory_is_taken(tmp_path):
+    with (tmp_path / "a.npy").open("wb") as handle:
+        header = {"descr": "<i2", "fortran_order": False, "shape": (4000, 512, 512)}
+        np.lib.format.write_array_header_1_0(handle, header)
+        handle.truncate(4000 * 512 * 512 * 2 + 128)  # sparse: it takes no room
+    with pytest.raises(InputError, match="the header claims 4000 slices"):
+        read_scan(tmp_path / "a.npy")
+    with pytest.raises(InputError, match="the header claims"):
+        check_size((1, MAX_SIDE + 1, 512))
+    check_size((2000, 512, 512))
+
+
+@pytest.mark.parametrize(("name", "content", "words"), [
+    ("scan.nii.gz", b"Dear colleague, here is the scan.\n" * 50, "of another kind; expected NIfTI"),
+    ("scan.dcm", b"text", "of another kind"),
+    ("scan.nii", b"", "is empty"),
+    ("scan.npy", b"\x93NUMPY\x01\x00", "no array of numbers"),
+    ("scan.gif", b"GIF89a" + bytes(600), "of another kind"),
+])  # fmt: skip
+def test_files_that_only_have_a_scans_name_are_refused(tmp_path, name, content, words):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=words):
+        read_scan(tmp_path / name)
+
+
+def test_the_content_decides_and_not_the_name(tmp_path):
+    np.save(tmp_path / "a.npy", chest())
+    (tmp_path / "a.npy").rename(tmp_path / "scan.nii.gz")
+    assert read_scan(tmp_path / "scan.nii.gz").kind == "array"
+
+
+@pytest.mark.parametrize("name", ["a.npy", "a.png", "a.nii"])
+def test_damaged_bytes_in_a_header_end_in_a_scan_or_in_one_sentence(tmp_path, name):
+    hu = chest(2)
+    if name == "a.npy":
+        np.save(tmp_path / name, hu)
+    elif name == "a.png":
+        Image.fromarray(np.clip((hu[0] + 1350) // 6, 0, 255).astype(np.uint8)).save(tmp_path / name)
+    else:
+        nib.save(nib.Nifti1Image(hu.transpose(2, 1, 0), np.diag([-1, -1, 5, 1])), tmp_path / name)
+    whole, rng = (tmp_path / name).read_bytes(), np.random.default_rng(0)
+    for _ in range(30):
+        raw = bytearray(whole)
+        raw[rng.integers(4, 350)] = rng.integers(256)
+        (tmp_path / name).write_bytes(raw)
+        try:
+            assert read_scan(tmp_path / name).hu.dtype == np.int16
+        except InputError as error:
+            assert "expected" in str(error)
+
+
+def test_a_missing_file_and_an_empty_folder_are_refused(tmp_path):
+    with pytest.raises(InputError, match="No such file"):
+        read_scan(tmp_path / "none.nii")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="0 files"):
+        read_scan(tmp_path / "empty")
+
+
+def test_a_folder_without_rights_is_refused(tmp_path):
+    folder = tmp_path / "closed"
+    folder.mkdir()
+    Image.new("L", (8, 8)).save(folder / "a.png")
+    folder.chmod(0)
+    superuser = os.geteuid() == 0
+    if superuser:  # whom no rights stop
+        os.seteuid(65534)
+    try:
+        with pytest.raises(InputError, match="cannot be read"):
+            read_scan(folder)
+    finally:
+        if superuser:
+            os.seteuid(0)
+        folder.chmod(0o755)
+
+
+def test_a_series_can_only_be_chosen_of_dicom(tmp_path):
+    np.save(tmp_path / "a.npy", chest())
+    with pytest.raises(InputError, match="only DICOM has series"):
+        read_scan(tmp_path / "a.npy", series=1)
+
+
+def test_labels_of_another_grid_are_refused_and_nothing_is_written(tmp_path):
+    np.save(tmp_path / "a.npy", chest())
+    scan = read_scan(tmp_path / "a.npy")
+    labels = marked(scan)
+    for wrong in (labels[1:], labels.astype(int), labels + np.uint8(4)):
+        with pytest.raises(InputError, match="expected uint8 \\(6, 100, 112\\)"):
+            write_masks(scan, wrong, tmp_path / "out")
+    assert not (tmp_path / "out").exists()

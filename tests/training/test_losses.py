@@ -1,0 +1,53 @@
+"""The losses by name, against torch's and formulas written out by hand."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from lungseg_utils.core.files import InputError
+from lungseg_utils.core.classes import LESION
+from lungseg_utils.training.losses import LOSSES, WEIGHTS, build_loss
+
+
+def test_dice_cross_entropy_is_the_sum_of_both():
+    torch.manual_seed(0)
+    logits, labels = torch.randn(2, 4, 8, 8), torch.randint(0, 3, (2, 8, 8))  # class 3 does not occur: it has no Dice
+    probabilities, truth = logits.softmax(1), F.one_hot(labels, 4).movedim(-1, 1)
+    both = (probabilities * truth).sum((0, 2, 3))
+    dice = 2 * both / (probabilities.sum((0, 2, 3)) + truth.sum((0, 2, 3)))
+    expected = F.cross_entropy(logits, labels) + (1 - dice[:3]).sum() / 4
+    torch.testing.assert_close(build_loss("dice_cross_entropy")(logits, labels), expected)
+
+
+def test_class_weights_weight_the_pixels_of_a_class():
+    torch.manual_seed(0)
+    logits, labels = torch.randn(2, 4, 8, 8), torch.randint(0, 4, (2, 8, 8))
+    each = F.cross_entropy(logits, labels, reduction="none")
+    weights = torch.tensor(WEIGHTS)[labels]
+    found = build_loss("weighted_cross_entropy")(logits, labels)
+    torch.testing.assert_close(found, (weights * each).sum() / weights.sum())
+    torch.testing.assert_close(found, torch.nn.CrossEntropyLoss(torch.tensor(WEIGHTS[:4]))(logits, labels))
+    assert WEIGHTS[1] > WEIGHTS[0] > WEIGHTS[2] > WEIGHTS[3]  # the rarer, the more
+
+
+def test_a_perfect_answer_costs_nothing_and_an_unknown_name_is_refused():
+    labels = torch.randint(0, 4, (2, 8, 8))
+    logits = (100.0 * F.one_hot(labels, 4).movedim(-1, 1)).requires_grad_()
+    for name in LOSSES:
+        loss = build_loss(name)(logits, labels)
+        assert loss.item() == pytest.approx(0, abs=1e-5)
+        [gradient] = torch.autograd.grad(loss, logits)
+        assert torch.isfinite(gradient).all()
+    with pytest.raises(InputError, match="'tversky'; expected one of cross_entropy, dice_cross_entropy, weighted_c"):
+        build_loss("tversky")
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_every_loss_understands_a_lesion_of_unknown_kind(name):
+    torch.manual_seed(0)
+    labels = torch.full((1, 8, 8), LESION)
+    labels[:, :4] = torch.randint(0, 4, (1, 4, 8))
+    logits = torch.randn(1, 4, 8, 8, requires_grad=True)
+    [gradient] = torch.autograd.grad(build_loss(name)(logits, labels), logits)
+    lesion, other = gradient[0, :2, 4:], gradient[0, 2:, 4:]
+    assert (lesion < 0).all() and (other > 0).all()  # a step makes either kind of lesion more probable
