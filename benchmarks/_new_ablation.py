@@ -1,23 +1,22 @@
 """TODO"""
 
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass
-from dataclasses import field
-from dataclasses import replace
-from lungseg_utils.evaluation import metrics
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
 import pandas as pd
-import time
 from folds import link_prepared
+
 from lungseg_utils.core.files import write_csv
 from lungseg_utils.data.preprocessing import Prepared
+from lungseg_utils.evaluation import metrics
 from lungseg_utils.evaluation.results import slice_table
 from lungseg_utils.inference.segmenter import Segmenter
 from lungseg_utils.inference.settings import InferenceSettings
 from lungseg_utils.training.config import TrainingConfig
 from lungseg_utils.training.loop import train
-
 
 REFERENCE = "reference"
 
@@ -31,7 +30,9 @@ class Idea:
     inference: InferenceSettings = InferenceSettings()
 
 
-def run_idea(prepared: Prepared, slices: pd.DataFrame, idea: Idea, config: TrainingConfig, folder: Path) -> pd.DataFrame:
+def run_idea(
+    prepared: Prepared, slices: pd.DataFrame, idea: Idea, config: TrainingConfig, folder: Path
+) -> pd.DataFrame:
     """Train on the fold's train rows and answer for its validation rows: `slice_table` with the seconds that it took.
 
     The last weights answer, so that nothing is chosen on what is answered. Goes on where an earlier call was stopped;
@@ -40,7 +41,11 @@ def run_idea(prepared: Prepared, slices: pd.DataFrame, idea: Idea, config: Train
     config = replace(config, **idea.training)
     history = folder / "history.csv"
     if not (folder / "model" / "last.safetensors").exists():
-        train(link_prepared(prepared, slices, folder / "prepared"), folder, replace(config, patience=config.epochs))
+        train(
+            link_prepared(prepared, slices, folder / "prepared"),
+            folder,
+            replace(config, patience=config.epochs),
+        )
     rows = slices[slices.split == "validation"]
     index = rows["index"].to_numpy(int)
     segmenter = Segmenter.load(folder / "model", settings=idea.inference, name="last")

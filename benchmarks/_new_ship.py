@@ -1,13 +1,14 @@
 """TODO"""
 
-from pathlib import Path
 import json
 import shutil
+from pathlib import Path
+
 import torch
+
 from lungseg_utils.core.files import InputError, atomic_write, replace_folder, resolve_path, write_csv
 from lungseg_utils.inference.pretrained import WEIGHTS, read_history
 from lungseg_utils.model import load_model, save_model
-
 
 LICENCE = "CC-BY-NC-SA-4.0"
 
@@ -16,7 +17,9 @@ def in_half_precision(model: torch.nn.Module) -> torch.nn.Module:
     """The model with every number rounded to float16; integers stay. InputError if one is too large for it."""
     half = model.half()
     if not all(torch.isfinite(value).all() for value in half.state_dict().values()):
-        raise InputError("a weight does not fit into float16 (largest 65504); expected a model whose training settled.")
+        raise InputError(
+            "a weight does not fit into float16 (largest 65504); expected a model whose training settled."
+        )
     return half
 
 
@@ -31,7 +34,9 @@ def ship(model_dir: str | Path, card: str, out: str | Path = WEIGHTS) -> Path:
         shutil.copy(licence, folder / "LICENSE")
         write_csv(folder / "history.csv", read_history(resolve_path(model_dir)))
         config = {name: value for name, value in config.items() if not name.endswith("_sha256")}
-        save_model(folder, in_half_precision(model), {**config, "license": LICENCE, "weights_precision": "float16"})
+        save_model(
+            folder, in_half_precision(model), {**config, "license": LICENCE, "weights_precision": "float16"}
+        )
         with atomic_write(folder / "README.md") as handle:
             handle.write(card)
     return out

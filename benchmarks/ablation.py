@@ -13,16 +13,16 @@ from dataclasses import asdict, fields, replace
 
 import click
 import pandas as pd
-
-from lungseg_utils.evaluation.improvements import KEY, effects
-from ablation import Idea, REFERENCE, add_rows, run_idea
-from lungseg_utils.core.files import InputError, atomic_write, resolve_path
+from ablation import REFERENCE, Idea, add_rows, run_idea
 from folds import fold_splits
-from lungseg_utils.inference.settings import InferenceSettings
-from lungseg_utils.training.model_card import fingerprint
-from lungseg_utils.series.parameters import Parameter, check_parameters
+
+from lungseg_utils.core.files import InputError, atomic_write, resolve_path
 from lungseg_utils.data.preprocessing import load_prepared
+from lungseg_utils.evaluation.improvements import KEY, effects
+from lungseg_utils.inference.settings import InferenceSettings
+from lungseg_utils.series.parameters import Parameter, check_parameters
 from lungseg_utils.training.config import TrainingConfig
+from lungseg_utils.training.model_card import fingerprint
 
 BEST = {"loss": "weighted_dice_cross_entropy", "augmentation": "medical", "sampling": "lesions"}
 IDEAS = {
@@ -42,7 +42,8 @@ IDEAS = {
     "twice the pixels a side": Idea("size", {"image_size": 2}),
     "mirrored views": Idea("inference", inference=InferenceSettings(flip=True)),
     "Dice, medical, EMA": Idea(
-        "together", {"loss": "dice_cross_entropy", "augmentation": "medical", "sampling": "lesions", "ema_decay": 0.99}
+        "together",
+        {"loss": "dice_cross_entropy", "augmentation": "medical", "sampling": "lesions", "ema_decay": 0.99},
     ),
     "all that the profile takes": Idea("together", BEST),
 }
@@ -54,18 +55,32 @@ FACTORS = ("epochs", "image_size")  # an idea's value is times the recipe's
 @click.argument("prepared_dir", metavar="PREPARED")
 @click.argument("out", metavar="OUT")
 @click.option("--ideas", default=",".join(IDEAS), help="names, parted by commas  [default: all]")
-@click.option("--folds", type=click.IntRange(2), default=5, show_default=True, help="into how many the slices fall")
+@click.option(
+    "--folds", type=click.IntRange(2), default=5, show_default=True, help="into how many the slices fall"
+)
 @click.option("--run-folds", default="0,1,2,3,4", show_default=True, help="which of them to run")
 @click.option("--seeds", default="0", show_default=True)
-@click.option("--radiopaedia-step", default=4, show_default=True, help="every which slice of it is trained on")
-@click.option("--encoder", default="tu-tf_efficientnet_lite2", show_default=True, help="with ImageNet weights")
+@click.option(
+    "--radiopaedia-step", default=4, show_default=True, help="every which slice of it is trained on"
+)
+@click.option(
+    "--encoder", default="tu-tf_efficientnet_lite2", show_default=True, help="with ImageNet weights"
+)
 @click.option("--image-size", default=128, show_default=True)
 @click.option("--epochs", default=5, show_default=True)
 @click.option("--batch-size", default=8, show_default=True)
-@click.option("-p", "parameters", nargs=2, multiple=True, metavar="NAME VALUE",
-              help="One more setting of the recipe that all ideas are added to; repeatable.")
+@click.option(
+    "-p",
+    "parameters",
+    nargs=2,
+    multiple=True,
+    metavar="NAME VALUE",
+    help="One more setting of the recipe that all ideas are added to; repeatable.",
+)
 @click.option("--list", "listing", is_flag=True, help="Only show the ideas.")
-def main(prepared_dir, out, ideas, folds, run_folds, seeds, radiopaedia_step, parameters, listing, **settings):
+def main(
+    prepared_dir, out, ideas, folds, run_folds, seeds, radiopaedia_step, parameters, listing, **settings
+):
     if listing:
         for name, idea in IDEAS.items():
             click.echo(f"{name:30} {idea.topic:14} {dict(idea.training) or ''}")
@@ -73,20 +88,32 @@ def main(prepared_dir, out, ideas, folds, run_folds, seeds, radiopaedia_step, pa
     prepared, out = load_prepared(prepared_dir), resolve_path(out)
     wanted = [name.strip() for name in ideas.split(",")]
     if unknown := set(wanted) - set(IDEAS):
-        raise click.UsageError(f"unknown ideas {', '.join(sorted(unknown))}; --list shows those that there are")
+        raise click.UsageError(
+            f"unknown ideas {', '.join(sorted(unknown))}; --list shows those that there are"
+        )
     declared = {f.name: Parameter(f.name, f.type.__name__, False, f.default) for f in fields(TrainingConfig)}
     given = check_parameters(declared, dict(parameters), "-p")
     if any(int(fold) >= folds for fold in run_folds.split(",")):
         raise click.UsageError(f"--run-folds is {run_folds}; expected numbers from 0 to {folds - 1}")
     recipe = TrainingConfig(**{**settings, "encoder_weights": "imagenet", **given})
-    plan = {"folds": folds, "radiopaedia_step": radiopaedia_step, **asdict(recipe), "prepared": fingerprint(prepared.dir)}
+    plan = {
+        "folds": folds,
+        "radiopaedia_step": radiopaedia_step,
+        **asdict(recipe),
+        "prepared": fingerprint(prepared.dir),
+    }
     if (out / "plan.json").exists() and json.loads((out / "plan.json").read_text()) != plan:
         raise click.UsageError(f"{out} holds networks of other settings (plan.json); name another folder")
     with atomic_write(out / "plan.json") as handle:
         json.dump(plan, handle, indent=2)
 
     splits, results = fold_splits(prepared, folds, radiopaedia_step), out / "ablation.csv"
-    jobs = [(int(seed), int(fold), name) for seed in seeds.split(",") for fold in run_folds.split(",") for name in wanted]
+    jobs = [
+        (int(seed), int(fold), name)
+        for seed in seeds.split(",")
+        for fold in run_folds.split(",")
+        for name in wanted
+    ]
     for number, (seed, fold, name) in enumerate(jobs, start=1):
         done = pd.read_csv(results)[KEY].values.tolist() if results.exists() else []
         if [name, seed, fold] in done:
@@ -95,13 +122,25 @@ def main(prepared_dir, out, ideas, folds, run_folds, seeds, radiopaedia_step, pa
         idea = IDEAS[name]
         # A network that only answers otherwise is the reference's own.
         folder = out / f"seed{seed}_fold{fold}_{(name if idea.training else REFERENCE).replace(' ', '_')}"
-        factors = {key: round(value * getattr(recipe, key)) for key, value in idea.training.items() if key in FACTORS}
+        factors = {
+            key: round(value * getattr(recipe, key)) for key, value in idea.training.items() if key in FACTORS
+        }
         idea = replace(idea, training={**idea.training, **factors})
         rows = run_idea(prepared, splits[fold], idea, replace(recipe, seed=seed), folder)
         rows = rows.assign(idea=name, topic=idea.topic, seed=seed, fold=fold)
-        table = add_rows(results, rows[[*KEY, "topic", *rows.columns.difference([*KEY, "topic"], sort=False)]])
+        table = add_rows(
+            results, rows[[*KEY, "topic", *rows.columns.difference([*KEY, "topic"], sort=False)]]
+        )
         if REFERENCE in set(table.idea):
-            shown = ["idea", "seeds", "folds", "mean lesion Dice", "mean lesion Dice, difference", "mIoU", "training minutes"]
+            shown = [
+                "idea",
+                "seeds",
+                "folds",
+                "mean lesion Dice",
+                "mean lesion Dice, difference",
+                "mIoU",
+                "training minutes",
+            ]
             click.echo(effects(table)[shown].round(3).to_string(index=False))
 
 

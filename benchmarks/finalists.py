@@ -15,15 +15,15 @@ import click
 import numpy as np
 import pandas as pd
 
-from lungseg_utils.evaluation.evaluator import collect_predictions, evaluate
 from lungseg_utils.core.files import InputError, atomic_write, resolve_path, write_csv
-from lungseg_utils.evaluation.improvements import compare_recipes, table_for_people
-from lungseg_utils.inference.settings import InferenceSettings
-from lungseg_utils.inference.segmenter import Segmenter
-from lungseg_utils.inference.postprocess import predict
 from lungseg_utils.data.preprocessing import load_prepared
-from lungseg_utils.inference.pretrained import read_history
+from lungseg_utils.evaluation.evaluator import collect_predictions, evaluate
+from lungseg_utils.evaluation.improvements import compare_recipes, table_for_people
 from lungseg_utils.evaluation.submission import write_submission
+from lungseg_utils.inference.postprocess import predict
+from lungseg_utils.inference.pretrained import read_history
+from lungseg_utils.inference.segmenter import Segmenter
+from lungseg_utils.inference.settings import InferenceSettings
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,9 @@ def score(segmenter, prepared) -> pd.DataFrame:
 
 def submit(segmenter, hu: np.ndarray, out: Path) -> None:
     """Write sub.csv.gz of the test slices (N, H, W) in HU to out."""
-    labels = np.concatenate([predict(probabilities, segmenter.settings) for _, probabilities in segmenter.batches(hu)])
+    labels = np.concatenate(
+        [predict(probabilities, segmenter.settings) for _, probabilities in segmenter.batches(hu)]
+    )
     write_submission(out / "sub.csv", labels)
     data = gzip.compress((out / "sub.csv").read_bytes(), mtime=0)
     with atomic_write(out / "sub.csv.gz", "wb") as handle:
@@ -71,7 +73,9 @@ def main(out: str, recipes: tuple[str, ...], submission: str | None) -> None:
         name, _, runs = recipe.partition("=")
         name, *options = name.split(":")
         if name in names or set(options) - {"mirror", "ensemble"}:
-            raise click.UsageError(f"{recipe.partition('=')[0]}: a name of its own is needed, and only mirror or ensemble after it")
+            raise click.UsageError(
+                f"{recipe.partition('=')[0]}: a name of its own is needed, and only mirror or ensemble after it"
+            )
         names.add(name)
         settings = InferenceSettings(flip="mirror" in options)
         folders = [resolve_path(run) for run in runs.split(",")]
@@ -93,8 +97,16 @@ def main(out: str, recipes: tuple[str, ...], submission: str | None) -> None:
     table = table_for_people(compare_recipes(rows, reference), reference)
     head = ["score", *table.columns]
     text = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
-    text += [f"| {' | '.join([name, *line])} |" for name, line in zip(table.index, table.fillna("").to_numpy(), strict=True)]
-    text += ["", "| recipe | networks | minutes of training, each | ms per slice |", "|---|---|---|---|", *lines]
+    text += [
+        f"| {' | '.join([name, *line])} |"
+        for name, line in zip(table.index, table.fillna("").to_numpy(), strict=True)
+    ]
+    text += [
+        "",
+        "| recipe | networks | minutes of training, each | ms per slice |",
+        "|---|---|---|---|",
+        *lines,
+    ]
     with atomic_write(resolve_path(out) / "finalists.md") as handle:
         handle.write("\n".join(text) + "\n")
     click.echo("\n".join(text))

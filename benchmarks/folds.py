@@ -1,15 +1,15 @@
 """Folds for cross-validation whose parts share no near-identical slices."""
 
 from pathlib import Path
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
-import json
+
 import numpy as np
 import pandas as pd
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
 from lungseg_utils.core.files import InputError, write_csv
 from lungseg_utils.data.preprocessing import Prepared
 from lungseg_utils.data.similarity import near_duplicates
-
 
 NEAR = 0.9  # slices that correlate so are in one fold
 
@@ -35,7 +35,9 @@ def make_folds(images: np.ndarray, folds: int, near: float) -> np.ndarray:
     _, group = connected_components(graph, directed=False)
     sizes = np.bincount(group)
     if len(sizes) < folds:
-        raise InputError(f"{len(sizes)} groups of slices correlate by {near}; expected {folds} or more; raise near.")
+        raise InputError(
+            f"{len(sizes)} groups of slices correlate by {near}; expected {folds} or more; raise near."
+        )
     fold_of, filled = np.zeros(len(sizes), int), np.zeros(folds, int)
     order = np.random.default_rng(0).permutation(len(sizes))
     for g in order[np.argsort(-sizes[order], kind="stable")]:  # the largest first, into the emptiest fold
@@ -44,7 +46,9 @@ def make_folds(images: np.ndarray, folds: int, near: float) -> np.ndarray:
     return fold_of[group]
 
 
-def fold_splits(prepared: Prepared, folds: int, radiopaedia_step: int, near: float = NEAR) -> list[pd.DataFrame]:
+def fold_splits(
+    prepared: Prepared, folds: int, radiopaedia_step: int, near: float = NEAR
+) -> list[pd.DataFrame]:
     """One table of slices a fold: MedSeg's training slices of the fold are `validation`, those of the others `train`.
 
     So is every radiopaedia_step-th training slice of Radiopaedia; all else, the validation slices too, is left out.

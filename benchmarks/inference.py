@@ -24,14 +24,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from lungseg_utils.data.arrays import load_data
-from lungseg_utils.core.device import Device
-from lungseg_utils.inference.segmenter import PASS_PIXELS, Segmenter
+from lungseg_utils.core.device import Device, usable_cores
 from lungseg_utils.core.image import resize_nearest
-from lungseg_utils.core.device import usable_cores
-from lungseg_utils.inference.openvino import compile_network
+from lungseg_utils.data.arrays import load_data
 from lungseg_utils.data.phantom import write_phantom
+from lungseg_utils.inference.openvino import compile_network
 from lungseg_utils.inference.pretrained import PRETRAINED, model_folder
+from lungseg_utils.inference.segmenter import PASS_PIXELS, Segmenter
 
 CPU = Device("cpu", "benchmark", "asked for")
 SIZE, BATCH, SLICES = 512, 8, 16
@@ -90,23 +89,41 @@ def interleaved(jobs: dict[str, Callable[[], object]], rounds: int) -> dict[str,
 @click.option("--slices", default=300, show_default=True, help="of the volume")
 @click.option("--long", default=1000, show_default=True, help="slices of the long volume")
 @click.option("--rounds", default=7, show_default=True)
-@click.option("--volume-of", nargs=2, hidden=True, help="the phantom's slices and the backend: this process is one row")
+@click.option(
+    "--volume-of", nargs=2, hidden=True, help="the phantom's slices and the backend: this process is one row"
+)
 def main(
-    model_dir: str, image_size: int | None, slices: int, long: int, rounds: int, volume_of: tuple[str, str] | None
+    model_dir: str,
+    image_size: int | None,
+    slices: int,
+    long: int,
+    rounds: int,
+    volume_of: tuple[str, str] | None,
 ) -> None:
     model_dir = str(model_folder(model_dir, ""))
     if volume_of:
         run_volume(model_dir, *volume_of, slices, image_size)
         return
     with tempfile.TemporaryDirectory() as folder:
-        data = load_data(write_phantom(folder, medseg=SLICES, volumes=1, slices_per_volume=1, test=1, size=SIZE))
+        data = load_data(
+            write_phantom(folder, medseg=SLICES, volumes=1, slices_per_volume=1, test=1, size=SIZE)
+        )
         few = np.rint(data.images["medseg"]).astype(np.int16)
         path = Path(folder) / "few.npy"
         np.save(path, few)
         rows = {}
         # First, while this process is small: on Linux a process starts with the peak of the one that started it.
         for backend, count in (("torch", slices), ("openvino", slices), ("auto", long)):
-            command = [sys.executable, __file__, model_dir, "--slices", str(count), "--volume-of", str(path), backend]
+            command = [
+                sys.executable,
+                __file__,
+                model_dir,
+                "--slices",
+                str(count),
+                "--volume-of",
+                str(path),
+                backend,
+            ]
             command += ["--image-size", str(image_size)] if image_size else []
             done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
             rows[backend] = json.loads(done.stdout.splitlines()[-1])
@@ -136,17 +153,31 @@ def main(
     }, rounds)  # fmt: skip
     best = {name: values.min() for name, values in times.items()}
     config = json.loads((Path(model_dir) / "config.json").read_text())
-    print("| slices from HU to labels | best, ms per slice | median | times the plain loop | times PyTorch |\n" + 5 * "|---" + "|")
+    print(
+        "| slices from HU to labels | best, ms per slice | median | times the plain loop | times PyTorch |\n"
+        + 5 * "|---"
+        + "|"
+    )
     for name, values in times.items():
         whole = not name.startswith("network")
         reference = "PyTorch" if whole else "network alone, PyTorch"
         plain = f"{best['plain loop'] / best[name]:.2f}" if whole else ""
-        print(f"| {name} | {best[name]:.1f} | {np.median(values):.1f} | {plain} | {best[reference] / best[name]:.2f} |")
-    print("\n| volume | slices | seconds | peak memory, GB | labels that differ from PyTorch's |\n" + 5 * "|---" + "|")
+        print(
+            f"| {name} | {best[name]:.1f} | {np.median(values):.1f} | {plain} | {best[reference] / best[name]:.2f} |"
+        )
+    print(
+        "\n| volume | slices | seconds | peak memory, GB | labels that differ from PyTorch's |\n"
+        + 5 * "|---"
+        + "|"
+    )
     for (name, row), count in zip(rows.items(), (slices, slices, long)):
-        print(f"| {name} | {count} | {row['seconds']:.1f} | {row['peak']:.2f} | {100 * different[name]:.5f} % |")
+        print(
+            f"| {name} | {count} | {row['seconds']:.1f} | {row['peak']:.2f} | {100 * different[name]:.5f} % |"
+        )
     pays = 1000 * compiling / max(best["PyTorch"] - best["OpenVINO"], 1e-9)
-    print(f"\nCompiling takes {compiling:.1f} s, won back after {pays:.0f} slices ({pays * size**2 / 1e6:.0f} million pixels).")
+    print(
+        f"\nCompiling takes {compiling:.1f} s, won back after {pays:.0f} slices ({pays * size**2 / 1e6:.0f} million pixels)."
+    )
     print(SENTENCE.format(
         cores=usable_cores(), threads=torch.get_num_threads(), encoder=config["encoder"], size=size, batch=BATCH,
         torch=torch.__version__, ov=version("openvino"),

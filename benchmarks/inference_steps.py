@@ -21,30 +21,31 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
+from folds import fold_splits, link_prepared
 from tqdm.auto import tqdm
 
+from lungseg_utils.core.files import InputError, atomic_write, resolve_path, write_csv
+from lungseg_utils.core.image import resize_nearest
+from lungseg_utils.data.preprocessing import Prepared, load_prepared
 from lungseg_utils.evaluation import metrics
 from lungseg_utils.evaluation.calibration import Reliability, calibration_summary, reliability
 from lungseg_utils.evaluation.evaluator import HEADLINE
-from lungseg_utils.core.files import InputError, atomic_write, resolve_path, write_csv
-from folds import fold_splits
-from lungseg_utils.inference.settings import InferenceSettings
-from lungseg_utils.inference.segmenter import Segmenter
-from lungseg_utils.inference.postprocess import predict, temper
-from lungseg_utils.core.image import resize_nearest
 from lungseg_utils.evaluation.intervals import paired_difference
-from lungseg_utils.data.preprocessing import Prepared, load_prepared
-from folds import link_prepared
+from lungseg_utils.inference.postprocess import predict, temper
+from lungseg_utils.inference.segmenter import Segmenter
+from lungseg_utils.inference.settings import InferenceSettings
 from lungseg_utils.training.config import TrainingConfig
-from lungseg_utils.training.model_card import fingerprint
 from lungseg_utils.training.loop import train
+from lungseg_utils.training.model_card import fingerprint
 
 PLAIN = InferenceSettings()
 MIRROR = replace(PLAIN, flip=True)
 TURNS = replace(MIRROR, angles=(-10, 10))
 FACTORS = (1, 0.7, 0.5, 0.35, 0.25, 1.4, 2)
 TEMPERATURES = (1, 0.6, 0.8, 1.25, 1.5, 2, 2.5, 3, 4)
-Stream = Iterator[tuple[np.ndarray, list[np.ndarray]]]  # labels (n, H, W); probabilities (n, 4, H, W) by STEPS["views"]
+Stream = Iterator[
+    tuple[np.ndarray, list[np.ndarray]]
+]  # labels (n, H, W); probabilities (n, 4, H, W) by STEPS["views"]
 Tally = tuple[np.ndarray, dict[str, Any]]  # confusion counts (N, 4, 4); calibration_summary
 STEPS = {  # name: candidates; the first is off, and wins a tie
     "views": (PLAIN, MIRROR, TURNS),
@@ -154,14 +155,19 @@ def effects(settings: dict[str, InferenceSettings], measured: dict, crossed: dic
         counts, calibration = measured[s]
         gain = mean_lesion_dice(crossed[s][0].sum(0)) - mean_lesion_dice(crossed[PLAIN][0].sum(0))
         values = {key: value for key, value in asdict(s).items() if value != getattr(PLAIN, key)}
-        row = {"step": name, "settings": ", ".join(f"{key} {value}" for key, value in values.items()) or "off"}
+        row = {
+            "step": name,
+            "settings": ", ".join(f"{key} {value}" for key, value in values.items()) or "off",
+        }
         row |= {"cross-validated gain": gain}
         differences = paired_difference(counts, measured[PLAIN][0], SCORES)
         for score, function in SCORES.items():
             low, high = differences[score]["interval"] or (np.nan, np.nan)
             row |= {score: function(counts.sum(0)), f"{score}, difference": differences[score]["difference"]}
             row |= {f"{score}, low": low, f"{score}, high": high}
-        table.append(row | {"calibration error": calibration["mean_class_error"], "log loss": calibration["log_loss"]})
+        table.append(
+            row | {"calibration error": calibration["mean_class_error"], "log loss": calibration["log_loss"]}
+        )
     return pd.DataFrame(table)
 
 
@@ -172,10 +178,17 @@ def markdown(table: pd.DataFrame) -> str:
     lines = [columns, ["---"] * len(columns)]
     for _, row in table.iterrows():
         differences = [
-            "{:+.4f} [{:+.4f}, {:+.4f}]".format(*(row[f"{score}, {part}"] for part in ("difference", "low", "high")))
+            "{:+.4f} [{:+.4f}, {:+.4f}]".format(
+                *(row[f"{score}, {part}"] for part in ("difference", "low", "high"))
+            )
             for score in SCORES
         ]
-        first = [row["step"], row["settings"], f"{row['cross-validated gain']:+.4f}", f"{row['mean lesion Dice']:.4f}"]
+        first = [
+            row["step"],
+            row["settings"],
+            f"{row['cross-validated gain']:+.4f}",
+            f"{row['mean lesion Dice']:.4f}",
+        ]
         lines.append([*first, *differences, f"{row['calibration error']:.4f}", f"{row['log loss']:.4f}"])
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
@@ -184,8 +197,12 @@ def markdown(table: pd.DataFrame) -> str:
 @click.argument("run_dir")
 @click.option("--out", required=True, metavar="DIR")
 @click.option("--folds", type=click.IntRange(2), default=3, show_default=True)
-@click.option("--near", default=0.9, show_default=True, help="correlation from which two slices are in one fold")
-@click.option("--radiopaedia-step", default=4, show_default=True, help="every which slice of it is trained on")
+@click.option(
+    "--near", default=0.9, show_default=True, help="correlation from which two slices are in one fold"
+)
+@click.option(
+    "--radiopaedia-step", default=4, show_default=True, help="every which slice of it is trained on"
+)
 @click.option("--image-size", default=128, show_default=True)
 @click.option("--epochs", default=8, show_default=True)
 @click.option("--batch-size", default=8, show_default=True)

@@ -16,18 +16,18 @@ from pathlib import Path
 import click
 import numpy as np
 import pandas as pd
+from folds import link_prepared
 from tqdm.auto import tqdm
 
+from lungseg_utils.core.files import InputError, atomic_write, resolve_path
+from lungseg_utils.data.preprocessing import Prepared, load_prepared
 from lungseg_utils.evaluation import metrics
 from lungseg_utils.evaluation.evaluator import HEADLINE
-from lungseg_utils.core.files import InputError, atomic_write, resolve_path
-from lungseg_utils.inference.segmenter import Segmenter
 from lungseg_utils.evaluation.intervals import paired_difference
-from lungseg_utils.data.preprocessing import Prepared, load_prepared
-from folds import link_prepared
+from lungseg_utils.inference.segmenter import Segmenter
 from lungseg_utils.training.config import TrainingConfig
-from lungseg_utils.training.model_card import fingerprint
 from lungseg_utils.training.loop import train
+from lungseg_utils.training.model_card import fingerprint
 
 SCORES = {
     "lesion Dice": metrics.lesion_dice,
@@ -37,7 +37,9 @@ SCORES = {
 }
 
 
-def split_slices(slices: pd.DataFrame, volumes: list[int], common: int) -> tuple[pd.DataFrame, dict[int, pd.DataFrame]]:
+def split_slices(
+    slices: pd.DataFrame, volumes: list[int], common: int
+) -> tuple[pd.DataFrame, dict[int, pd.DataFrame]]:
     """Common training slices, and for each held-out volume its seen slices: the same number from each, evenly spaced.
 
     slices: the table of a prepared folder. Common are the MedSeg training slices and, evenly spaced, as many slices of the
@@ -45,9 +47,13 @@ def split_slices(slices: pd.DataFrame, volumes: list[int], common: int) -> tuple
     """
     radiopaedia = slices[slices.source == "radiopaedia"]
     if len(volumes) < 2:
-        raise InputError(f"volumes are {volumes}; expected at least two: each is the others' clean comparison.")
+        raise InputError(
+            f"volumes are {volumes}; expected at least two: each is the others' clean comparison."
+        )
     if unknown := set(volumes) - set(radiopaedia.volume):
-        raise InputError(f"volumes {sorted(unknown)} are not in {sorted(set(radiopaedia.volume))}; name others.")
+        raise InputError(
+            f"volumes {sorted(unknown)} are not in {sorted(set(radiopaedia.volume))}; name others."
+        )
     medseg = slices[(slices.source == "medseg") & (slices.split == "train")]
     if common < len(medseg):
         raise InputError(f"common is {common}; expected at least the {len(medseg)} MedSeg training slices.")
@@ -96,7 +102,9 @@ def differences(counts: dict[tuple[int, int], np.ndarray], volume: np.ndarray) -
     for (seed, v), seen in counts.items():
         here = volume == v
         others = [matrices[here] for (s, other), matrices in counts.items() if s == seed and other != v]
-        clean = sum(others)  # the other networks' matrices added up, and this one's as often: no score depends on the scale
+        clean = sum(
+            others
+        )  # the other networks' matrices added up, and this one's as often: no score depends on the scale
         leaking = len(others) * seen[here]
         for name, found in paired_difference(leaking, clean, SCORES).items():
             low, high = found["interval"] or (None, None)
@@ -126,7 +134,9 @@ def main(prepared_dir, out_dir, volumes, seeds, common, **settings):
     shared, seen = split_slices(prepared.slices, volumes, common)
     radiopaedia = prepared.slices[prepared.slices.source == "radiopaedia"]
     validation = pd.concat([radiopaedia[radiopaedia.volume == v].iloc[::2] for v in volumes])
-    print(f"{len(shared)} common training slices and {len(seen[volumes[0]])} of one volume; {len(validation)} validation slices")
+    print(
+        f"{len(shared)} common training slices and {len(seen[volumes[0]])} of one volume; {len(validation)} validation slices"
+    )
     plan = {"volumes": volumes, "common": common, **settings, "prepared": fingerprint(prepared.dir)}
     if (out / "plan.json").exists() and json.loads((out / "plan.json").read_text()) != plan:
         raise InputError(f"{out} holds networks of other settings (plan.json); name another folder.")

@@ -10,10 +10,10 @@ from itertools import combinations
 import numpy as np
 
 from lungseg_utils.core.classes import CLASSES, LESIONS, NUM_CLASSES
-from lungseg_utils.core.npy import chunks
-from lungseg_utils.data.find import find_data
-from lungseg_utils.data.arrays import load_data
 from lungseg_utils.core.image import thumbnails
+from lungseg_utils.core.npy import chunks
+from lungseg_utils.data.arrays import load_data
+from lungseg_utils.data.find import find_data
 
 HU = np.arange(-2000, 2000)  # the bins of the histograms
 STEP = 25  # HU, the grid of thresholds
@@ -37,8 +37,12 @@ def measure(folder: str) -> dict[str, dict[str, str]]:
             rows.setdefault(f"{c.name}, share of pixels, %", {})[source] = f"{share:.2f}"
             rows.setdefault(f"{c.name}, HU mean", {})[source] = f"{means[c.index]:.0f}"
             rows.setdefault(f"{c.name}, HU standard deviation", {})[source] = f"{stds[c.index]:.0f}"
-        rows.setdefault("slices with a lesion, %", {})[source] = f"{100 * with_lesion / len(data.images[source]):.0f}"
-        rows.setdefault("lesions in the lungs, Dice of the best HU interval", {})[source] = f"{threshold(counts):.2f}"
+        rows.setdefault("slices with a lesion, %", {})[source] = (
+            f"{100 * with_lesion / len(data.images[source]):.0f}"
+        )
+        rows.setdefault("lesions in the lungs, Dice of the best HU interval", {})[source] = (
+            f"{threshold(counts):.2f}"
+        )
     small = thumbnails(data.images["radiopaedia"]).reshape(len(data.volumes), -1)
     jumps, new = np.abs(np.diff(small, axis=0)).mean(axis=1), np.diff(data.volumes) != 0
     alike = [np.corrcoef(a, b)[0, 1] for a, b in zip(small[:-1][~new], small[1:][~new], strict=True)]

@@ -12,18 +12,17 @@ import numpy as np
 import torch
 from scipy import ndimage
 
+from lungseg_utils.core.classes import NUM_CLASSES
+from lungseg_utils.data.arrays import load_data
+from lungseg_utils.data.phantom import write_phantom
 from lungseg_utils.evaluation import metrics
 from lungseg_utils.evaluation.borders import border_table
 from lungseg_utils.evaluation.burden import burden_summary
 from lungseg_utils.evaluation.calibration import Reliability, entropy, reliability
-from lungseg_utils.core.classes import NUM_CLASSES
-from lungseg_utils.data.arrays import load_data
 from lungseg_utils.evaluation.definitions import definitions_table
 from lungseg_utils.evaluation.evaluator import HEADLINE, Predictions, evaluate
 from lungseg_utils.evaluation.intervals import bootstrap, paired_difference
-from lungseg_utils.evaluation.lesions import lesion_confusion
-from lungseg_utils.evaluation.lesions import lesion_table
-from lungseg_utils.data.phantom import write_phantom
+from lungseg_utils.evaluation.lesions import lesion_confusion, lesion_table
 
 SLICES, SIZE = 24, 512
 
@@ -38,7 +37,9 @@ def answer(truth: np.ndarray) -> np.ndarray:
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
-        data = load_data(write_phantom(folder, medseg=SLICES, volumes=1, slices_per_volume=1, test=1, size=SIZE))
+        data = load_data(
+            write_phantom(folder, medseg=SLICES, volumes=1, slices_per_volume=1, test=1, size=SIZE)
+        )
         hu, truth = np.array(data.images["medseg"]), data.labels("medseg", slice(None))
     probabilities = answer(truth)
     labels = probabilities.argmax(1).astype(np.uint8)
@@ -49,7 +50,10 @@ if __name__ == "__main__":
         return metrics.slice_confusion(truth, labels)
 
     def calibration() -> Reliability:
-        return sum((reliability(probabilities[k : k + 8], truth[k : k + 8]) for k in range(0, SLICES, 8)), Reliability())
+        return sum(
+            (reliability(probabilities[k : k + 8], truth[k : k + 8]) for k in range(0, SLICES, 8)),
+            Reliability(),
+        )
 
     def everything() -> None:
         predictions = Predictions(labels, labels, half, calibration())
@@ -58,7 +62,10 @@ if __name__ == "__main__":
     counts = per_slice()
     jobs = {
         "confusion counts": per_slice,
-        "pixel scores, pooled and per slice": lambda: (metrics.summary(counts), metrics.per_slice_summary(counts)),
+        "pixel scores, pooled and per slice": lambda: (
+            metrics.summary(counts),
+            metrics.per_slice_summary(counts),
+        ),
         "intervals, 2000 draws": lambda: bootstrap(counts, HEADLINE),
         "paired difference, 2000 draws": lambda: paired_difference(counts, counts, HEADLINE),
         "borders: HD95, surface Dice": lambda: border_table(truth, labels),

@@ -18,7 +18,15 @@ from dataclasses import replace
 from itertools import cycle
 from pathlib import Path
 
-PLAIN = {"layout": False, "memory": False, "fused": False, "workers": 0, "cudnn": False, "precision": "no", "lazy": False}
+PLAIN = {
+    "layout": False,
+    "memory": False,
+    "fused": False,
+    "workers": 0,
+    "cudnn": False,
+    "precision": "no",
+    "lazy": False,
+}
 ON_CPU = {"channels_last": {"layout": True}, "freed memory kept": {"memory": True}, "fused AdamW": {"fused": True},
           "one worker loads": {"workers": 1}}  # fmt: skip
 ON_GPU = {"workers, pinned memory": {"workers": -1}, "channels_last": {"layout": True}, "cudnn.benchmark": {"cudnn": True},
@@ -29,13 +37,13 @@ def measure(arguments: argparse.Namespace, settings: dict | None) -> dict:
     """Seconds of each step, of them waiting for data, and the peak of memory in GB; settings None: the package's loop."""
     import torch
 
-    from lungseg_utils.data.datasets import EpochBatches, SliceDataset, choose_workers, closing, make_loader
     from lungseg_utils.core.device import choose_device
+    from lungseg_utils.data.datasets import EpochBatches, SliceDataset, choose_workers, closing, make_loader
     from lungseg_utils.training.accelerator import keep_freed_memory, make_accelerator
-    from lungseg_utils.training.learner import Learner
-    from lungseg_utils.training.losses import build_loss
-    from lungseg_utils.training.loop import run_epoch
     from lungseg_utils.training.config import TrainingConfig
+    from lungseg_utils.training.learner import Learner
+    from lungseg_utils.training.loop import run_epoch
+    from lungseg_utils.training.losses import build_loss
 
     device = choose_device()
     config = TrainingConfig(encoder_weights="none", image_size=arguments.size, batch_size=arguments.batch)
@@ -51,11 +59,15 @@ def measure(arguments: argparse.Namespace, settings: dict | None) -> dict:
                 run_epoch(learner, clock, build_loss(config.loss), lambda: None)
             except Enough:
                 return clock.result()
-    learner = Learner(config, make_accelerator(replace(device, precision="no")), steps=1_000)  # the same network
+    learner = Learner(
+        config, make_accelerator(replace(device, precision="no")), steps=1_000
+    )  # the same network
     torch.backends.cudnn.benchmark = settings["cudnn"]  # which make_accelerator sets
     layout = torch.channels_last if settings["layout"] else torch.contiguous_format
     network = learner.network.to(memory_format=layout)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=1e-4, fused=settings["fused"] or None)
+    optimizer = torch.optim.AdamW(
+        network.parameters(), lr=1e-3, weight_decay=1e-4, fused=settings["fused"] or None
+    )
     types = {"bf16": torch.bfloat16, "fp16": torch.float16, "no": torch.float32}
     precision = settings["precision"] or device.precision
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
@@ -129,7 +141,9 @@ WARM = 2  # steps before the clock counts
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("prepared", nargs="?", help="what 02_preprocessing left")
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--batch", type=int, default=24)
@@ -155,27 +169,38 @@ def main() -> None:
         for _ in range(arguments.rounds):
             for name, settings in lines.items():
                 numbers = [f"--{key}={getattr(arguments, key)}" for key in ("size", "batch", "steps")]
-                command = [sys.executable, __file__, str(arguments.prepared), *numbers, "--one", json.dumps(settings)]
+                command = [
+                    sys.executable,
+                    __file__,
+                    str(arguments.prepared),
+                    *numbers,
+                    "--one",
+                    json.dumps(settings),
+                ]
                 done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
                 found[name].append(json.loads(done.stdout.splitlines()[-1]))
                 print(name, found[name][-1], file=sys.stderr)
     print(f"{device}; {arguments.size} px, batches of {arguments.batch}\n")
-    print("| | images/s | seconds for 895 slices | waiting for data, % | peak memory, GB | times the plain loop |")
+    print(
+        "| | images/s | seconds for 895 slices | waiting for data, % | peak memory, GB | times the plain loop |"
+    )
     print("|---|---|---|---|---|---|")
     first = None
     for name, rounds in found.items():
         seconds = statistics.median(second for one in rounds for second in one["seconds"])
         waiting, peak = (statistics.median(one[key] for one in rounds) for key in ("waiting", "peak"))
         first = first or seconds
-        print(f"| {name} | {1 / seconds:.2f} | {895 * seconds:.0f} | {100 * waiting:.1f} | {peak:.1f} | {first / seconds:.2f} |")
+        print(
+            f"| {name} | {1 / seconds:.2f} | {895 * seconds:.0f} | {100 * waiting:.1f} | {peak:.1f} | {first / seconds:.2f} |"
+        )
 
 
 def make_phantom(folder: Path) -> Path:
     """The default phantom, but of 512 px as the real slices, prepared."""
     from lungseg_utils.data.arrays import load_data
-    from lungseg_utils.data.splits import make_slices
     from lungseg_utils.data.phantom import write_phantom
     from lungseg_utils.data.preprocessing import fit_preprocessing, prepare
+    from lungseg_utils.data.splits import make_slices
 
     data = load_data(write_phantom(folder / "phantom", size=512))
     slices = make_slices(data)

@@ -1,7 +1,8 @@
 """The command line: `lungseg` or `python -m lungseg_utils`. Heavy libraries load only where needed."""
 
-from lungseg_utils import __version__
 import click
+
+from lungseg_utils import __version__
 from lungseg_utils.core.files import InputError, resolve_path
 
 
@@ -28,15 +29,28 @@ def main() -> None:
 
 
 @main.command()
-@click.option("--data-dir", metavar="DIR", help="Folder with the competition's five arrays; or: phantom, auto.")
+@click.option(
+    "--data-dir", metavar="DIR", help="Folder with the competition's five arrays; or: phantom, auto."
+)
 @click.option("--run-dir", metavar="DIR", help="Where the results go.  [default: the profile's]")
-@click.option("--profile", metavar="NAME|FILE.yaml",
-              help="Parameters: demo, reference, or a YAML file.  [default: demo; to go on, the last run's]")
-@click.option("-p", "parameters", nargs=2, multiple=True, metavar="NAME VALUE", help="One parameter; repeatable.")
+@click.option(
+    "--profile",
+    metavar="NAME|FILE.yaml",
+    help="Parameters: demo, reference, or a YAML file.  [default: demo; to go on, the last run's]",
+)
+@click.option(
+    "-p", "parameters", nargs=2, multiple=True, metavar="NAME VALUE", help="One parameter; repeatable."
+)
 @click.option("--only", metavar="NN", help="Run one notebook, by number or name: 03.")
 @click.option("--from", "start", metavar="NN", help="Go on from this notebook in the same run directory: 02.")
-def run(data_dir: str | None, run_dir: str | None, profile: str | None, parameters: tuple[tuple[str, str], ...],
-        only: str | None, start: str | None) -> None:
+def run(
+    data_dir: str | None,
+    run_dir: str | None,
+    profile: str | None,
+    parameters: tuple[tuple[str, str], ...],
+    only: str | None,
+    start: str | None,
+) -> None:
     """Run the notebooks in order.
 
     papermill executes them; the executed copies and run.json land in the run directory. Of two values for a parameter,
@@ -46,8 +60,14 @@ def run(data_dir: str | None, run_dir: str | None, profile: str | None, paramete
 
     if not (profile or only or start):
         profile = "demo"
-    out = run_series(profile=profile, data_dir=data_dir, run_dir=run_dir, parameters=dict(parameters), only=only,
-                     start=start)
+    out = run_series(
+        profile=profile,
+        data_dir=data_dir,
+        run_dir=run_dir,
+        parameters=dict(parameters),
+        only=only,
+        start=start,
+    )
     click.echo(f"results: {out}")
 
 
@@ -65,8 +85,9 @@ def phantom(out: str, medseg: int, volumes: int, slices: int, size: int, seed: i
     """
     from lungseg_utils.data.phantom import write_phantom
 
-    folder = write_phantom(resolve_path(out), medseg=medseg, volumes=volumes, slices_per_volume=slices, size=size,
-                           seed=seed)
+    folder = write_phantom(
+        resolve_path(out), medseg=medseg, volumes=volumes, slices_per_volume=slices, size=size, seed=seed
+    )
     click.echo(f"phantom: {folder}")
 
 
@@ -89,7 +110,9 @@ def check(ctx: click.Context, data_dir: str) -> None:
 
 @main.command()
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...")
-@click.option("--out", metavar="DIR", help="Where the table and figure go.  [default: compare/ in the first RUN]")
+@click.option(
+    "--out", metavar="DIR", help="Where the table and figure go.  [default: compare/ in the first RUN]"
+)
 def compare(runs: tuple[str, ...], out: str | None) -> None:
     """Compare runs, given by their run directories.
 
@@ -98,9 +121,16 @@ def compare(runs: tuple[str, ...], out: str | None) -> None:
     """
     import textwrap
 
-    from lungseg_utils.evaluation.compare import as_text, blocks, compare_runs, load_runs, notes, save_comparison
-    from lungseg_utils.plots.slices import save_figure
+    from lungseg_utils.evaluation.compare import (
+        as_text,
+        blocks,
+        compare_runs,
+        load_runs,
+        notes,
+        save_comparison,
+    )
     from lungseg_utils.plots.comparison import plot_comparison
+    from lungseg_utils.plots.slices import save_figure
 
     loaded = load_runs(runs)
     table = compare_runs(loaded)
@@ -115,7 +145,9 @@ def compare(runs: tuple[str, ...], out: str | None) -> None:
 
 @main.command()
 @click.argument("run_dir", type=click.Path(), required=False, metavar="RUN")
-@click.option("--check", "path", type=click.Path(), metavar="FILE", help="Verify and draw FILE instead of writing one.")
+@click.option(
+    "--check", "path", type=click.Path(), metavar="FILE", help="Verify and draw FILE instead of writing one."
+)
 def submit(run_dir: str | None, path: str | None) -> None:
     """Write the competition's sub.csv for a run.
 
@@ -128,7 +160,9 @@ def submit(run_dir: str | None, path: str | None) -> None:
     if path:
         figure, masks = submission.check_submission(path, run_dir)
         both = masks.all(-1).sum()
-        click.echo(f"{path}: {masks.size:,} rows in order, {masks.mean():.2%} are 1; {both:,} pixels have both classes")
+        click.echo(
+            f"{path}: {masks.size:,} rows in order, {masks.mean():.2%} are 1; {both:,} pixels have both classes"
+        )
         click.echo(f"figure: {figure}")
     elif run_dir:
         written, rows = submission.submit(run_dir)
@@ -149,7 +183,10 @@ def score(path: str, masks: str) -> None:
     from lungseg_utils.evaluation.submission import score_submission
 
     scores = score_submission(path, masks)
-    lines = {"score, pixels of all slices pooled": scores["pooled"], "score, averaged over slices": scores["per_image"]}
+    lines = {
+        "score, pixels of all slices pooled": scores["pooled"],
+        "score, averaged over slices": scores["per_image"],
+    }
     lines |= {f"F1 of {name}, pooled": value for name, value in scores["classes"].items()}
     for name, value in lines.items():
         click.echo(f"{name:36} {'none' if value != value else f'{value:.4f}'}")
@@ -175,10 +212,18 @@ def import_(kind: str, source: str, out: str) -> None:
 
 @main.command("predict")
 @click.argument("path", type=click.Path(), metavar="SCAN")
-@click.option("--model", metavar="DIR", help="Folder with a trained model.  [default: the model that comes with lungseg]")
+@click.option(
+    "--model",
+    metavar="DIR",
+    help="Folder with a trained model.  [default: the model that comes with lungseg]",
+)
 @click.option("--out", required=True, metavar="DIR", help="New folder for the results, or an earlier case's.")
 @click.option("--series", metavar="N|UID", help="Which DICOM series; without it, several are listed.")
-@click.option("--keep-identity", is_flag=True, help="Copy the patient's identifiers into the DICOM mask, for an archive.")
+@click.option(
+    "--keep-identity",
+    is_flag=True,
+    help="Copy the patient's identifiers into the DICOM mask, for an archive.",
+)
 def predict_scan(path: str, model: str | None, out: str, series: str | None, keep_identity: bool) -> None:
     """Segment your own scan: masks and a report.
 
@@ -189,10 +234,10 @@ def predict_scan(path: str, model: str | None, out: str, series: str | None, kee
     import json
     import textwrap
 
+    from lungseg_utils.inference.pretrained import PRETRAINED, model_folder
+    from lungseg_utils.inference.segmenter import Segmenter
     from lungseg_utils.report.case import check_case_folder, predict_case, save_case
     from lungseg_utils.report.page import key_numbers
-    from lungseg_utils.inference.segmenter import Segmenter
-    from lungseg_utils.inference.pretrained import PRETRAINED, model_folder
     from lungseg_utils.scans.io import read_scan
 
     check_case_folder(out)  # before the minutes that follow
@@ -219,8 +264,7 @@ def doctor(ctx: click.Context) -> None:
     Versions, device and precision, memory, disk, data, the Hugging Face hub. Exit code 0: the series can run. 1: it
     cannot.
     """
-    from lungseg_utils.doctor import can_run, diagnose, report
-    from lungseg_utils.doctor import examine
+    from lungseg_utils.doctor import can_run, diagnose, examine, report
 
     findings = diagnose(examine())
     click.echo(report(findings))

@@ -3,22 +3,22 @@
 It looks at nothing but the facts that machine.py gathers, so any machine can be put before it.
 """
 
-from contextlib import suppress
-from dataclasses import dataclass
-from importlib import metadata
-from packaging.requirements import Requirement
-from pathlib import Path
-from typing import Any
-from typing import NamedTuple
 import importlib
 import os
 import platform
-import psutil
 import shutil
 import threading
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import psutil
+from packaging.requirements import Requirement
+
 from lungseg_utils.core.device import _control_groups, usable_cores
 from lungseg_utils.core.files import CHECKOUT, InputError, first_line, resolve_path
-
 
 MODULES = {  # of packages that are often there and yet broken
     "torch": "torch",
@@ -268,7 +268,10 @@ def _judge_device(machine: Machine) -> list[Finding]:
     for number, gpu in enumerate(probe.get("gpus", ())):
         if gpu["memory"]:
             free, total = gpu["memory"]
-            found, fix = f"{gpu['name']}: {_gib(free)} free of {_gib(total)}", f"stop what else uses it; {LESS}"
+            found, fix = (
+                f"{gpu['name']}: {_gib(free)} free of {_gib(total)}",
+                f"stop what else uses it; {LESS}",
+            )
             findings.append(_judge_amount(f"GPU {number}", found, free, 0, REFERENCE_MEMORY, fix))
     return findings
 
@@ -282,7 +285,9 @@ def _judge_resources(machine: Machine) -> list[Finding]:
         findings.append(_judge_amount("shared memory", f"{_gib(shared)} free", shared, 0, SHARED_MEMORY, fix))
     threads = machine.probe["threads"] if machine.probe else cores
     fix = f"set OMP_NUM_THREADS={cores}: they wait for each other" if threads > cores else ""
-    findings.append(Finding("note" if fix else "ok", "threads", f"{threads} of torch, {cores} cores to run on", fix))
+    findings.append(
+        Finding("note" if fix else "ok", "threads", f"{threads} of torch, {cores} cores to run on", fix)
+    )
     return findings
 
 
@@ -295,11 +300,15 @@ def _judge_amount(item: str, found: str, free: int, demo: int, reference: int, f
 def _judge_folder(name: str, folder: Folder, needed: bool) -> Finding:
     fix = "make room, or name a folder on a larger disk in LUNGSEG_HOME"
     found = f"{_gib(folder.free)} free for {folder.path}"
-    finding = _judge_amount(f"disk, {name}", found, folder.free, DEMO_DISK if needed else 0, REFERENCE_DISK, fix)
+    finding = _judge_amount(
+        f"disk, {name}", found, folder.free, DEMO_DISK if needed else 0, REFERENCE_DISK, fix
+    )
     if folder.writable:
         return finding
     fix = "name a folder of your own in LUNGSEG_HOME"
-    return finding._replace(level="problem" if needed else "note", found=f"{folder.path} is not writable", fix=fix)
+    return finding._replace(
+        level="problem" if needed else "note", found=f"{folder.path} is not writable", fix=fix
+    )
 
 
 def _judge_data(machine: Machine) -> list[Finding]:

@@ -1,19 +1,19 @@
 """The network: built by name, saved with everything that a prediction needs, loaded without a network connection."""
 
+import hashlib
+import json
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from safetensors.torch import load_file
-from safetensors.torch import save
-from torch import nn
 from typing import Any
-import hashlib
-import json
+
 import segmentation_models_pytorch as smp
 import torch
+from safetensors.torch import load_file, save
+from torch import nn
+
 from lungseg_utils.core.classes import NUM_CLASSES, SHORT_NAMES
 from lungseg_utils.core.files import InputError, atomic_write, resolve_path
-
 
 DOWNSAMPLING = 32  # the encoder halves the image five times
 FROM_SCRATCH_MOMENTUM = 0.1
@@ -41,7 +41,9 @@ def build_model(
     statistics of a network that no longer exists, so a network without ImageNet weights gets torch's usual 0.1.
     """
     if encoder not in (*smp.encoders.get_encoder_names(), *LITE_PACKAGES):
-        raise InputError(f"encoder is {encoder!r}; expected a name that SMP knows, such as efficientnet-b2 or resnet34.")
+        raise InputError(
+            f"encoder is {encoder!r}; expected a name that SMP knows, such as efficientnet-b2 or resnet34."
+        )
     check_architecture(architecture)
     if encoder_weights == "none":
         model = empty_model(encoder, architecture)
@@ -65,7 +67,9 @@ def build_model(
     return _with_local_weights(encoder, resolve_path(encoder_weights), architecture)
 
 
-def empty_model(encoder: str, architecture: str, channels: int = 1, encoder_weights: str | None = None) -> nn.Module:
+def empty_model(
+    encoder: str, architecture: str, channels: int = 1, encoder_weights: str | None = None
+) -> nn.Module:
     """The network as SMP makes it, with random weights unless encoder_weights says more."""
     name, options = ARCHITECTURES[architecture]
     return smp.create_model(name, encoder, encoder_weights, channels, NUM_CLASSES, **options)
@@ -73,9 +77,13 @@ def empty_model(encoder: str, architecture: str, channels: int = 1, encoder_weig
 
 def _with_local_weights(encoder: str, path: Path, architecture: str) -> nn.Module:
     if not path.is_file():
-        raise InputError(f"encoder_weights is {str(path)!r}, and no such file exists; expected imagenet, none, or a file.")
+        raise InputError(
+            f"encoder_weights is {str(path)!r}, and no such file exists; expected imagenet, none, or a file."
+        )
     try:
-        state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+        state = (
+            load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+        )
         grey = smp.encoders.get_encoder(encoder, in_channels=1).state_dict()
         # The first convolution is the one that differs from a grey encoder's: 3 channels where it saw photographs.
         channels = next((state[key].shape[1] for key in grey if state[key].shape != grey[key].shape), 1)
@@ -99,7 +107,9 @@ def check_architecture(architecture: str) -> None:
 def check_image_size(image_size: int) -> None:
     """Raises InputError unless the network can halve an image of image_size pixels a side five times."""
     if image_size < DOWNSAMPLING or image_size % DOWNSAMPLING:
-        raise InputError(f"image_size is {image_size}; expected a multiple of {DOWNSAMPLING}, such as 256 or 512.")
+        raise InputError(
+            f"image_size is {image_size}; expected a multiple of {DOWNSAMPLING}, such as 256 or 512."
+        )
 
 
 @torch.no_grad()
@@ -114,7 +124,9 @@ def stage_sizes(model: nn.Module, image_size: int) -> list[dict[str, Any]]:
         def record(module: nn.Module, args: tuple, output: torch.Tensor | list[torch.Tensor]) -> None:
             for tensor in output if isinstance(output, list) else [output]:
                 stage = sum(row["part"] == part for row in sizes)
-                sizes.append({"part": part, "stage": stage, "channels": tensor.shape[1], "side": tensor.shape[-1]})
+                sizes.append(
+                    {"part": part, "stage": stage, "channels": tensor.shape[1], "side": tensor.shape[-1]}
+                )
 
         return record
 
@@ -161,13 +173,19 @@ def load_model(folder: str | Path, name: str = "weights") -> tuple[nn.Module, di
     """
     folder = resolve_path(folder)
     if (folder.parent / "checkpoint" / "last.pt").exists():
-        raise InputError(f"the training in {folder.parent} is not finished; run 03_training again, it goes on where it stopped.")
+        raise InputError(
+            f"the training in {folder.parent} is not finished; run 03_training again, it goes on where it stopped."
+        )
     weights, config_path = folder / f"{name}.safetensors", folder / "config.json"
     if not (weights.exists() and config_path.exists()):
-        raise InputError(f"{folder} holds no trained model ({weights.name} and config.json); run 03_training first.")
+        raise InputError(
+            f"{folder} holds no trained model ({weights.name} and config.json); run 03_training first."
+        )
     config = json.loads(config_path.read_text())
     if hashlib.sha256(weights.read_bytes()).hexdigest() != config[f"{name}_sha256"]:
-        raise InputError(f"{weights} is not the file that {config_path.name} describes; run 03_training again.")
+        raise InputError(
+            f"{weights} is not the file that {config_path.name} describes; run 03_training again."
+        )
     architecture = config["architecture"].lower()  # it was "Unet" before there was a choice
     check_architecture(architecture)
     model = empty_model(config["encoder"], architecture)

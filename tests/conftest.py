@@ -8,18 +8,23 @@ import matplotlib
 import pytest
 import torch
 
-from lungseg_utils.data.arrays import FILES, load_data
-from lungseg_utils.data.splits import make_slices
 from lungseg_utils.core.device import Device
+from lungseg_utils.data.arrays import FILES, load_data
 from lungseg_utils.data.phantom import write_phantom
 from lungseg_utils.data.preprocessing import fit_preprocessing, prepare
+from lungseg_utils.data.splits import make_slices
 from lungseg_utils.training.config import TrainingConfig
 from lungseg_utils.training.loop import train
 
 matplotlib.use("Agg")
 CPU = Device("cpu", "tests", "tests")
 TINY_CONFIG = TrainingConfig(
-    encoder="resnet18", encoder_weights="none", image_size=32, epochs=2, batch_size=8, augmentation="reference"
+    encoder="resnet18",
+    encoder_weights="none",
+    image_size=32,
+    epochs=2,
+    batch_size=8,
+    augmentation="reference",
 )
 
 # Processes that can be killed or work together: they come from a server that has imported torch and the package once.
@@ -33,7 +38,9 @@ def real_data() -> Path:
     folder = os.environ.get("LUNGSEG_REAL_DATA")
     if not folder:
         pytest.skip("LUNGSEG_REAL_DATA names no folder with the real arrays")
-    missing = [name for names in FILES.values() for name in names if name and not (Path(folder) / name).exists()]
+    missing = [
+        name for names in FILES.values() for name in names if name and not (Path(folder) / name).exists()
+    ]
     assert not missing, f"LUNGSEG_REAL_DATA is {folder}, which lacks {', '.join(missing)}"
     return Path(folder)
 

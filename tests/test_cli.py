@@ -10,10 +10,10 @@ import pytest
 from click.testing import CliRunner
 
 from lungseg_utils import __version__
-from lungseg_utils.series import run as series
 from lungseg_utils.cli import main
 from lungseg_utils.core.files import InputError
 from lungseg_utils.data.phantom import DEFAULT_STAMP, phantom_volume
+from lungseg_utils.series import run as series
 from lungseg_utils.series.run import NotebookError
 
 SMALL = ["--medseg", "2", "--volumes", "2", "--slices", "3", "--size", "64"]
@@ -38,38 +38,70 @@ def called(monkeypatch):
     return options
 
 
-@pytest.mark.parametrize("command", [[], ["run"], ["phantom"], ["check"], ["compare"], ["submit"], ["score"],
-                                     ["predict"]])
+@pytest.mark.parametrize(
+    "command", [[], ["run"], ["phantom"], ["check"], ["compare"], ["submit"], ["score"], ["predict"]]
+)
 def test_help_names_every_option(command):
     result = invoke(*command, "--help")
     assert result.exit_code == 0
-    expected = {"": "run phantom check compare submit score predict --version",
-                "predict": "SCAN --model --out --series --keep-identity", "compare": "RUN... --out",
-                "submit": "RUN --check", "score": "FILE MASKS.npy", "run": "--data-dir --run-dir --profile -p --only --from",
-                "phantom": "--medseg --volumes --slices --size --seed", "check": "DATA_DIR"}["".join(command)]
+    expected = {
+        "": "run phantom check compare submit score predict --version",
+        "predict": "SCAN --model --out --series --keep-identity",
+        "compare": "RUN... --out",
+        "submit": "RUN --check",
+        "score": "FILE MASKS.npy",
+        "run": "--data-dir --run-dir --profile -p --only --from",
+        "phantom": "--medseg --volumes --slices --size --seed",
+        "check": "DATA_DIR",
+    }["".join(command)]
     assert all(word in result.output for word in expected.split())
     assert "..." not in result.output.partition("Commands:")[2]  # no summary is cut off
 
 
 def test_help_loads_no_heavy_library():
-    code = ("import sys; from lungseg_utils.__main__ import main; main(['run', '--help'], standalone_mode=False); "
-            "heavy = {'torch', 'albumentations', 'papermill', 'pandas', 'numpy', 'matplotlib'} & {*sys.modules}; "
-            "sys.exit(' '.join(heavy) or 0)")
+    code = (
+        "import sys; from lungseg_utils.__main__ import main; main(['run', '--help'], standalone_mode=False); "
+        "heavy = {'torch', 'albumentations', 'papermill', 'pandas', 'numpy', 'matplotlib'} & {*sys.modules}; "
+        "sys.exit(' '.join(heavy) or 0)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_module_and_version():
-    done = subprocess.run([sys.executable, "-m", "lungseg_utils", "--version"], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "lungseg_utils", "--version"], capture_output=True, text=True
+    )
     assert done.stdout == f"lungseg, version {__version__}\n"
 
 
 def test_run_hands_over_its_options(called):
-    result = invoke("run", "--data-dir", "d", "--run-dir", "r", "--profile", "reference", "--from", "02",
-                    "-p", "clip_min", "-1200", "-p", "encoder_weights", "none")
+    result = invoke(
+        "run",
+        "--data-dir",
+        "d",
+        "--run-dir",
+        "r",
+        "--profile",
+        "reference",
+        "--from",
+        "02",
+        "-p",
+        "clip_min",
+        "-1200",
+        "-p",
+        "encoder_weights",
+        "none",
+    )
     assert (result.exit_code, result.output) == (0, "results: out\n")
-    assert called == {"data_dir": "d", "run_dir": "r", "profile": "reference", "only": None, "start": "02",
-                      "parameters": {"clip_min": "-1200", "encoder_weights": "none"}}
+    assert called == {
+        "data_dir": "d",
+        "run_dir": "r",
+        "profile": "reference",
+        "only": None,
+        "start": "02",
+        "parameters": {"clip_min": "-1200", "encoder_weights": "none"},
+    }
 
 
 def test_run_is_the_demo_by_default(called):
@@ -77,8 +109,9 @@ def test_run_is_the_demo_by_default(called):
     assert called["profile"] == "demo" and called["parameters"] == {} and called["run_dir"] is None
 
 
-@pytest.mark.parametrize(("error", "code"), [(InputError("found x; expected y; do z"), 2),
-                                             (NotebookError("a\nb\nc"), 1)])
+@pytest.mark.parametrize(
+    ("error", "code"), [(InputError("found x; expected y; do z"), 2), (NotebookError("a\nb\nc"), 1)]
+)
 def test_errors_have_no_traceback(monkeypatch, error, code):
     def refuse(**_):
         raise error
@@ -88,8 +121,17 @@ def test_errors_have_no_traceback(monkeypatch, error, code):
     assert (result.exit_code, result.stderr, result.stdout) == (code, f"error: {error}\n", "")
 
 
-@pytest.mark.parametrize("arguments", [["run", "-p", "epochs"], ["run", "--nonsense"], ["phantom"], ["nonsense"],
-                                       ["phantom", "x", "--size", "0"], ["phantom", "x", "--seed", "-1"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["run", "-p", "epochs"],
+        ["run", "--nonsense"],
+        ["phantom"],
+        ["nonsense"],
+        ["phantom", "x", "--size", "0"],
+        ["phantom", "x", "--seed", "-1"],
+    ],
+)
 def test_wrong_usage_exits_2(arguments, called):
     assert invoke(*arguments).exit_code == 2
     assert not called
@@ -105,7 +147,9 @@ def test_phantom_has_the_asked_sizes_and_seed(phantom):
 
 def test_phantom_without_options_is_the_default_set(monkeypatch):
     given = {}
-    monkeypatch.setattr("lungseg_utils.phantom.write_phantom", lambda out, **options: given.update(options) or out)
+    monkeypatch.setattr(
+        "lungseg_utils.phantom.write_phantom", lambda out, **options: given.update(options) or out
+    )
     assert invoke("phantom", "anywhere").exit_code == 0
     assert given and given == {name: DEFAULT_STAMP[name] for name in given}
 
@@ -130,19 +174,28 @@ def test_check_of_no_folder_says_where_it_looked(tmp_path, monkeypatch):
     monkeypatch.setenv("LUNGSEG_HOME", str(tmp_path))
     result = invoke("check", "data/absent")
     assert result.exit_code == 2
-    assert result.stderr.startswith(f"error: {tmp_path / 'data' / 'absent'}") and result.stderr.count("\n") == 1
+    assert (
+        result.stderr.startswith(f"error: {tmp_path / 'data' / 'absent'}") and result.stderr.count("\n") == 1
+    )
     assert result.stdout == ""
 
 
 def test_predict_writes_a_case_and_prints_its_numbers(trained_dir, tmp_path):
     hu, _ = phantom_volume(np.random.default_rng(3), 2, 96, (0.1, 0.03))
     np.save(tmp_path / "scan.npy", hu)
-    result = invoke("predict", tmp_path / "scan.npy", "--model", trained_dir / "model", "--out", tmp_path / "case")
+    result = invoke(
+        "predict", tmp_path / "scan.npy", "--model", trained_dir / "model", "--out", tmp_path / "case"
+    )
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
     assert lines[0].startswith("case-") and lines[-1] == f"report: {tmp_path / 'case' / 'report.html'}"
     assert "note: An array does not say" in result.stdout and "not a diagnosis" in " ".join(lines)
-    assert {path.name for path in (tmp_path / "case").iterdir()} == {"mask.npy", "report.json", "report.html", "report.png"}
+    assert {path.name for path in (tmp_path / "case").iterdir()} == {
+        "mask.npy",
+        "report.json",
+        "report.html",
+        "report.png",
+    }
     assert np.load(tmp_path / "case" / "mask.npy").shape == hu.shape
 
 

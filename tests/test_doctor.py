@@ -10,16 +10,27 @@ from click.testing import CliRunner
 from lungseg_utils import doctor as facts
 from lungseg_utils.cli import main
 from lungseg_utils.core.device import OLD_BUILD
-from lungseg_utils.doctor import GIB, PYTHON, can_run, diagnose, report
 from lungseg_utils.core.files import CHECKOUT
-from lungseg_utils.doctor import Folder, Machine
+from lungseg_utils.doctor import GIB, PYTHON, Folder, Machine, can_run, diagnose, report
 
 CU126 = ["sm_50", "sm_60", "sm_70", "sm_75", "sm_80", "sm_86", "sm_90"]
 CU130 = ["sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120"]
 LAPTOP = Machine(
     python="3.12.3",
-    requirements=("numpy>=1.26", "torch>=2.6", "torchvision>=0.21", "albumentations>=2.0.8,<2.1", "jupyter>=1.0"),
-    installed={"numpy": "2.4", "torch": "2.15.0", "torchvision": "0.30.0", "albumentations": "2.0.8", "jupyter": "1.1"},
+    requirements=(
+        "numpy>=1.26",
+        "torch>=2.6",
+        "torchvision>=0.21",
+        "albumentations>=2.0.8,<2.1",
+        "jupyter>=1.0",
+    ),
+    installed={
+        "numpy": "2.4",
+        "torch": "2.15.0",
+        "torchvision": "0.30.0",
+        "albumentations": "2.0.8",
+        "jupyter": "1.1",
+    },
     broken={},
     probe={"kind": None, "build": "2.15.0+cpu", "threads": 8},
     nvidia=False,
@@ -60,15 +71,28 @@ def test_a_machine_on_which_all_is_well():
     findings = diagnose(LAPTOP)
     assert {finding.level for finding in findings} == {"ok"} and not any(finding.fix for finding in findings)
     text = report(findings)
-    assert text.endswith("\nThe series can run (all is well).") and len(text.splitlines()) == len(findings) + 1
-    items = {"torch", "device", "precision", "memory", "threads", "disk, runs", "real data", "ImageNet weights"}
+    assert (
+        text.endswith("\nThe series can run (all is well).") and len(text.splitlines()) == len(findings) + 1
+    )
+    items = {
+        "torch",
+        "device",
+        "precision",
+        "memory",
+        "threads",
+        "disk, runs",
+        "real data",
+        "ImageNet weights",
+    }
     assert items <= {finding.item for finding in findings}
 
 
 def test_p100_with_a_build_that_has_dropped_it():
     machine = with_gpus(P100, error=NO_KERNEL)
     level, found, fix = said(machine, "device")
-    assert level == "note" and found.startswith("cpu (4 threads): Tesla P100-PCIE-16GB is there, but torch 2.15.0")
+    assert level == "note" and found.startswith(
+        "cpu (4 threads): Tesla P100-PCIE-16GB is there, but torch 2.15.0"
+    )
     assert "torch 2.14 for CUDA 12.6" in fix and OLD_BUILD in fix
     assert said(machine, "precision")[1].startswith("float32") and can_run(diagnose(machine))
 
@@ -82,14 +106,20 @@ def test_p100_with_the_last_build_that_has_it():
 def test_two_t4():
     machine = with_gpus(("Tesla T4", [7, 5], 15), ("Tesla T4", [7, 5], 15))
     level, found, fix = said(machine, "device")
-    assert (level, found) == ("ok", "cuda (2 x Tesla T4): a small convolution ran on each") and "processes 2" in fix
+    assert (level, found) == (
+        "ok",
+        "cuda (2 x Tesla T4): a small convolution ran on each",
+    ) and "processes 2" in fix
     assert said(machine, "precision")[1].startswith("float16 with a gradient scaler")
     assert said(machine, "GPU 1") == ("ok", "Tesla T4: 14.0 GiB free of 15.0 GiB", "")
 
 
 def test_h100():
     machine = with_gpus(("NVIDIA H100 80GB HBM3", [9, 0], 80))
-    assert said(machine, "device")[:2] == ("ok", "cuda (NVIDIA H100 80GB HBM3): a small convolution ran on it")
+    assert said(machine, "device")[:2] == (
+        "ok",
+        "cuda (NVIDIA H100 80GB HBM3): a small convolution ran on it",
+    )
     assert said(machine, "precision")[1] == "bfloat16: native (capability 9.0)"
     assert all(finding.level == "ok" for finding in diagnose(machine))
 
@@ -99,7 +129,9 @@ def test_a_small_or_busy_gpu():
     assert level == "note" and "accumulation" in fix
 
 
-@pytest.mark.parametrize(("build", "fix"), [("2.15.0+cpu", "built for CUDA"), ("2.15.0 (CUDA 13.0)", "nvidia-smi")])
+@pytest.mark.parametrize(
+    ("build", "fix"), [("2.15.0+cpu", "built for CUDA"), ("2.15.0 (CUDA 13.0)", "nvidia-smi")]
+)
 def test_a_driver_without_a_gpu_for_torch(build, fix):
     machine = replace(LAPTOP, nvidia=True, probe=LAPTOP.probe | {"build": build})
     assert said(machine, "device")[0] == "note" and fix in said(machine, "device")[2]
@@ -108,8 +140,18 @@ def test_a_driver_without_a_gpu_for_torch(build, fix):
 @pytest.mark.parametrize(
     ("name", "version", "found", "fix"),
     [
-        ("albumentations", "2.1.0", "2.1.0, expected <2.1,>=2.0.8", 'pip install "albumentations>=2.0.8,<2.1"'),
-        ("torchvision", None, "missing, expected >=0.21", "install torch and torchvision anew, both from one source"),
+        (
+            "albumentations",
+            "2.1.0",
+            "2.1.0, expected <2.1,>=2.0.8",
+            'pip install "albumentations>=2.0.8,<2.1"',
+        ),
+        (
+            "torchvision",
+            None,
+            "missing, expected >=0.21",
+            "install torch and torchvision anew, both from one source",
+        ),
     ],
 )
 def test_a_version_outside_its_range(name, version, found, fix):
@@ -130,7 +172,9 @@ def test_a_library_that_does_not_load():
 
 
 def test_without_torch_the_rest_is_still_told():
-    machine = replace(LAPTOP, installed={}, broken=dict.fromkeys(facts.MODULES, "No module named 'torch'"), probe=None)
+    machine = replace(
+        LAPTOP, installed={}, broken=dict.fromkeys(facts.MODULES, "No module named 'torch'"), probe=None
+    )
     findings = diagnose(machine)
     assert said(machine, "torch")[0] == "problem" and said(machine, "memory")[0] == "ok"
     assert said(machine, "jupyter")[0] == "note"  # only to open the notebooks

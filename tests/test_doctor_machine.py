@@ -11,8 +11,7 @@ from packaging.requirements import Requirement
 
 from lungseg_utils import doctor as machine
 from lungseg_utils.data.arrays import FILES
-from lungseg_utils.doctor import diagnose, report
-from lungseg_utils.doctor import ENCODER, MODULES, examine
+from lungseg_utils.doctor import ENCODER, MODULES, diagnose, examine, report
 from lungseg_utils.training.config import TrainingConfig
 
 GIB = 2**30
@@ -115,7 +114,11 @@ def test_a_container(groups):
 def test_a_cluster_job_is_limited_by_a_group_around_it(groups):
     job, stat = "slurm/job_7", "inactive_file 0\n"
     files = {f"{job}/memory.max": str(4 * GIB), f"{job}/memory.current": str(GIB), f"{job}/memory.stat": stat}
-    files |= {f"{job}/step/memory.max": "max", f"{job}/step/cpu.max": "max 100000", f"{job}/cpu.max": "400000 100000"}
+    files |= {
+        f"{job}/step/memory.max": "max",
+        f"{job}/step/cpu.max": "max 100000",
+        f"{job}/cpu.max": "400000 100000",
+    }
     groups(f"0::/{job}/step\n", files)
     assert (machine._memory(), machine.usable_cores()) == ((4 * GIB, 3 * GIB), 4)
 

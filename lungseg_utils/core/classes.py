@@ -2,10 +2,12 @@
 
 from dataclasses import dataclass
 
-
 GROUND_GLASS, CONSOLIDATION, LUNG_OTHER, BACKGROUND = range(4)
 LESIONS = (GROUND_GLASS, CONSOLIDATION)
-LUNG_WINDOW = (-1350, 150)  # HU: black to white in every picture; also the window that most Radiopaedia slices came in
+LUNG_WINDOW = (
+    -1350,
+    150,
+)  # HU: black to white in every picture; also the window that most Radiopaedia slices came in
 UNKNOWN = 255  # for losses that cannot use a set of classes: see only_known
 
 

@@ -1,23 +1,25 @@
 """Which device to compute on, in which precision, and why."""
 
-from contextlib import suppress
-from dataclasses import dataclass
-from itertools import takewhile
-from pathlib import Path
-from typing import Any
 import json
 import math
 import os
 import re
 import subprocess
 import sys
-import torch
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import takewhile
+from pathlib import Path
+from typing import Any
 
+import torch
 
 PRECISIONS = {"bf16": "bfloat16", "fp16": "float16 with a gradient scaler", "no": "float32"}
 # GPUs older than sm_75, such as P100 and V100: the last build that has code for them.
 OLD_ARCHS = ("sm_50", "sm_60", "sm_70")
-OLD_BUILD = 'pip install "torch==2.14.*" "torchvision==0.29.*" --index-url https://download.pytorch.org/whl/cu126'
+OLD_BUILD = (
+    'pip install "torch==2.14.*" "torchvision==0.29.*" --index-url https://download.pytorch.org/whl/cu126'
+)
 PROBE_SECONDS = 300  # a first start from a cluster's network disk is slow
 # In a process of its own: a failed kernel poisons the CUDA context, and a notebook that has touched CUDA cannot
 # launch one process per GPU afterwards. The sum is a kernel of torch's own; the convolution may be cuDNN's.
@@ -102,7 +104,10 @@ def run_probe(kind: str) -> dict[str, Any]:
 def decide(found: dict[str, Any]) -> Device:
     """Device and precision for what `probe` found."""
     threads = found["threads"]
-    name, slow = f"{threads} thread{'s' if threads != 1 else ''}", "bfloat16 is slower than float32 on most CPUs"
+    name, slow = (
+        f"{threads} thread{'s' if threads != 1 else ''}",
+        "bfloat16 is slower than float32 on most CPUs",
+    )
     if not found["kind"]:
         return Device("cpu", name, "torch sees no GPU", precision_reason=slow)
     gpus = found["gpus"]

@@ -1,10 +1,10 @@
 """What is done with one slice anywhere: its size, its thumbnail, its largest piece, the body in it."""
 
-from scipy import ndimage
 import cv2
 import numpy as np
-from lungseg_utils.core.npy import chunks
+from scipy import ndimage
 
+from lungseg_utils.core.npy import chunks
 
 THINNED = 256  # pixels a side
 SOLID = -400  # HU; above it is body, below it air or aerated lung
@@ -15,7 +15,9 @@ def thumbnails(images: np.ndarray) -> np.ndarray:
     small = np.empty((len(images), 64, 64), np.float32)
     for first, chunk in chunks(images):
         for index, image in enumerate(chunk, first):
-            cv2.resize(np.asarray(image, np.float32), (64, 64), dst=small[index], interpolation=cv2.INTER_AREA)
+            cv2.resize(
+                np.asarray(image, np.float32), (64, 64), dst=small[index], interpolation=cv2.INTER_AREA
+            )
     return small
 
 

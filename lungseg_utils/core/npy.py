@@ -1,17 +1,20 @@
 """NumPy's file format in bounded memory: walk over a memory-mapped array, write one chunk by chunk."""
 
-from collections.abc import Iterator
-from tqdm.auto import tqdm
-from typing import IO
 import mmap
-import numpy as np
-from lungseg_utils.core.files import InputError
+from collections.abc import Iterator
+from typing import IO
 
+import numpy as np
+from tqdm.auto import tqdm
+
+from lungseg_utils.core.files import InputError
 
 INT16 = np.iinfo(np.int16)
 
 
-def chunks(array: np.ndarray, size: int = 16, description: str | None = None) -> Iterator[tuple[int, np.ndarray]]:
+def chunks(
+    array: np.ndarray, size: int = 16, description: str | None = None
+) -> Iterator[tuple[int, np.ndarray]]:
     """Yield (first index, array[first : first + size]), with a progress bar if described, in bounded memory.
 
     The way to walk over a whole memory-mapped array: see `release`.

@@ -1,10 +1,9 @@
 """Stopping a run after the batch at hand: Ctrl-C, SIGTERM, the notebook's stop button, or a budget of minutes."""
 
-from types import FrameType
 import signal
 import threading
 import time
-
+from types import FrameType
 
 AGAIN = 2.0  # seconds: a launcher hands one stop on to its processes several times at once
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -56,4 +55,6 @@ class StopRequest:
 def outlive_signals(_: int = 0) -> None:
     """For a loader's workers: a signal to the whole group reaches them too, and the main process still needs its batch."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(10))  # not for ever: it is also how a parent ends its workers
+    signal.signal(
+        signal.SIGTERM, lambda *_: signal.alarm(10)
+    )  # not for ever: it is also how a parent ends its workers

@@ -6,9 +6,9 @@ Nothing here is a real scan: sizes and HU are those of textbooks. phantom.py add
 """
 
 from dataclasses import dataclass
-from scipy import ndimage
-import numpy as np
 
+import numpy as np
+from scipy import ndimage
 
 AIR, FAT, MUSCLE, BLOOD, BONE = -1000.0, -100.0, 50.0, 45.0, 280.0  # HU
 OUTSIDE = -99.0  # mm, the depth in a shape that this slice does not meet
@@ -60,7 +60,9 @@ def make_patient(rng: np.random.Generator, z_range=(30, 285), burden=(0.1, 0.03)
         blood_hu=BLOOD + rng.choice((0, 10, 110), p=(0.4, 0.3, 0.3)),  # the last with contrast medium
         patches=_patches(rng, 2 + int(90 * sum(burden)), (z_range[0], min(z_range[1], 240))),
         burden=burden,
-        texture=ndimage.gaussian_filter(rng.standard_normal((3, 24, 64, 64), np.float32), (0, 1, 1, 1), mode="wrap"),
+        texture=ndimage.gaussian_filter(
+            rng.standard_normal((3, 24, 64, 64), np.float32), (0, 1, 1, 1), mode="wrap"
+        ),
         haze=rng.uniform(-740, -600),
         effusion=tuple((rng.random(2) < 0.15) * rng.uniform(8, 35, 2)),
         slop=0.8,
@@ -94,7 +96,9 @@ def _vessel_tree(rng: np.random.Generator, side: int, z_range: tuple[float, floa
     for goal in goals:
         offset = points[:count:3] - goal
         distance = np.sqrt(np.einsum("ij,ij->i", offset, offset))
-        near = int(np.argmin(distance + 0.35 * way[:count:3]))  # a short detour beats a long way back to the hilum
+        near = int(
+            np.argmin(distance + 0.35 * way[:count:3])
+        )  # a short detour beats a long way back to the hilum
         start, gap = 3 * near, distance[near]
         steps = int(gap / NODE_STEP) + 1
         along = np.arange(1, steps + 1)[:, None] / steps
@@ -121,7 +125,10 @@ def _in_lung(side, across: np.ndarray, down: np.ndarray, z: np.ndarray) -> tuple
 
 def _patches(rng: np.random.Generator, count: int, z_range: tuple[float, float]) -> np.ndarray:
     """Lesions as in Patient.patches: under the pleura and at the back more often than not; a few lie close."""
-    angle = np.where(rng.random(count) < 0.7, rng.uniform(0.03, 0.5, count), rng.uniform(-0.6, 0.75, count)) * np.pi
+    angle = (
+        np.where(rng.random(count) < 0.7, rng.uniform(0.03, 0.5, count), rng.uniform(-0.6, 0.75, count))
+        * np.pi
+    )
     depth = rng.uniform(0.65, 1.0, count)
     z = rng.uniform(*z_range) + rng.uniform(-1, 1, count) * (8 + 4.5 * count)
     x, y = _in_lung(rng.choice((-1, 1), count), depth * np.cos(angle), depth * np.sin(angle), z)
@@ -207,7 +214,9 @@ def _cavities(c: Canvas) -> tuple[np.ndarray, np.ndarray]:
     y = c.along((0, 0), (120, -4), (200, 2), (260, 22), (292, 30))
     shrink = max(1 - max(c.z - 110, 0) ** 2 / 182**2, 0) ** 0.6
     cage = c.ellipse(0, y, 120 * c.along((150, 1), (300, 0.75)), 81, 2.3)
-    left, right = (np.minimum(cage, c.ellipse(s * x, y, 66 * shrink, 88 * shrink, 2.4, 0.15 * s)) for s in (-1, 1))
+    left, right = (
+        np.minimum(cage, c.ellipse(s * x, y, 66 * shrink, 88 * shrink, 2.4, 0.15 * s)) for s in (-1, 1)
+    )
     return left, right
 
 
@@ -235,12 +244,25 @@ def _abdomen(c: Canvas, p: Patient) -> None:
 def _mediastinum(c: Canvas, p: Patient) -> np.ndarray:
     """Paint heart, great vessels, gullet; return the depth inside all that keeps the lungs apart."""
     column = c.ellipse(0, 12, c.along((0, 20), (150, 24), (240, 24), (290, 30)), 46)
-    wide, long = c.along((0, 36), (70, 16), (170, 16), (250, 22)), c.along((60, 40), (180, 36), (260, 10), (270, 0))
+    wide, long = (
+        c.along((0, 36), (70, 16), (170, 16), (250, 22)),
+        c.along((60, 40), (180, 36), (260, 10), (270, 0)),
+    )
     front = c.ellipse(0, -55, wide, long)
-    chambers = ((-8, -26, 115, 36, 40, 76, 0), (12, -33, 110, 34, 43, 82, 0), (28, -30, 105, 42, 43, 80, -0.2))
-    heart = np.maximum.reduce([c.blob(x, y, z, *(p.heart * s for s in abc), tilt) for x, y, z, *abc, tilt in chambers])
-    roots = np.maximum(c.blob(-22, 4, 165, 17, 20, 34, 0.4), c.blob(22, 6, 165, 15, 18, 30, -0.4))  # of the lungs
-    whole = np.maximum.reduce((column, front, heart, roots, c.ellipse(0, 74, 29, 30)))  # the last: around the spine
+    chambers = (
+        (-8, -26, 115, 36, 40, 76, 0),
+        (12, -33, 110, 34, 43, 82, 0),
+        (28, -30, 105, 42, 43, 80, -0.2),
+    )
+    heart = np.maximum.reduce(
+        [c.blob(x, y, z, *(p.heart * s for s in abc), tilt) for x, y, z, *abc, tilt in chambers]
+    )
+    roots = np.maximum(
+        c.blob(-22, 4, 165, 17, 20, 34, 0.4), c.blob(22, 6, 165, 15, 18, 30, -0.4)
+    )  # of the lungs
+    whole = np.maximum.reduce(
+        (column, front, heart, roots, c.ellipse(0, 74, 29, 30))
+    )  # the last: around the spine
     c.paint(whole, -60)  # fat between the organs
     c.paint(column - 6, 20)
     c.paint(np.maximum(heart, roots) - 3, p.blood_hu)
@@ -249,7 +271,9 @@ def _mediastinum(c: Canvas, p: Patient) -> np.ndarray:
         (130, 222, -12, -28, 16, 16),  # ascending aorta
         (130, 192, 14, -22, 14, 12),  # pulmonary trunk
         (125, 270, -30, -18, 9, 9),  # superior vena cava
-        *((225, 999, x, y, 6, 6) for x, y in ((-14, -4), (0, 0), (14, 8), (-23, -12), (24, -8))),  # its branches
+        *(
+            (225, 999, x, y, 6, 6) for x, y in ((-14, -4), (0, 0), (14, 8), (-23, -12), (24, -8))
+        ),  # its branches
     )
     for low, high, *shape in great:
         if low < c.z < high:
@@ -286,7 +310,9 @@ def _bones(c: Canvas, cage: np.ndarray, under_skin: np.ndarray) -> None:
         c.paint(np.minimum(blade, c.along((165, -9), (170, 12), (230, 40), (300, 46)) - np.abs(across)), BONE)
         across = c.x - side * 62
         collar = 5 - np.abs(c.y + 14 - 0.3 * side * across)
-        c.paint(np.minimum.reduce((collar, c.along((255, -9), (300, 50)) - np.abs(across), under_skin - 6)), BONE)
+        c.paint(
+            np.minimum.reduce((collar, c.along((255, -9), (300, 50)) - np.abs(across), under_skin - 6)), BONE
+        )
 
 
 def _airways(c: Canvas) -> np.ndarray:
@@ -312,9 +338,15 @@ def _vessel_cover(c: Canvas, p: Patient) -> tuple[np.ndarray, np.ndarray]:
         radius, dots = near[mine, 3], np.zeros((size, size), np.float32)
         if mine.any():
             sigma = max(0.75 * radius.mean() / mm, 0.5)
-            line = np.sqrt(2 * np.pi) * sigma * NODE_STEP / mm  # makes a row of points, once blurred, 1 at its centre
+            line = (
+                np.sqrt(2 * np.pi) * sigma * NODE_STEP / mm
+            )  # makes a row of points, once blurred, 1 at its centre
             weight = np.exp(-0.5 * ((near[mine, 2] - c.z) / np.maximum(radius, 1.5)) ** 2) * line
-            np.add.at(dots, (row[mine].astype(int), column[mine].astype(int)), weight * min(2 * radius.mean() / mm, 1))
+            np.add.at(
+                dots,
+                (row[mine].astype(int), column[mine].astype(int)),
+                weight * min(2 * radius.mean() / mm, 1),
+            )
             dots = ndimage.gaussian_filter(dots, sigma)
         cover.append(np.minimum(1.2 * dots, 1))
     return np.maximum.reduce(cover), cover[-1]

@@ -5,13 +5,14 @@ Source: kaggle.com/c/covid-segmentation (arrays of medicalsegmentation.com). dat
 
 from dataclasses import dataclass
 from pathlib import Path
+
 import numpy as np
 import pandas as pd
+
 from lungseg_utils.core.classes import BACKGROUND, CONSOLIDATION, GROUND_GLASS, LUNG_OTHER, NUM_CLASSES
 from lungseg_utils.core.files import InputError, resolve_path
 from lungseg_utils.core.npy import release
 from lungseg_utils.data.similarity import infer_volumes
-
 
 FILES = {  # source: images, masks; "radiopedia" is the competition's own spelling
     "medseg": ("images_medseg.npy", "masks_medseg.npy"),
@@ -94,7 +95,9 @@ def to_labels(masks: np.ndarray, one_hot: bool) -> np.ndarray:
         return labels
     labels = masks.astype(np.uint8)
     if (labels != masks).any() or (labels >= NUM_CLASSES).any():
-        raise InputError("the masks hold values other than 0, 1, 2 and 3; expected class indices; run `lungseg check`")
+        raise InputError(
+            "the masks hold values other than 0, 1, 2 and 3; expected class indices; run `lungseg check`"
+        )
     return labels
 
 
@@ -102,25 +105,37 @@ def open_arrays(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, np.ndarr
     """The arrays that can be used, without a last axis of 1, and a finding for each file and pair of files."""
     images, masks, findings = {}, {}, []
     for source, (image_name, mask_name) in FILES.items():
-        for name, arrays, contract in ((image_name, images, IMAGE_CONTRACT), (mask_name, masks, MASK_CONTRACT)):
+        for name, arrays, contract in (
+            (image_name, images, IMAGE_CONTRACT),
+            (mask_name, masks, MASK_CONTRACT),
+        ):
             if name is None:
                 continue
             try:
                 array = np.load(folder / name, mmap_mode="r", allow_pickle=False)
                 found, shape, dtype = f"{array.shape} {array.dtype}", array.shape, array.dtype
                 last = (1,) if arrays is images else (1, 4)
-                fits = min(shape, default=0) > 0 and (len(shape) == 3 or (len(shape) == 4 and shape[3] in last))
-                fits &= dtype in (np.float64, np.float32, np.int16) if arrays is images else dtype.kind in "buif"
+                fits = min(shape, default=0) > 0 and (
+                    len(shape) == 3 or (len(shape) == 4 and shape[3] in last)
+                )
+                fits &= (
+                    dtype in (np.float64, np.float32, np.int16) if arrays is images else dtype.kind in "buif"
+                )
             except FileNotFoundError:
                 found, fits = "no such file", False
             except Exception as error:  # whatever numpy finds wrong with the file is the finding
-                found, fits = f"not readable as .npy: {str(error).splitlines()[0] if str(error) else 'empty'}", False
+                found, fits = (
+                    f"not readable as .npy: {str(error).splitlines()[0] if str(error) else 'empty'}",
+                    False,
+                )
             if fits:
                 arrays[source] = array[..., 0] if shape[3:] == (1,) else array
             findings.append(Finding("ok" if fits else "error", name, found, contract))
         if source in images and source in masks and images[source].shape != masks[source].shape[:3]:
             found, expected = masks[source].shape[:3], images[source].shape
-            findings.append(Finding("error", mask_name, f"(N, H, W) {found}", f"{expected}, as in {image_name}"))
+            findings.append(
+                Finding("error", mask_name, f"(N, H, W) {found}", f"{expected}, as in {image_name}")
+            )
     return images, masks, findings
 
 
@@ -130,12 +145,16 @@ def volume_numbers(folder: Path, images: np.ndarray) -> np.ndarray:
     if not path.exists():
         return infer_volumes(images)
     try:
-        table = pd.read_csv(path)[["volume", "first_slice"]].astype("Int64").astype("int64")  # Int64 refuses 3.5
+        table = (
+            pd.read_csv(path)[["volume", "first_slice"]].astype("Int64").astype("int64")
+        )  # Int64 refuses 3.5
         first = table["first_slice"].to_numpy()
         usable = first[0] == 0 and (np.diff(first) > 0).all() and first[-1] < len(images)
         usable = usable and table["volume"].is_unique and (table["volume"] > 0).all()
     except (OSError, TypeError, ValueError, KeyError, IndexError) as error:
-        raise InputError(f"{path} is not a table of volume,first_slice ({error}); correct or delete it") from error
+        raise InputError(
+            f"{path} is not a table of volume,first_slice ({error}); correct or delete it"
+        ) from error
     if not usable:
         raise InputError(
             f"{path}: found {table.to_numpy().tolist()}; expected different volume numbers from 1 on, first slices "

@@ -7,9 +7,9 @@ Intensities change in HU, before normalisation, so that every number below has a
 import albumentations as A
 import cv2
 import numpy as np
+
 from lungseg_utils.core.classes import LUNG_WINDOW
 from lungseg_utils.core.files import InputError
-
 
 NAMES = ("none", "reference", "medical")
 
@@ -26,7 +26,9 @@ class ScannerJitter(A.ImageOnlyTransform):
     MedSeg's HU are estimates per slice, so that offsets of some tens of HU between slices are to be expected.
     """
 
-    def __init__(self, offset: float = 40.0, gain: float = 0.1, gamma: float = 0.2, noise: float = 25.0, p: float = 0.8):
+    def __init__(
+        self, offset: float = 40.0, gain: float = 0.1, gamma: float = 0.2, noise: float = 25.0, p: float = 0.8
+    ):
         super().__init__(p=p)
         self.offset, self.gain, self.gamma, self.noise = offset, gain, gamma, noise
 
@@ -34,7 +36,9 @@ class ScannerJitter(A.ImageOnlyTransform):
         draw = self.random_generator.uniform
         low, high = LUNG_WINDOW
         position = np.clip((img - low) / (high - low), 0, 1)
-        bent = position ** np.float32(2 ** draw(-self.gamma, self.gamma)) - position  # zero outside the window
+        bent = (
+            position ** np.float32(2 ** draw(-self.gamma, self.gamma)) - position
+        )  # zero outside the window
         hu = img + bent * (high - low)
         hu = (hu + 500) * (1 + draw(-self.gain, self.gain)) - 500 + draw(-self.offset, self.offset)
         noise = self.random_generator.standard_normal(img.shape, dtype=np.float32) * draw(0, self.noise)
@@ -74,7 +78,9 @@ def build_augmentation(name: str, image_size: int, slice_size: int = 512) -> A.C
     return A.Compose(steps, strict=True)
 
 
-def augment(pipeline: A.Compose, hu: np.ndarray, labels: np.ndarray, key: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
+def augment(
+    pipeline: A.Compose, hu: np.ndarray, labels: np.ndarray, key: tuple[int, int, int]
+) -> tuple[np.ndarray, np.ndarray]:
     """One slice through the pipeline, every draw a pure function of key = (seed, epoch, slice).
 
     hu: float32 (H, W); labels: uint8 (H, W). The number of loader workers and the order of the slices change nothing,

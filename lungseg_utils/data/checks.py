@@ -1,15 +1,16 @@
 """The contract of data/README.md, checked on every file and value: `lungseg check` and the first look of 01_eda."""
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-import hashlib
+
 import numpy as np
 import pandas as pd
+
 from lungseg_utils.core.classes import BACKGROUND, NUM_CLASSES, SHORT_NAMES
 from lungseg_utils.core.files import InputError, resolve_path
 from lungseg_utils.core.npy import chunks
 from lungseg_utils.data.arrays import FILES, Finding, open_arrays, to_labels, volume_numbers
-
 
 MAX_OVERLAP = 0.05  # share of pixels; above it, masks are not one-hot with slips but something else
 HU_CONTRACT = "HU, not 0..255 or 0..1: minimum in -3100..-500, maximum in 0..4100"
@@ -35,7 +36,9 @@ class DataReport:
         rows = [("level", "item", "found", "expected")]
         rows += [(f.level, f.item, f.found, f.expected) for f in self.findings]
         widths = [max(len(row[column]) for row in rows) for column in range(3)]
-        lines = ["  ".join([*(cell.ljust(width) for cell, width in zip(row, widths)), row[3]]) for row in rows]
+        lines = [
+            "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths)), row[3]]) for row in rows
+        ]
         return "\n".join([*lines, f"volumes: {self.volumes}"])
 
 
@@ -56,9 +59,13 @@ def check_data(folder: str | Path) -> DataReport:
         try:
             volumes = volume_numbers(folder, images["radiopaedia"])
             sizes = ", ".join(map(str, np.unique(volumes, return_counts=True)[1]))
-            findings.append(Finding("ok", "volumes", f"{len(np.unique(volumes))} of {sizes} slices", "a fact"))
+            findings.append(
+                Finding("ok", "volumes", f"{len(np.unique(volumes))} of {sizes} slices", "a fact")
+            )
         except InputError as error:
-            findings.append(Finding("error", "volumes.csv", str(error), "volume,first_slice from 0 on, ascending"))
+            findings.append(
+                Finding("error", "volumes.csv", str(error), "volume,first_slice from 0 on, ascending")
+            )
     return DataReport(tuple(findings), len(np.unique(volumes)))
 
 
@@ -84,7 +91,12 @@ def _check_images(name: str, images: np.ndarray, seen: dict[bytes, str]) -> list
     hu = _looks_like_hu(low, high)
     return [
         Finding("error" if broken else "ok", name, f"{broken} pixels not finite", "0"),
-        Finding("ok" if hu else "error", name, f"{low:.0f} to {high:.0f}" + ("" if hu else ", not HU"), HU_CONTRACT),
+        Finding(
+            "ok" if hu else "error",
+            name,
+            f"{low:.0f} to {high:.0f}" + ("" if hu else ", not HU"),
+            HU_CONTRACT,
+        ),
         Finding("warning" if odd and hu else "ok", name, f"range unlike HU in {_some(odd)}", "0 slices"),
         Finding("warning" if blank else "ok", name, f"blank: {_some(blank)}", "0 slices"),
         Finding("warning" if duplicates else "ok", name, f"duplicates: {_some(duplicates)}", "0 slices"),
@@ -116,7 +128,9 @@ def _check_masks(name: str, masks: np.ndarray) -> list[Finding]:
     values = "0 or 1" if one_hot else "0, 1, 2 or 3"
     findings = [Finding("error" if strange else "ok", name, f"{strange} values other than {values}", "0")]
     if one_hot:
-        level = "ok" if none + several == 0 else "warning" if none + several <= MAX_OVERLAP * pixels else "error"
+        level = (
+            "ok" if none + several == 0 else "warning" if none + several <= MAX_OVERLAP * pixels else "error"
+        )
         found = f"channel sum not 1: {none + several} of {pixels} pixels ({none} without class, {several} with several)"
         findings.append(Finding(level, name, found, f"0; up to {MAX_OVERLAP:.0%} are settled by a rule"))
     for short, count in zip(SHORT_NAMES, holding):

@@ -1,23 +1,21 @@
 """The prepared slices as a torch Dataset, and its loaders. It lives here, not in a notebook cell, so that workers can import it."""
 
-from collections.abc import Iterable
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from torch.utils.data import DataLoader
-from torch.utils.data import Dataset
-from torch.utils.data import Sampler
+
 import numpy as np
 import pandas as pd
 import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
 from lungseg_utils.core.classes import CLASSES, LESIONS, NUM_CLASSES
 from lungseg_utils.core.device import Device, usable_cores
 from lungseg_utils.core.files import InputError
 from lungseg_utils.core.stopping import outlive_signals
 from lungseg_utils.data.augmentation import augment, build_augmentation
 from lungseg_utils.data.preprocessing import load_prepared
-
 
 MOST_WORKERS = 16
 SAMPLINGS = ("every_slice", "sources", "lesions")
@@ -31,14 +29,18 @@ class SliceDataset(Dataset):
     Raises InputError if the split has no slices.
     """
 
-    def __init__(self, prepared_dir: str | Path, split: str, image_size: int, augmentation: str = "none", seed: int = 0):
+    def __init__(
+        self, prepared_dir: str | Path, split: str, image_size: int, augmentation: str = "none", seed: int = 0
+    ):
         prepared = load_prepared(prepared_dir)
         self.folder = prepared.dir
         self.preprocessing = prepared.preprocessing
         self.slices = prepared.slices[prepared.slices.split == split]
         self.image_size, self.augmentation, self.seed = image_size, augmentation, seed
         if self.slices.empty:
-            raise InputError(f"{self.folder}/slices.csv has no slice in split {split!r}; run 02_preprocessing again.")
+            raise InputError(
+                f"{self.folder}/slices.csv has no slice in split {split!r}; run 02_preprocessing again."
+            )
         build_augmentation(augmentation, image_size)  # an unknown name is refused here, not in a worker
 
     def __len__(self) -> int:
@@ -82,7 +84,9 @@ def slice_chances(slices: pd.DataFrame, sampling: str) -> np.ndarray | None:
 
 def class_pixels(dataset: SliceDataset, items: Iterable[int]) -> np.ndarray:
     """Pixels of each class in the named items as the dataset gives them, augmented: int64 (n, 4)."""
-    return np.array([np.bincount(dataset[int(i)][1].numpy().ravel(), minlength=NUM_CLASSES)[:NUM_CLASSES] for i in items])
+    return np.array(
+        [np.bincount(dataset[int(i)][1].numpy().ravel(), minlength=NUM_CLASSES)[:NUM_CLASSES] for i in items]
+    )
 
 
 _pipeline = cache(build_augmentation)  # one pipeline a process for each slice size
@@ -100,11 +104,23 @@ class EpochBatches(Sampler):
     """
 
     def __init__(
-        self, length: int, batch_size: int, seed: int | None = None, pieces: int = 1, processes: int = 1,
-        process: int = 0, chances: np.ndarray | None = None,
+        self,
+        length: int,
+        batch_size: int,
+        seed: int | None = None,
+        pieces: int = 1,
+        processes: int = 1,
+        process: int = 0,
+        chances: np.ndarray | None = None,
     ):
         self.chances = chances
-        self.length, self.seed, self.pieces, self.processes, self.process = length, seed, pieces, processes, process
+        self.length, self.seed, self.pieces, self.processes, self.process = (
+            length,
+            seed,
+            pieces,
+            processes,
+            process,
+        )
         self.steps = -(-length // batch_size)
         self.epoch = self.start = 0
         if length // self.steps < pieces * processes:
@@ -129,7 +145,9 @@ class EpochBatches(Sampler):
         order = np.arange(self.length)
         if self.seed is not None:
             rng = np.random.default_rng([self.seed, self.epoch])
-            if self.chances is not None:  # systematic sampling: evenly spaced marks over the slices' shares, in any order
+            if (
+                self.chances is not None
+            ):  # systematic sampling: evenly spaced marks over the slices' shares, in any order
                 mixed = rng.permutation(self.length)
                 marks = (np.arange(self.length) + rng.random()) / self.length
                 shares = self.chances[mixed].cumsum()
@@ -147,7 +165,9 @@ def choose_workers(workers: int, device: Device, processes: int = 1) -> int:
     return min(MOST_WORKERS, max(1, usable_cores() // processes))
 
 
-def make_loader(dataset: SliceDataset, batches: EpochBatches, workers: int = 0, pin_memory: bool = False) -> DataLoader:
+def make_loader(
+    dataset: SliceDataset, batches: EpochBatches, workers: int = 0, pin_memory: bool = False
+) -> DataLoader:
     """Batches of (images float32 (B, 1, S, S), labels uint8 (B, S, S), rows int64 (B,)); `batches` is its batch_sampler.
 
     The number of workers does not change a value.

@@ -1,14 +1,15 @@
 """Counts over whole data sets for 01_eda: Hounsfield units by class, lesions by size and place. One pass, a slice at a time."""
 
 from dataclasses import dataclass
-from scipy import ndimage
-from tqdm.auto import tqdm
+
 import numpy as np
 import pandas as pd
+from scipy import ndimage
+from tqdm.auto import tqdm
+
 from lungseg_utils.core.classes import BACKGROUND, LESIONS, NUM_CLASSES
 from lungseg_utils.core.npy import chunks
 from lungseg_utils.data.arrays import CTData
-
 
 HU_BINS = np.arange(-1600, 601, 20)  # HU: edges of the histograms
 PLACE_BINS = 64  # the slice is divided into 64 x 64 places
@@ -41,15 +42,21 @@ def explore(data: CTData, source: str) -> Exploration:
             for index, hu in enumerate(chunk, first):
                 labels = data.labels(source, index)
                 for c in range(NUM_CLASSES):
-                    histograms[c] += np.histogram(np.clip(hu[labels == c], HU_BINS[0], HU_BINS[-1]), HU_BINS)[0]
+                    histograms[c] += np.histogram(np.clip(hu[labels == c], HU_BINS[0], HU_BINS[-1]), HU_BINS)[
+                        0
+                    ]
                 if (labels != BACKGROUND).any():
                     lung_hu[index] = hu[labels != BACKGROUND].mean()
                 lesion = np.isin(labels, LESIONS)
-                rows, columns = (np.nonzero(lesion)[axis] * PLACE_BINS // lesion.shape[axis] for axis in (0, 1))
+                rows, columns = (
+                    np.nonzero(lesion)[axis] * PLACE_BINS // lesion.shape[axis] for axis in (0, 1)
+                )
                 places[tuple(np.unique(np.stack([rows, columns]), axis=1))] += 1
                 components, _ = ndimage.label(lesion, structure=np.ones((3, 3)))
                 sizes = np.bincount(components.ravel())[1:]
-                lesions += [{"slice": index, "pixels": size, "percent": 100 * size / lesion.size} for size in sizes]
+                lesions += [
+                    {"slice": index, "pixels": size, "percent": 100 * size / lesion.size} for size in sizes
+                ]
                 progress.update()
     table = pd.DataFrame(lesions, columns=["slice", "pixels", "percent"])
     return Exploration(histograms, places / count, table, lung_hu)

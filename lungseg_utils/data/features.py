@@ -1,8 +1,8 @@
 """A slice in six numbers, to tell what differs from what training saw."""
 
 import numpy as np
-from lungseg_utils.core.image import SOLID, THINNED, body_mask
 
+from lungseg_utils.core.image import SOLID, THINNED, body_mask
 
 LOOKED_AT = 24  # slices of a scan that are looked at
 SOFT_TISSUE = 150  # HU, either side of water

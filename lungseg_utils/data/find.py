@@ -1,10 +1,10 @@
 """Where the competition's five arrays lie: the phantom, Kaggle's input, a folder."""
 
-from pathlib import Path
 import os
+from pathlib import Path
+
 from lungseg_utils.core.files import InputError, resolve_path
 from lungseg_utils.data.arrays import FILES, HOW_TO_GET
-
 
 KAGGLE_INPUT = Path("/kaggle/input")
 
@@ -25,12 +25,16 @@ def find_data(data_dir: str | Path = "phantom") -> Path:
     if data_dir != "auto":
         folder = resolve_path(data_dir)
         if not folder.is_dir():
-            raise InputError(f"{folder} is not a folder; expected the folder of the five .npy files; {HOW_TO_GET}")
+            raise InputError(
+                f"{folder} is not a folder; expected the folder of the five .npy files; {HOW_TO_GET}"
+            )
         return folder
     if os.environ.get("LUNGSEG_DATA_DIR"):
         folder = resolve_path(os.environ["LUNGSEG_DATA_DIR"])
         if not (folder / marker).is_file():
-            raise InputError(f"no {marker} in LUNGSEG_DATA_DIR, {folder}; correct or unset the variable; {HOW_TO_GET}")
+            raise InputError(
+                f"no {marker} in LUNGSEG_DATA_DIR, {folder}; correct or unset the variable; {HOW_TO_GET}"
+            )
         return folder
     # The mount point depends on how the data were attached, so search; the shallowest, then the first by name.
     found = sorted(KAGGLE_INPUT.rglob(marker), key=lambda path: (len(path.parts), path))

@@ -4,25 +4,41 @@ medseg and radiopaedia become the competition's own arrays. covid19-ct-seg and m
 each becomes a further source of training slices, with labels that say no more than its masks do (partial_labels.py).
 """
 
+import os
+import re
+import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from tqdm.auto import tqdm
 from typing import Any
+
 import cv2
 import numpy as np
-import os
 import pandas as pd
-import re
-import shutil
-from lungseg_utils.core.classes import BACKGROUND, CONSOLIDATION, GROUND_GLASS, LUNG_OTHER, LUNG_WINDOW, NUM_CLASSES, SHORT_NAMES
-from lungseg_utils.core.files import InputError, atomic_write, first_line, replace_folder, resolve_path, write_csv
+from tqdm.auto import tqdm
+
+from lungseg_utils.core.classes import (
+    BACKGROUND,
+    CONSOLIDATION,
+    GROUND_GLASS,
+    LUNG_OTHER,
+    LUNG_WINDOW,
+    NUM_CLASSES,
+    SHORT_NAMES,
+)
+from lungseg_utils.core.files import (
+    InputError,
+    atomic_write,
+    first_line,
+    replace_folder,
+    resolve_path,
+    write_csv,
+)
 from lungseg_utils.core.npy import round_to_int16, write_npy_header
 from lungseg_utils.data.arrays import FILES
 from lungseg_utils.data.preprocessing import INTEGER_COLUMNS, load_prepared
 from lungseg_utils.data.published_sets import KINDS, Kind
-
 
 MOST_VOXELS = 2**30  # six times the largest published volume; a header that claims more is broken
 SIZE = 512  # pixels a side, as in the competition
@@ -47,9 +63,13 @@ def open_scan(path: Path) -> Any:
     try:
         scan = nibabel.load(path)
     except Exception as error:  # nibabel's own errors, OSError, EOFError, zlib's
-        raise InputError(f"{path} is not readable as NIfTI ({first_line(error)}); get the file again") from error
+        raise InputError(
+            f"{path} is not readable as NIfTI ({first_line(error)}); get the file again"
+        ) from error
     if len(scan.shape) != 3 or not 0 < np.prod(scan.shape, dtype=float) <= MOST_VOXELS:
-        raise InputError(f"{path} has the shape {scan.shape}; expected (columns, rows, slices) of a CT; get it again")
+        raise InputError(
+            f"{path} has the shape {scan.shape}; expected (columns, rows, slices) of a CT; get it again"
+        )
     return scan
 
 
@@ -75,14 +95,18 @@ def case_slices(kind: Kind, case: Case, size: int) -> Iterator[tuple[np.ndarray,
         if grey:
             hu = LUNG_WINDOW[0] + hu * np.float32((LUNG_WINDOW[1] - LUNG_WINDOW[0]) / 255)
         if not np.isfinite(hu).all():
-            raise InputError(f"{case.image} holds values that are not finite; expected HU; get the file again")
+            raise InputError(
+                f"{case.image} holds values that are not finite; expected HU; get the file again"
+            )
         labels = np.full(hu.shape, outside, np.uint8)
         if lungs is not None:
             labels[to_lung(lungs[z]) != 0] = LUNG_OTHER
         if lesions is not None:
             mask = to_lesion(lesions[z])
             if not np.isin(mask, range(len(meaning) + 1)).all():
-                raise InputError(f"{case.lesions} holds values other than 0 to {len(meaning)}; get the published mask")
+                raise InputError(
+                    f"{case.lesions} holds values other than 0 to {len(meaning)}; get the published mask"
+                )
             for value, label in enumerate(meaning, 1):
                 labels[mask == value] = label
         square = to_square(hu, size, float(hu.min()), cv2.INTER_AREA)
@@ -112,7 +136,9 @@ def _turn(path: Path, stack: bool, as_stored: bool) -> np.ndarray:
 
     axes = io_orientation(open_scan(path).affine)
     if np.isnan(axes).any() or axes[2, 0] != 2:
-        raise InputError(f"{path}: its third axis does not run along the body; expected axial slices; get it again")
+        raise InputError(
+            f"{path}: its third axis does not run along the body; expected axial slices; get it again"
+        )
     if as_stored:
         return np.array([[0, 1], [1, 1], axes[2]])
     turn = ornt_transform(axes, axcodes2ornt(("L", "P", "S")))
@@ -131,9 +157,13 @@ def _voxels(path: Path | None, turn: np.ndarray) -> tuple[np.ndarray | None, Any
     try:
         stored = scan.dataobj.get_unscaled()
     except Exception as error:  # as in open_scan
-        raise InputError(f"{path} is not readable to its end ({first_line(error)}); get the file again") from error
+        raise InputError(
+            f"{path} is not readable to its end ({first_line(error)}); get the file again"
+        ) from error
     slope, intercept = np.float32(scan.dataobj.slope), np.float32(scan.dataobj.inter)
-    return apply_orientation(stored, turn).T, lambda values: np.asarray(values, np.float32) * slope + intercept
+    return apply_orientation(
+        stored, turn
+    ).T, lambda values: np.asarray(values, np.float32) * slope + intercept
 
 
 def import_data(name: str, source: str | Path, out: str | Path, size: int = SIZE) -> Path:
@@ -161,10 +191,14 @@ def import_data(name: str, source: str | Path, out: str | Path, size: int = SIZE
             write_csv(new / "slices.csv", _slices_table(kind, cases, labels))
         elif not kind.stack:
             starts = np.cumsum([0, *(case.slices for case in cases)])[:-1]
-            write_csv(new / "volumes.csv", pd.DataFrame({"volume": range(1, len(cases) + 1), "first_slice": starts}))
+            write_csv(
+                new / "volumes.csv", pd.DataFrame({"volume": range(1, len(cases) + 1), "first_slice": starts})
+            )
         with atomic_write(new / kind.note) as handle:
             found = ", ".join(f"{case.name} ({case.slices})" for case in cases)
-            handle.write("\n".join([*kind.about, "Research data: nothing here is a medical device or medical advice."]))
+            handle.write(
+                "\n".join([*kind.about, "Research data: nothing here is a medical device or medical advice."])
+            )
             handle.write(f"\nConverted by `lungseg import {name}`, files (slices): {found}.\n")
     return out
 
@@ -180,18 +214,26 @@ def find_cases(kind: Kind, source: Path) -> list[Case]:
         files = {part: _scans(source / part, kind.suffix if part == kind.lesions else "") for part in found}
     if missing := [part for part in parts if not files.get(part)]:
         layout = ", ".join(f"{part}{'' if kind.stack else '/*'}.nii.gz" for part in parts)
-        raise InputError(f"{source} has no {', '.join(missing)}; expected {layout}; unpack the published files there")
+        raise InputError(
+            f"{source} has no {', '.join(missing)}; expected {layout}; unpack the published files there"
+        )
     # MosMedData has many studies without a mask; in the other sets each file has its counterparts
     names = set(files[kind.lesions]) if kind.suffix else set().union(*files.values())
     cases = []
-    for name in sorted(names, key=lambda text: [int(s) if s.isdigit() else s for s in re.split(r"(\d+)", text)]):
+    for name in sorted(
+        names, key=lambda text: [int(s) if s.isdigit() else s for s in re.split(r"(\d+)", text)]
+    ):
         if missing := [part for part in parts if name not in files[part]]:
-            raise InputError(f"{source}: {name} is not in {', '.join(missing)}; expected it; unpack the files again")
+            raise InputError(
+                f"{source}: {name} is not in {', '.join(missing)}; expected it; unpack the files again"
+            )
         paths = [files[part][name] for part in parts]
         shapes = [open_scan(path).shape for path in paths]
         if len(set(shapes)) > 1:
             sizes = ", ".join(f"{part} {shape}" for part, shape in zip(parts, shapes))
-            raise InputError(f"{source}: {name} has the shapes {sizes}; expected the same; get files of one version")
+            raise InputError(
+                f"{source}: {name} has the shapes {sizes}; expected the same; get files of one version"
+            )
         cases.append(Case(name, *paths, *[None] * (3 - len(paths)), slices=shapes[0][2]))
     return cases
 
@@ -214,7 +256,9 @@ def add_to_prepared(imported_dir: str | Path, prepared_dir: str | Path) -> Path:
     if shapes[0] != shapes[1] or slices["index"].tolist() != list(range(shapes[0][0])):
         raise InputError(f"{imported}: its images, labels and slices.csv differ in number or size; {AGAIN}")
     if source in set(prepared.slices["source"]):
-        raise InputError(f"{prepared.dir} holds {source} already; expected it once; run 02_preprocessing to start anew")
+        raise InputError(
+            f"{prepared.dir} holds {source} already; expected it once; run 02_preprocessing to start anew"
+        )
     for path in arrays:
         (prepared.dir / path.name).unlink(missing_ok=True)  # of an earlier try that was cut off
         (prepared.dir / path.name).symlink_to(path)
@@ -254,13 +298,17 @@ def _slices_table(kind: Kind, cases: list[Case], labels: Path) -> pd.DataFrame:
     """As `data.make_slices` has it; the pixels of a class are missing where the slice's labels leave them open."""
     from lungseg_utils.core.classes import CLASS_SETS
 
-    pixels = np.array([np.bincount(x.ravel(), minlength=max(CLASS_SETS) + 1) for x in np.load(labels, mmap_mode="r")])
+    pixels = np.array(
+        [np.bincount(x.ravel(), minlength=max(CLASS_SETS) + 1) for x in np.load(labels, mmap_mode="r")]
+    )
     counts = [case.slices for case in cases]
     split = ["left_out" if kind.shared and case.name.startswith(kind.shared) else "train" for case in cases]
     table = pd.DataFrame({"source": kind.source, "index": np.arange(len(pixels))})
     table["volume"], table["split"] = np.repeat(range(1, len(cases) + 1), counts), np.repeat(split, counts)
     for c, short in enumerate(SHORT_NAMES):
-        is_open = np.any([pixels[:, label] > 0 for label, classes in CLASS_SETS.items() if c in classes], axis=0)
+        is_open = np.any(
+            [pixels[:, label] > 0 for label, classes in CLASS_SETS.items() if c in classes], axis=0
+        )
         table[short] = pd.array(pixels[:, c], "Int64")
         table.loc[is_open, short] = pd.NA
     return table
@@ -269,13 +317,17 @@ def _slices_table(kind: Kind, cases: list[Case], labels: Path) -> pd.DataFrame:
 def _kept(kind: Kind, out: Path) -> list[Path]:
     """What stays in `out`: files of the competition's other kind. Raises InputError for what no import wrote."""
     if out.exists() and not out.is_dir():
-        raise InputError(f"{out} is a file; expected a new name or the folder of an earlier import; choose another")
+        raise InputError(
+            f"{out} is a file; expected a new name or the folder of an earlier import; choose another"
+        )
     present = sorted(out.iterdir()) if out.exists() else []
     names = {path.name for path in present}
     imported = [other for other in KINDS.values() if other.note in names]
     together = [other for other in imported if other == kind or (other.competition and kind.competition)]
     if foreign := sorted(names.difference(*(other.files for other in together))):
-        raise InputError(f"{out} holds {foreign[0]}; expected a new name or this kind's earlier import; choose another")
+        raise InputError(
+            f"{out} holds {foreign[0]}; expected a new name or this kind's earlier import; choose another"
+        )
     return [path for path in present if path.name not in kind.files]
 
 

@@ -4,17 +4,18 @@ anatomy.py makes the patients; here they get disease, a scanner, a reader's labe
 all numbers were tuned until the classes' shares and HU matched the competition's arrays.
 """
 
-from numpy.lib.format import open_memmap
+import json
 from pathlib import Path
+
+import numpy as np
+from numpy.lib.format import open_memmap
 from scipy import ndimage
 from tqdm.auto import tqdm
-import json
-import numpy as np
+
 from lungseg_utils.core.classes import BACKGROUND, CONSOLIDATION, GROUND_GLASS, LUNG_OTHER, NUM_CLASSES
 from lungseg_utils.core.files import InputError, atomic_write, replace_folder, resolve_path
 from lungseg_utils.data.anatomy import AIR, OUTSIDE, Patient, Section, draw_section, make_patient
 from lungseg_utils.data.arrays import FILES
-
 
 GENERATOR = 1  # raise it when the same arguments give other pixels: an older data/phantom is then made anew
 STAMP = "phantom.json"  # the generator and the arguments of the set that it lies with
@@ -24,8 +25,12 @@ LEAST_STEP = 150.0  # HU, mean absolute difference where a new volume begins; 13
 # Shares of the lung that are (ground glass, consolidation), one pair a volume: as uneven as in the real nine.
 BURDENS = ((0.12, 0.04), (0.007, 0.018), (0.003, 0.02), (0.14, 0.006), (0.05, 0.015), (0.002, 0.0), (0.01, 0.0),
            (0.02, 0.0), (0.22, 0.0))  # fmt: skip
-TWIN_OF = 3  # the last MedSeg-like slice shows this one's patient, across the reference split, as in the real data
-TWIN_FROM = 26  # slices from which a set has a twin: 24 validate, the twin is left out, one is left to train on
+TWIN_OF = (
+    3  # the last MedSeg-like slice shows this one's patient, across the reference split, as in the real data
+)
+TWIN_FROM = (
+    26  # slices from which a set has a twin: 24 validate, the twin is left out, one is left to train on
+)
 
 
 def _risk(p: Patient, s: Section) -> np.ndarray:
@@ -37,7 +42,9 @@ def _risk(p: Patient, s: Section) -> np.ndarray:
             bump = -away - ((c.x - x) ** 2 + (c.y - y) ** 2) / radius**2
             risk[0] = np.maximum(risk[0], bump)
             risk[1] = np.maximum(risk[1], bump) if solid else risk[1]
-    risk += 0.45 * s.texture[:2] + 0.3 * s.texture[2] - np.clip(s.depth, 0, 40) / 35  # ragged, and along the pleura
+    risk += (
+        0.45 * s.texture[:2] + 0.3 * s.texture[2] - np.clip(s.depth, 0, 40) / 35
+    )  # ragged, and along the pleura
     return risk
 
 
@@ -45,7 +52,10 @@ def _limits(risks: np.ndarray, burden: tuple[float, float]) -> list[float]:
     """Risks above which lung is diseased, so that all slices together carry the burden; risks: (2, lung pixels)."""
     shares = (min(sum(burden), 0.95), burden[1])  # consolidation lies inside ground glass
     pairs = zip(risks, shares, strict=True)
-    return [max(float(np.quantile(risk, 1 - share)), -3.0) if share and risk.size else np.inf for risk, share in pairs]
+    return [
+        max(float(np.quantile(risk, 1 - share)), -3.0) if share and risk.size else np.inf
+        for risk, share in pairs
+    ]
 
 
 def _fill(p: Patient, s: Section, risk: np.ndarray, limits: list[float]) -> tuple[np.ndarray, np.ndarray]:
@@ -128,7 +138,11 @@ def _burn_text(rng: np.random.Generator, hu: np.ndarray, value: float) -> None:
 
 
 def phantom_volume(
-    rng: np.random.Generator, slices: int, size: int, burden: tuple[float, float], before: np.ndarray | None = None
+    rng: np.random.Generator,
+    slices: int,
+    size: int,
+    burden: tuple[float, float],
+    before: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """A volume as Radiopaedia's, from base to apex: HU float64 and labels uint8, (slices, size, size) each.
 
@@ -144,7 +158,10 @@ def phantom_volume(
         known = dict(scale=scale, fov=rng.uniform(335, 395) * np.prod(scale) ** 0.5)  # set to fit the patient
         known |= dict(window=window, surround=-2000.0 if circle else None)
         patient = make_patient(rng, burden=burden, **known)
-        if before is None or _jump(before, render(rng.spawn(1)[0], patient, zs[:1], len(before))[0][0]) > LEAST_STEP:
+        if (
+            before is None
+            or _jump(before, render(rng.spawn(1)[0], patient, zs[:1], len(before))[0][0]) > LEAST_STEP
+        ):
             break
     return render(rng, patient, zs, size)
 
@@ -170,7 +187,9 @@ def write_phantom(
     with replace_folder(out_dir) as new:
         _write_arrays(new, **counts, size=size, seed=seed)
         with atomic_write(new / STAMP) as handle:
-            handle.write(json.dumps({"generator": GENERATOR, **counts, "size": size, "seed": seed}, indent=2) + "\n")
+            handle.write(
+                json.dumps({"generator": GENERATOR, **counts, "size": size, "seed": seed}, indent=2) + "\n"
+            )
     return out_dir
 
 
@@ -189,7 +208,9 @@ def default_phantom(folder: Path) -> Path:
     stale = folder.exists()
     write_phantom(folder)  # which may refuse, so nothing is said before it is done
     if stale:
-        why = f"{missing[0]} is missing" if missing else "it is not the default set of this version's generator"
+        why = (
+            f"{missing[0]} is missing" if missing else "it is not the default set of this version's generator"
+        )
         print(f"{folder} is made anew: {why}")
     return folder
 
@@ -202,9 +223,13 @@ def _check_arguments(out_dir: Path, counts: dict[str, int], size: int, seed: int
     if out_dir.exists() and not out_dir.is_dir():
         raise InputError(f"{out_dir} is a file; expected a folder for the phantom; choose another name")
     inside = {f.name for f in out_dir.iterdir()} if out_dir.exists() else set()
-    others = sorted(inside - {*NAMES, STAMP}) or sorted(inside if STAMP not in inside else ())  # they may be real arrays
+    others = sorted(inside - {*NAMES, STAMP}) or sorted(
+        inside if STAMP not in inside else ()
+    )  # they may be real arrays
     if others:
-        raise InputError(f"{out_dir} holds {others[0]}; expected nothing but an older phantom; choose another folder")
+        raise InputError(
+            f"{out_dir} holds {others[0]}; expected nothing but an older phantom; choose another folder"
+        )
 
 
 def _write_arrays(folder: Path, medseg, volumes, slices_per_volume, test, size, seed) -> None:

@@ -4,20 +4,20 @@ The reference recipe: clip to [-1500, 500] HU; the 5th and 95th percentiles of t
 robust range; mean and standard deviation of the values strictly inside it make the z-score of all images.
 """
 
-from collections.abc import Callable
-from dataclasses import asdict
-from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
 import json
 import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
+
 from lungseg_utils.core.classes import SHORT_NAMES
 from lungseg_utils.core.files import InputError, atomic_write, replace_folder, resolve_path, write_csv
 from lungseg_utils.core.npy import INT16, chunks, round_to_int16, write_npy_header
-from lungseg_utils.data.arrays import CTData, FILES, to_labels
-
+from lungseg_utils.data.arrays import FILES, CTData, to_labels
 
 PERCENTILES = (5, 95)
 UNITS = "HU; mean and std after clipping"
@@ -41,7 +41,9 @@ class Preprocessing:
         numbers = (self.clip_min, self.clip_max, self.low, self.high, self.mean, self.std)
         numeric = all(isinstance(number, (int, float)) and math.isfinite(number) for number in numbers)
         if not (numeric and self.clip_min < self.clip_max and self.low <= self.high and self.std > 0):
-            raise InputError(f"found {self}; expected finite numbers, clip_min < clip_max, low <= high and std > 0")
+            raise InputError(
+                f"found {self}; expected finite numbers, clip_min < clip_max, low <= high and std > 0"
+            )
 
     def normalise(self, hu: np.ndarray) -> np.ndarray:
         """Clip and z-score: HU of any shape in, float32 of the same shape out."""
@@ -57,7 +59,9 @@ class Preprocessing:
         """The inverse of `to_dict`. Raises InputError for missing, unknown or unusable fields and other units."""
         names = [*cls.__dataclass_fields__, "units"]
         if not isinstance(fields, dict) or fields.keys() != set(names) or fields["units"] != UNITS:
-            raise InputError(f"preprocessing is {fields!r}; expected the fields {', '.join(names)}, units {UNITS!r}")
+            raise InputError(
+                f"preprocessing is {fields!r}; expected the fields {', '.join(names)}, units {UNITS!r}"
+            )
         return cls(**{name: value for name, value in fields.items() if name != "units"})
 
     def save(self, path: str | Path) -> None:
@@ -139,7 +143,9 @@ def fit_preprocessing(
         indices = training.loc[training["source"] == source, "index"].to_numpy(int)
         counts += hu_histogram(data.images[source], indices, f"fit, {source}")
     if not counts.any():
-        raise InputError(f"no training slice in {fit_on}; expected at least one; choose another fit_on or split")
+        raise InputError(
+            f"no training slice in {fit_on}; expected at least one; choose another fit_on or split"
+        )
     values = np.clip(np.arange(INT16.min, INT16.max + 1), clip_min, clip_max).astype(np.float64)
     low, high = (weighted_percentile(values, counts, percent) for percent in PERCENTILES)
     inside = np.where((values > low) & (values < high), counts, 0)
@@ -162,9 +168,13 @@ def prepare(data: CTData, slices: pd.DataFrame, preprocessing: Preprocessing, ou
     """
     out_dir = resolve_path(out_dir)
     if misfit := _misfit(slices, data.images, data.masks):
-        raise InputError(f"the {misfit} rows of slices are not the slices of {data.dir}; use make_slices of this data")
+        raise InputError(
+            f"the {misfit} rows of slices are not the slices of {data.dir}; use make_slices of this data"
+        )
     if out_dir.exists() and not (out_dir.is_dir() and _is_replaceable(out_dir)):
-        raise InputError(f"{out_dir} holds other things; expected a new name or an older prepared folder; rename")
+        raise InputError(
+            f"{out_dir} holds other things; expected a new name or an older prepared folder; rename"
+        )
     with replace_folder(out_dir) as new:
         for source, images in data.images.items():
             _write_npy(new / f"images_{source}.npy", images, images.shape, np.int16, round_to_int16)
@@ -191,7 +201,9 @@ def load_prepared(prepared_dir: str | Path) -> Prepared:
     except (OSError, ValueError, KeyError, EOFError) as error:
         raise InputError(f"{folder} is not a complete prepared folder: {error}; {RUN_FIRST}") from error
     if misfit:
-        raise InputError(f"{folder}: the {misfit} images, labels and slices.csv differ in number or size; {RUN_FIRST}")
+        raise InputError(
+            f"{folder}: the {misfit} images, labels and slices.csv differ in number or size; {RUN_FIRST}"
+        )
     return Prepared(folder, images, labels, slices, preprocessing)
 
 

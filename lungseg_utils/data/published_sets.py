@@ -4,6 +4,7 @@ data/README.md has the table and the references.
 """
 
 from dataclasses import dataclass
+
 from lungseg_utils.core.classes import LUNG_WINDOW
 from lungseg_utils.data.arrays import FILES
 
@@ -36,7 +37,11 @@ class Kind:
     @property
     def arrays(self) -> tuple[str, str]:
         """Names of the files of images and of labels."""
-        return FILES[self.source] if self.competition else (f"images_{self.source}.npy", f"labels_{self.source}.npy")
+        return (
+            FILES[self.source]
+            if self.competition
+            else (f"images_{self.source}.npy", f"labels_{self.source}.npy")
+        )
 
     @property
     def note(self) -> str:

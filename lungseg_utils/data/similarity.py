@@ -1,11 +1,13 @@
 """Which slices show the same: volumes in a stack, near-duplicates across a split."""
 
 import numpy as np
+
 from lungseg_utils.core.image import thumbnails
 
-
 VOLUME_JUMP = 100.0  # HU; see infer_volumes
-SAME_SCAN = 0.98  # correlation of two volumes' slices; the competition's 2 and 3 have 0.999, all others at most 0.90
+SAME_SCAN = (
+    0.98  # correlation of two volumes' slices; the competition's 2 and 3 have 0.999, all others at most 0.90
+)
 
 
 def infer_volumes(images: np.ndarray) -> np.ndarray:

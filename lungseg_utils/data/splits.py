@@ -2,18 +2,20 @@
 
 import numpy as np
 import pandas as pd
+
 from lungseg_utils.core.classes import NUM_CLASSES, SHORT_NAMES
 from lungseg_utils.core.files import InputError
 from lungseg_utils.core.npy import chunks
 from lungseg_utils.data.arrays import CTData, to_labels
 from lungseg_utils.data.similarity import SAME_SCAN, near_duplicates
 
-
 REFERENCE_VALIDATION = 24  # the reference recipe validates on the first 24 MedSeg slices
 VALIDATION_VOLUME = 1  # see make_slices
 
 
-def make_slices(data: CTData, split: str = "reference", validation_volume: int = VALIDATION_VOLUME) -> pd.DataFrame:
+def make_slices(
+    data: CTData, split: str = "reference", validation_volume: int = VALIDATION_VOLUME
+) -> pd.DataFrame:
     """One row a slice: source, index, volume, split (train, validation, test, left_out), pixels of each class.
 
     "reference": MedSeg 0..23 validation, all else training; a training MedSeg slice that is near-identical to a
@@ -29,10 +31,14 @@ def make_slices(data: CTData, split: str = "reference", validation_volume: int =
         raise InputError(f"split is {split!r}; expected 'reference' or 'by_volume'")
     if split == "by_volume" and validation_volume not in data.volumes:
         known = ", ".join(map(str, np.unique(data.volumes)))
-        raise InputError(f"validation_volume is {validation_volume!r}; this data has the volumes {known}; choose one")
+        raise InputError(
+            f"validation_volume is {validation_volume!r}; this data has the volumes {known}; choose one"
+        )
     tables = []
     for source, images in data.images.items():
-        table = pd.DataFrame({"source": source, "index": np.arange(len(images)), "volume": pd.NA, "split": "train"})
+        table = pd.DataFrame(
+            {"source": source, "index": np.arange(len(images)), "volume": pd.NA, "split": "train"}
+        )
         if source == "radiopaedia":
             table["volume"] = data.volumes
         if source == "test":
@@ -40,7 +46,9 @@ def make_slices(data: CTData, split: str = "reference", validation_volume: int =
         elif split == "by_volume":
             if source == "radiopaedia":
                 validation = data.volumes == validation_volume
-                pairs = np.array([(i, j) for i, j, _ in near_duplicates(images, SAME_SCAN)], int).reshape(-1, 2)
+                pairs = np.array([(i, j) for i, j, _ in near_duplicates(images, SAME_SCAN)], int).reshape(
+                    -1, 2
+                )
                 shared = pairs[validation[pairs].any(axis=1)]
                 table.loc[np.isin(data.volumes, data.volumes[shared]), "split"] = "left_out"
                 table.loc[validation, "split"] = "validation"

@@ -6,14 +6,15 @@ score; one that is only in one of them has surface Dice 0 and no HD95, for there
 hides misses and false alarms: read it beside the number of such slices, which every table here carries.
 """
 
-from tqdm.auto import tqdm
 from typing import Any
+
 import numpy as np
 import pandas as pd
+from tqdm.auto import tqdm
+
 from lungseg_utils.core.classes import CONSOLIDATION, GROUND_GLASS, LESIONS, LUNG_OTHER
 from lungseg_utils.core.files import InputError
 from lungseg_utils.evaluation.metrics import check_stacks, describe
-
 
 REGIONS = {
     "ground_glass": (GROUND_GLASS,),
@@ -25,7 +26,9 @@ CASES = ("both", "only_truth", "only_prediction", "neither")  # where a region i
 TOLERANCES = (1, 2, 3)  # pixels
 
 
-def border_table(truth: np.ndarray, prediction: np.ndarray, spacing: tuple[float, float] | None = None) -> pd.DataFrame:
+def border_table(
+    truth: np.ndarray, prediction: np.ndarray, spacing: tuple[float, float] | None = None
+) -> pd.DataFrame:
     """One row a slice; for each region the columns `REGION_borders` (one of CASES), `REGION_hd95_px` and
     `REGION_surface_dice_1px`, `_2px`, `_3px`; with a spacing also `REGION_hd95_mm`.
 
@@ -40,7 +43,9 @@ def border_table(truth: np.ndarray, prediction: np.ndarray, spacing: tuple[float
     """
     check_stacks(truth, prediction)
     if spacing is not None and (np.shape(spacing) != (2,) or not all(0 < mm < np.inf for mm in spacing)):
-        raise InputError(f"spacing is {spacing}; expected two numbers above 0: mm between rows, mm between columns.")
+        raise InputError(
+            f"spacing is {spacing}; expected two numbers above 0: mm between rows, mm between columns."
+        )
     rows = []
     for true, predicted in tqdm(zip(truth, prediction), "borders", len(truth), unit="slice", leave=False):
         row = {}
@@ -81,7 +86,12 @@ def border_summary(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
     `cases`, the number of slices in each of CASES."""
     regions = {}
     for region in REGIONS:
-        names = [name for name in table.columns if name.startswith((f"{region}_hd95", f"{region}_surface_dice"))]
+        names = [
+            name for name in table.columns if name.startswith((f"{region}_hd95", f"{region}_surface_dice"))
+        ]
         scores = {name.removeprefix(f"{region}_"): describe(table[name]) for name in names}
-        regions[region] = {**scores, "cases": {case: int((table[f"{region}_borders"] == case).sum()) for case in CASES}}
+        regions[region] = {
+            **scores,
+            "cases": {case: int((table[f"{region}_borders"] == case).sum()) for case in CASES},
+        }
     return regions

@@ -6,8 +6,10 @@ show percent of the lung. A slice without lung has no share (NaN): it enters no 
 
 from collections.abc import Sequence
 from typing import Any
+
 import numpy as np
 import pandas as pd
+
 from lungseg_utils.core.classes import FOREGROUND, LESIONS
 from lungseg_utils.evaluation.intervals import sum_by_volume
 
@@ -56,7 +58,9 @@ def burden_agreement(true: np.ndarray, predicted: np.ndarray) -> dict[str, Any]:
     if len(x) > 1:
         spread = 1.96 * difference.std(ddof=1)
         record["limits"] = [float(bias - spread), float(bias + spread)]
-        if total := x.var() + y.var() + bias**2:  # 0 when all shares are one and the same number: nothing to agree on
+        if (
+            total := x.var() + y.var() + bias**2
+        ):  # 0 when all shares are one and the same number: nothing to agree on
             record["concordance"] = float(2 * np.mean((x - x.mean()) * (y - y.mean())) / total)
     return record
 
@@ -66,7 +70,10 @@ def burden_summary(per_slice: np.ndarray, volumes: Sequence | None = None) -> di
 
     per_slice: (N, 4, 4) confusion counts; volumes: the volume of each slice, missing (None, NaN, NA) where unknown.
     """
-    summary = {"slices": burden_agreement(true_burden(per_slice), predicted_burden(per_slice)), "volumes": None}
+    summary = {
+        "slices": burden_agreement(true_burden(per_slice), predicted_burden(per_slice)),
+        "volumes": None,
+    }
     if volumes is not None and pd.notna(volumes).any():
         table, counts = sum_by_volume(per_slice, volumes)
         counts = counts[table.volume.notna()]

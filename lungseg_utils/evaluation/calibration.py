@@ -7,16 +7,16 @@ lung that was taken for background makes the low probabilities of the other clas
 network would show an error of some hundredths: compare networks by it, do not read it as absolute.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from dataclasses import field
-from scipy.special import entr
-from typing import Any
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
 import numpy as np
+from scipy.special import entr
+
 from lungseg_utils.core.classes import BACKGROUND, FOREGROUND, NUM_CLASSES, SHORT_NAMES
 from lungseg_utils.core.files import InputError
-
 
 BINS = 15
 SMALLEST = np.finfo(np.float32).eps  # a true class of probability 0 costs a log loss of 16, not infinity
@@ -57,7 +57,9 @@ def reliability(probabilities: np.ndarray, truth: np.ndarray) -> Reliability:
             f"truth has shape {truth.shape}, probabilities {probabilities.shape}; expected (N, H, W) and (N, 4, H, W)."
         )
     if truth.size and not 0 <= truth.min() <= truth.max() < NUM_CLASSES:
-        raise InputError(f"truth holds labels from {truth.min()} to {truth.max()}; expected 0 to {NUM_CLASSES - 1}.")
+        raise InputError(
+            f"truth holds labels from {truth.min()} to {truth.max()}; expected 0 to {NUM_CLASSES - 1}."
+        )
     # The first of equal probabilities wins, as in argmax: background, the last class, needs the strictly largest.
     lung = (truth != BACKGROUND) | (probabilities[:, BACKGROUND] <= probabilities[:, FOREGROUND].max(1))
     true = truth[lung]
@@ -119,13 +121,17 @@ def entropy(probabilities: np.ndarray) -> np.ndarray:
 
 def _check(probabilities: np.ndarray) -> None:
     if probabilities.ndim != 4 or probabilities.shape[1] != NUM_CLASSES:
-        raise InputError(f"probabilities have shape {probabilities.shape}; expected (N, {NUM_CLASSES}, H, W).")
+        raise InputError(
+            f"probabilities have shape {probabilities.shape}; expected (N, {NUM_CLASSES}, H, W)."
+        )
     total = probabilities.sum(1)
     if np.isnan(total).any():
         raise InputError(
             f"probabilities are NaN in {np.isnan(total).sum()} pixels; expected numbers: check slices and weights."
         )
-    if probabilities.size and (probabilities.min() < 0 or np.abs(total - 1).max() > 0.01):  # float16 errs by 0.001
+    if probabilities.size and (
+        probabilities.min() < 0 or np.abs(total - 1).max() > 0.01
+    ):  # float16 errs by 0.001
         raise InputError(
             f"probabilities start at {probabilities.min():.3g} and sum to {total.min():.3g} to {total.max():.3g}; "
             "expected none below 0 and a sum of 1 in each pixel: apply softmax to the logits."

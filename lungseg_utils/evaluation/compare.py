@@ -1,16 +1,16 @@
 """Several runs side by side: the settings that differ, the scores, and the paired difference of each run to the first one."""
 
-from collections.abc import Iterable
-from collections.abc import Sequence
-from dataclasses import asdict
-from dataclasses import dataclass
+import json
+import os
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-import json
+
 import numpy as np
-import os
 import pandas as pd
-import re
+
 from lungseg_utils.core.classes import SHORT_NAMES
 from lungseg_utils.core.files import InputError, atomic_write, resolve_path, write_csv
 from lungseg_utils.evaluation.evaluator import HEADLINE
@@ -18,9 +18,14 @@ from lungseg_utils.evaluation.intervals import INTERVAL_NOTE, clusters, paired_d
 from lungseg_utils.evaluation.results import COUNT_COLUMNS, SCHEMA, counts_of
 from lungseg_utils.inference.settings import InferenceSettings
 
-
-SAME_SLICES = ["source", "index", *(f"{short}_true" for short in SHORT_NAMES)]  # what per_slice.csv says of the truth
-PLAIN = json.loads(json.dumps(asdict(InferenceSettings())))  # how runs of schema 1 predicted, which say nothing of it
+SAME_SLICES = [
+    "source",
+    "index",
+    *(f"{short}_true" for short in SHORT_NAMES),
+]  # what per_slice.csv says of the truth
+PLAIN = json.loads(
+    json.dumps(asdict(InferenceSettings()))
+)  # how runs of schema 1 predicted, which say nothing of it
 # The scores of HEADLINE with their headings, of two lines where there is more than one of a kind.
 LABELS = {
     "accuracy": "accuracy",
@@ -79,21 +84,29 @@ def _load_run(folder: Path, name: str) -> Run:
     path = folder / "results" / "metrics.json"
     if (record := _read_json(path)) is None:
         found = "has no results/metrics.json" if folder.is_dir() else "is no folder"
-        raise InputError(f"{folder} {found}; expected a run directory in which 04_results has finished; run it, or leave it out.")
+        raise InputError(
+            f"{folder} {found}; expected a run directory in which 04_results has finished; run it, or leave it out."
+        )
     schema = record.get("schema")
     if isinstance(schema, int) and schema > SCHEMA:
         raise InputError(f"{path} has schema {schema}; this lungseg reads schemas up to {SCHEMA}; update it.")
     runner, model = (_read_json(folder / name) or {} for name in ("run.json", "model/config.json"))
     try:
         # Each source knows better than those before it. What 04_results was given is in its own words in metrics.json.
-        executed = [entry.get("parameters", {}) for stem, entry in runner.get("notebooks", {}).items() if stem != "04_results"]
+        executed = [
+            entry.get("parameters", {})
+            for stem, entry in runner.get("notebooks", {}).items()
+            if stem != "04_results"
+        ]
         parameters = {name: value for given in executed for name, value in given.items()}
         parameters |= model.get("training", {})
         parameters |= record["inference"] if "inference" in record else PLAIN
         run = Run(folder, name, parameters, record, *_read_slices(folder / "results" / "per_slice.csv"))
         run.scored_on(), [(run.score(score), run.interval(score)) for score in LABELS]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(f"{path} is not as the README documents it ({error!r}); run 04_results there again.") from error
+        raise InputError(
+            f"{path} is not as the README documents it ({error!r}); run 04_results there again."
+        ) from error
     return run
 
 
@@ -104,9 +117,13 @@ def _read_json(path: Path) -> dict[str, Any] | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read ({error}); expected JSON; run the notebook that wrote it again.") from error
+        raise InputError(
+            f"{path} cannot be read ({error}); expected JSON; run the notebook that wrote it again."
+        ) from error
     if not isinstance(record, dict):
-        raise InputError(f"{path} holds a {type(record).__name__}; expected a JSON object; run the notebook that wrote it again.")
+        raise InputError(
+            f"{path} holds a {type(record).__name__}; expected a JSON object; run the notebook that wrote it again."
+        )
     return record
 
 
@@ -122,8 +139,14 @@ def _read_slices(path: Path) -> tuple[pd.DataFrame | None, np.ndarray | None]:
 
 def differing_parameters(runs: Sequence[Run]) -> list[str]:
     """Names of the settings whose values are not the same in all runs, or not known in some."""
-    names = dict.fromkeys(name for run in runs for name in run.parameters if name not in ("run_dir", "prepared"))
-    return [name for name in names if any(run.parameters.get(name) != runs[0].parameters.get(name) for run in runs)]
+    names = dict.fromkeys(
+        name for run in runs for name in run.parameters if name not in ("run_dir", "prepared")
+    )
+    return [
+        name
+        for name in names
+        if any(run.parameters.get(name) != runs[0].parameters.get(name) for run in runs)
+    ]
 
 
 def compare_runs(runs: Sequence[Run]) -> pd.DataFrame:
@@ -146,7 +169,10 @@ def compare_runs(runs: Sequence[Run]) -> pd.DataFrame:
             row[f"{name}_low"], row[f"{name}_high"] = run.interval(name)
             found = paired.get(name, {"difference": None, "interval": None})
             row[f"{name}_difference"] = np.nan if found["difference"] is None else found["difference"]
-            row[f"{name}_difference_low"], row[f"{name}_difference_high"] = found["interval"] or (np.nan, np.nan)
+            row[f"{name}_difference_low"], row[f"{name}_difference_high"] = found["interval"] or (
+                np.nan,
+                np.nan,
+            )
         rows.append(row)
     table = pd.DataFrame(rows)
     return table.iloc[np.argsort(pd.factorize(table.setting)[0], kind="stable")].reset_index(drop=True)
@@ -162,7 +188,9 @@ def why_unpaired(first: Run, run: Run) -> str | None:
         return f"{run.scored_on()}, but {first.scored_on()} in {first.name}: these scores cannot be ranked"
     for one in (first, run):
         if one.slices is None:
-            return f"results/per_slice.csv of {one.name} is missing or unreadable, so they may be other slices"
+            return (
+                f"results/per_slice.csv of {one.name} is missing or unreadable, so they may be other slices"
+            )
     if not run.slices[SAME_SLICES].equals(first.slices[SAME_SLICES]):
         return f"other slices, or other labels, than in {first.name}: these scores cannot be ranked"
     for one in (first, run):
@@ -177,14 +205,18 @@ def notes(runs: Sequence[Run]) -> list[str]:
     found = [INTERVAL_NOTE]
     differing = differing_parameters(runs)
     if "seed" in differing and len({_setting(run, differing) for run in runs}) < len(runs):
-        found.append("Runs that differ in nothing but the seed show what chance alone does; a smaller difference says little.")
+        found.append(
+            "Runs that differ in nothing but the seed show what chance alone does; a smaller difference says little."
+        )
     if old := [run.name for run in runs if not run.record.get("intervals")]:
         found.append(f"No intervals for {', '.join(old)}: older runs have none; run 04_results there again.")
     reasons: dict[str, list[str]] = {}
     for run in others:
         if reason := why_unpaired(first, run):
             reasons.setdefault(reason, []).append(run.name)
-    return found + [f"No paired difference for {', '.join(names)}: {reason}." for reason, names in reasons.items()]
+    return found + [
+        f"No paired difference for {', '.join(names)}: {reason}." for reason, names in reasons.items()
+    ]
 
 
 def blocks(table: pd.DataFrame) -> dict[str, list[list[str]]]:
@@ -208,7 +240,9 @@ def blocks(table: pd.DataFrame) -> dict[str, list[list[str]]]:
 
 
 def _words(value: Any) -> str:
-    return "-" if value is None or value != value else f"{value:g}" if isinstance(value, float) else str(value)
+    return (
+        "-" if value is None or value != value else f"{value:g}" if isinstance(value, float) else str(value)
+    )
 
 
 def _score_rows(table: pd.DataFrame, part: str = "", sign: str = "") -> list[list[str]]:
@@ -216,7 +250,9 @@ def _score_rows(table: pd.DataFrame, part: str = "", sign: str = "") -> list[lis
     rows = [["run", *LABELS.values()]]
     for _, row in table.iterrows():
         rows.append([row.run])
-        for value, low, high in (row[[name, f"{name}_low", f"{name}_high"]] for name in (f"{label}{part}" for label in LABELS)):
+        for value, low, high in (
+            row[[name, f"{name}_low", f"{name}_high"]] for name in (f"{label}{part}" for label in LABELS)
+        ):
             text = "-" if np.isnan(value) else f"{value:{sign}.3f}"
             if not np.isnan(low):
                 text += re.sub(r"\b0\.", ".", f"\n{low:{sign}.3f} to {high:{sign}.3f}")
@@ -231,8 +267,10 @@ def as_text(parts: dict[str, list[list[str]]], width: int = 24) -> str:
         lines = []  # of cells of one line each
         for row in rows:
             cells = [cell.split("\n") for cell in row]
-            lines += [[cell[k] if k < len(cell) else "" for cell in cells] for k in range(max(map(len, cells)))]
-        lines = [[cell if len(cell) <= width else f"…{cell[1 - width:]}" for cell in line] for line in lines]
+            lines += [
+                [cell[k] if k < len(cell) else "" for cell in cells] for k in range(max(map(len, cells)))
+            ]
+        lines = [[cell if len(cell) <= width else f"…{cell[1 - width :]}" for cell in line] for line in lines]
         widths = [max(map(len, column)) for column in zip(*lines)]
         text += [f"{title}:", *("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines), ""]
     return "\n".join(text)

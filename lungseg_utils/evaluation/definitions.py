@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping
 from itertools import product
-from lungseg_utils.evaluation import metrics
+
 import numpy as np
 import pandas as pd
+
 from lungseg_utils.core.classes import NUM_CLASSES
 from lungseg_utils.core.files import InputError
+from lungseg_utils.evaluation import metrics
 from lungseg_utils.evaluation.metrics import check_stacks, confusion_matrix, nanmean
-
 
 # How a class counts in a mean when it is absent from the data set, batch or slice that is scored.
 ABSENT = {
@@ -21,7 +22,9 @@ ABSENT = {
 BACKGROUNDS = {"with": list(range(NUM_CLASSES)), "without": metrics.FOREGROUND}  # the classes of a mean
 
 
-def definitions_table(truth: np.ndarray, predictions: Mapping[str, np.ndarray], batch_size: int) -> pd.DataFrame:
+def definitions_table(
+    truth: np.ndarray, predictions: Mapping[str, np.ndarray], batch_size: int
+) -> pd.DataFrame:
     """mIoU, mean Dice and accuracy, one row a definition.
 
     Columns: size (pixels, such as "512 x 512"); rule (how labels were taken from probabilities); averaging: `pooled`
@@ -41,8 +44,15 @@ def definitions_table(truth: np.ndarray, predictions: Mapping[str, np.ndarray], 
         slices = np.array([confusion_matrix(t, p, no_class=True) for t, p in zip(truth, prediction)])
         batches = np.add.reduceat(slices, range(0, len(slices), batch_size))
         units = {"pooled": slices.sum(axis=0, keepdims=True), "batch": batches, "slice": slices}
-        for (averaging, counts), absent, (background, classes) in product(units.items(), ABSENT, BACKGROUNDS.items()):
-            row = {"size": "{} x {}".format(*truth.shape[1:]), "rule": rule, "averaging": averaging, "absent": absent}
+        for (averaging, counts), absent, (background, classes) in product(
+            units.items(), ABSENT, BACKGROUNDS.items()
+        ):
+            row = {
+                "size": "{} x {}".format(*truth.shape[1:]),
+                "rule": rule,
+                "averaging": averaging,
+                "absent": absent,
+            }
             row["background"] = background
             for name, score in (("mean_iou", metrics.iou), ("mean_dice", metrics.dice)):
                 row[name] = nanmean(nanmean(_fill(score(counts), counts, absent)[:, classes]))

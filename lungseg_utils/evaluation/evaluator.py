@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from lungseg_utils.evaluation import metrics
 from typing import Any
+
 import numpy as np
 import pandas as pd
+
 from lungseg_utils.core.classes import CONSOLIDATION, GROUND_GLASS
 from lungseg_utils.core.image import resize_nearest
+from lungseg_utils.evaluation import metrics
 from lungseg_utils.evaluation.borders import border_summary, border_table
 from lungseg_utils.evaluation.burden import burden_summary, predicted_burden, true_burden
 from lungseg_utils.evaluation.calibration import Reliability, calibration_summary, reliability
@@ -18,7 +20,6 @@ from lungseg_utils.evaluation.results import slice_table
 from lungseg_utils.inference.postprocess import predict
 from lungseg_utils.inference.segmenter import Segmenter
 
-
 SMALL = 256  # pixels a side at which the slides and the public baseline score
 # What is reported with intervals and compared between runs, by its dotted name in metrics.json's full_size.
 HEADLINE: Scores = {
@@ -26,7 +27,9 @@ HEADLINE: Scores = {
     "mean_iou": metrics.mean_iou,
     "classes.ground_glass.dice": lambda counts: metrics.dice(counts)[..., GROUND_GLASS],
     "classes.consolidation.dice": lambda counts: metrics.dice(counts)[..., CONSOLIDATION],
-    "competition.pooled": lambda counts: metrics.nanmean(metrics.dice(counts)[..., [GROUND_GLASS, CONSOLIDATION]]),
+    "competition.pooled": lambda counts: metrics.nanmean(
+        metrics.dice(counts)[..., [GROUND_GLASS, CONSOLIDATION]]
+    ),
     "lesion_dice": metrics.lesion_dice,
 }
 
@@ -57,7 +60,9 @@ class Evaluation:
     record: dict[str, Any]
 
 
-def collect_predictions(segmenter: Segmenter, hu: np.ndarray, truth: np.ndarray, batch_size: int = 8) -> Predictions:
+def collect_predictions(
+    segmenter: Segmenter, hu: np.ndarray, truth: np.ndarray, batch_size: int = 8
+) -> Predictions:
     """Predict slices (N, H, W) in HU batch by batch. truth: class index (N, H, W), looked at for the calibration alone."""
     labels, argmax, thresholded = (np.empty(hu.shape, np.uint8) for _ in range(3))
     counts = Reliability()

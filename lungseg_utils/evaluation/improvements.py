@@ -4,17 +4,18 @@
 """
 
 from collections.abc import Callable
-from lungseg_utils.evaluation import metrics
 from pathlib import Path
+
 import numpy as np
 import pandas as pd
 from ablation import REFERENCE
+
 from lungseg_utils.core.classes import CONSOLIDATION, GROUND_GLASS
 from lungseg_utils.core.files import CHECKOUT, InputError, resolve_path
+from lungseg_utils.evaluation import metrics
 from lungseg_utils.evaluation.evaluator import HEADLINE
 from lungseg_utils.evaluation.intervals import paired_difference, percentiles
 from lungseg_utils.evaluation.results import counts_of
-
 
 POOLED = {  # of counts, pooled over the slices
     "mean lesion Dice": HEADLINE["competition.pooled"],
@@ -25,12 +26,18 @@ POOLED = {  # of counts, pooled over the slices
     "accuracy": metrics.accuracy,
 }
 PER_SLICE: dict[str, Callable[[pd.DataFrame], pd.Series]] = {  # means over the slices where they are defined
-    "share of slices whose lesion is missed": lambda table: (table.lesion_borders == "only_truth").astype(float),
+    "share of slices whose lesion is missed": lambda table: (table.lesion_borders == "only_truth").astype(
+        float
+    ),
     "HD95 of the lesion, px": lambda table: table.lesion_hd95_px,
     "surface Dice of the lesion, 2 px": lambda table: table.lesion_surface_dice_2px,
     "burden, absolute error": lambda table: (table.burden_predicted - table.burden_true).abs(),
 }
-LESS_IS_BETTER = ("share of slices whose lesion is missed", "HD95 of the lesion, px", "burden, absolute error")
+LESS_IS_BETTER = (
+    "share of slices whose lesion is missed",
+    "HD95 of the lesion, px",
+    "burden, absolute error",
+)
 SCORES = {
     "mean lesion Dice": HEADLINE["competition.pooled"],
     "ground glass": HEADLINE["classes.ground_glass.dice"],
@@ -44,10 +51,13 @@ KEY = ["idea", "seed", "fold"]
 def seed_scores(rows: pd.DataFrame) -> pd.DataFrame:
     """One row a recipe and seed: its pooled scores. What the seeds of a recipe differ in is chance."""
     runs = rows.groupby(["recipe", "seed"], sort=False)
-    return pd.DataFrame([
-        {"recipe": recipe, "seed": seed} | {name: float(score(counts_of(run).sum(0))) for name, score in POOLED.items()}
-        for (recipe, seed), run in runs
-    ])
+    return pd.DataFrame(
+        [
+            {"recipe": recipe, "seed": seed}
+            | {name: float(score(counts_of(run).sum(0))) for name, score in POOLED.items()}
+            for (recipe, seed), run in runs
+        ]
+    )
 
 
 def compare_recipes(rows: pd.DataFrame, reference: str, draws: int = 2000) -> pd.DataFrame:
@@ -58,14 +68,21 @@ def compare_recipes(rows: pd.DataFrame, reference: str, draws: int = 2000) -> pd
     patients and these seeds. What is undefined, for a slice, a draw or a seed, is left out; NaN where nothing is left.
     Raises InputError unless all runs have the same slices.
     """
-    runs = [(name, seed, run.sort_values("index")) for (name, seed), run in rows.groupby(["recipe", "seed"], sort=False)]
+    runs = [
+        (name, seed, run.sort_values("index"))
+        for (name, seed), run in rows.groupby(["recipe", "seed"], sort=False)
+    ]
     index = runs[0][2]["index"].to_numpy()
     if not all(np.array_equal(run["index"], index) for _, _, run in runs) or len(set(index)) != len(index):
         raise InputError("the runs have different slices; score all on the same and each slice once.")
     if reference not in set(rows.recipe):
-        raise InputError(f"there is no recipe {reference!r}; expected one of {', '.join(rows.recipe.unique())}.")
+        raise InputError(
+            f"there is no recipe {reference!r}; expected one of {', '.join(rows.recipe.unique())}."
+        )
     chance = np.full(len(index), 1 / len(index))
-    weights = np.vstack([np.ones(len(index)), np.random.default_rng(0).multinomial(len(index), chance, size=draws)])
+    weights = np.vstack(
+        [np.ones(len(index)), np.random.default_rng(0).multinomial(len(index), chance, size=draws)]
+    )
 
     drawn = {}  # (score, recipe) -> (1 + draws,): the real slices first
     for recipe in rows.recipe.unique():
@@ -86,14 +103,18 @@ def compare_recipes(rows: pd.DataFrame, reference: str, draws: int = 2000) -> pd
             row["difference low"], row["difference high"] = percentiles(difference[1:]) or (np.nan, np.nan)
         table.append(row)
     order = {name: position for position, name in enumerate([*POOLED, *PER_SLICE])}
-    return pd.DataFrame(table).sort_values("score", key=lambda column: column.map(order), kind="stable", ignore_index=True)
+    return pd.DataFrame(table).sort_values(
+        "score", key=lambda column: column.map(order), kind="stable", ignore_index=True
+    )
 
 
 def _weighted_mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """(D,) means of values (N,), NaN left out, by weights (D, N); NaN where that leaves none."""
     known = ~np.isnan(values)
     total = weights[:, known].sum(1)
-    return np.divide(weights[:, known] @ values[known], total, out=np.full(len(weights), np.nan), where=total > 0)
+    return np.divide(
+        weights[:, known] @ values[known], total, out=np.full(len(weights), np.nan), where=total > 0
+    )
 
 
 def table_for_people(table: pd.DataFrame, reference: str) -> pd.DataFrame:
@@ -120,7 +141,9 @@ def read_results(name: str, folder: str | Path = "") -> pd.DataFrame:
     """A table that a benchmark wrote, from `folder`, else from the checkout's benchmarks/results. InputError if absent."""
     path = (resolve_path(folder) if folder else CHECKOUT / "benchmarks" / "results") / name
     if not path.is_file():
-        raise InputError(f"there is no {name} in {path.parent}; run the benchmark that writes it, or name its folder.")
+        raise InputError(
+            f"there is no {name} in {path.parent}; run the benchmark that writes it, or name its folder."
+        )
     return pd.read_csv(path)
 
 
@@ -132,20 +155,30 @@ def effects(rows: pd.DataFrame, reference: str = REFERENCE) -> pd.DataFrame:
     patients; with one seed they leave out how much training by chance differs. Raises InputError without a reference.
     """
     if reference not in set(rows.idea):
-        raise InputError(f"the results hold no idea named {reference!r}; found {', '.join(map(str, rows.idea.unique()))}.")
+        raise InputError(
+            f"the results hold no idea named {reference!r}; found {', '.join(map(str, rows.idea.unique()))}."
+        )
     base = rows[rows.idea == reference]
     table = []
     for name, own in rows.groupby("idea", sort=False):
         shared = own[["seed", "fold", "index"]].merge(base[["seed", "fold", "index"]])
         mine, theirs = (_summed(part.merge(shared)) for part in (own, base))
         found = paired_difference(mine, theirs, SCORES)
-        row = {"idea": name, "seeds": shared.seed.nunique(), "folds": shared.fold.nunique(), "slices": len(mine)}
+        row = {
+            "idea": name,
+            "seeds": shared.seed.nunique(),
+            "folds": shared.fold.nunique(),
+            "slices": len(mine),
+        }
         for score, function in SCORES.items():
             low, high = found[score]["interval"] or (np.nan, np.nan)
             row |= {score: float(function(mine.sum(0))), f"{score}, difference": found[score]["difference"]}
             row |= {f"{score}, low": low, f"{score}, high": high}
         each = own.drop_duplicates(KEY)
-        row |= {"training minutes": each.training_seconds.mean() / 60, "ms per slice": 1000 * each.seconds_per_slice.mean()}
+        row |= {
+            "training minutes": each.training_seconds.mean() / 60,
+            "ms per slice": 1000 * each.seconds_per_slice.mean(),
+        }
         table.append(row)
     return pd.DataFrame(table)
 

@@ -4,21 +4,22 @@ Percentile intervals (Efron and Tibshirani 1993, chapter 13). A draw takes as ma
 replacement; their counts are summed and scored, as the pooled score is.
 """
 
-from collections.abc import Callable
-from collections.abc import Mapping
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
 import numpy as np
 import pandas as pd
-from lungseg_utils.core.files import InputError
 
+from lungseg_utils.core.files import InputError
 
 INTERVAL_NOTE = (
     "Intervals are conditional on these patients and on this trained network: they say nothing about other hospitals, "
     "nor about another seed. Slices of one patient are alike; drawn one by one, as where patients are not known, they make "
     "intervals too narrow."
 )
-Scores = Mapping[str, Callable[[np.ndarray], np.ndarray]]  # by name, counts (..., 4, 4) -> score (...), NaN undefined
+Scores = Mapping[
+    str, Callable[[np.ndarray], np.ndarray]
+]  # by name, counts (..., 4, 4) -> score (...), NaN undefined
 Interval = tuple[float, float] | None
 
 
@@ -60,7 +61,9 @@ def paired_difference(
             f"The runs differ in the true pixels of {different.sum()} slices, first at position {different.argmax()}; "
             "score both on the same slices, in the same order and at the same size."
         )
-    drawn_a, drawn_b = (_draw(run, volumes, draws, seed) for run in (a, b))  # by one seed, so of the same slices
+    drawn_a, drawn_b = (
+        _draw(run, volumes, draws, seed) for run in (a, b)
+    )  # by one seed, so of the same slices
     record = {}
     for name, score in scores.items():
         pooled = float(score(a.sum(0)) - score(b.sum(0)))
@@ -81,7 +84,9 @@ def sum_by_volume(per_slice: np.ndarray, volumes: Sequence) -> tuple[pd.DataFram
     Raises InputError unless there is one volume for each slice.
     """
     if len(volumes) != len(per_slice):
-        raise InputError(f"There are {len(volumes)} volume numbers for {len(per_slice)} slices; expected one for each.")
+        raise InputError(
+            f"There are {len(volumes)} volume numbers for {len(per_slice)} slices; expected one for each."
+        )
     codes, names = pd.factorize(pd.array(volumes, dtype="Int64"), sort=True, use_na_sentinel=False)
     counts = np.zeros((len(names), *per_slice.shape[1:]), per_slice.dtype)
     np.add.at(counts, codes, per_slice)
@@ -104,8 +109,12 @@ def _draw(per_slice: np.ndarray, volumes: Sequence | None, draws: int, seed: int
         table, summed = sum_by_volume(per_slice, volumes)
         units = np.concatenate([summed[table.volume.notna()], per_slice[np.asarray(pd.isna(volumes))]])
     if len(units) < 2:
-        return np.zeros((draws, *per_slice.shape[1:]), per_slice.dtype)  # nothing varies: no score, hence no interval
-    weights = np.random.default_rng(seed).multinomial(len(units), np.full(len(units), 1 / len(units)), size=draws)
+        return np.zeros(
+            (draws, *per_slice.shape[1:]), per_slice.dtype
+        )  # nothing varies: no score, hence no interval
+    weights = np.random.default_rng(seed).multinomial(
+        len(units), np.full(len(units), 1 / len(units)), size=draws
+    )
     return (weights @ units.reshape(len(units), -1)).reshape(draws, *per_slice.shape[1:])
 
 

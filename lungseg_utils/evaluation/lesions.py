@@ -6,16 +6,16 @@ than 10 % of its pixels are truly lesion. Overlaps count every lesion pixel of t
 found in pieces is found. Recall alone can be bought by drawing more, so it stands beside the false alarms.
 """
 
-from dataclasses import dataclass
-from dataclasses import field
-from scipy import ndimage
+from dataclasses import dataclass, field
 from typing import Any
+
 import numpy as np
 import pandas as pd
+from scipy import ndimage
+
 from lungseg_utils.core.classes import LESIONS
 from lungseg_utils.core.files import InputError
 from lungseg_utils.evaluation.metrics import check_stacks
-
 
 MIN_PIXELS = 10
 MIN_OVERLAP = 0.1
@@ -25,7 +25,9 @@ HU_EDGES = np.arange(-1000, 201, 25)  # HU
 PLACES = 64  # the slice is divided into 64 x 64 places
 
 
-def lesion_table(truth: np.ndarray, prediction: np.ndarray, classes: tuple[int, ...] = LESIONS) -> pd.DataFrame:
+def lesion_table(
+    truth: np.ndarray, prediction: np.ndarray, classes: tuple[int, ...] = LESIONS
+) -> pd.DataFrame:
     """One row a lesion: slice (position in the stack), kind (true or predicted), pixels, overlap, hit.
 
     overlap: share of its pixels that is lesion on the other side. hit: a true lesion is found; a predicted one is no
@@ -42,7 +44,9 @@ def lesion_table(truth: np.ndarray, prediction: np.ndarray, classes: tuple[int, 
             shared = np.bincount(components[other], minlength=count + 1)
             for k in range(1, count + 1):
                 if pixels[k] >= MIN_PIXELS:
-                    rows.append({"slice": index, "kind": kind, "pixels": pixels[k], "overlap": shared[k] / pixels[k]})
+                    rows.append(
+                        {"slice": index, "kind": kind, "pixels": pixels[k], "overlap": shared[k] / pixels[k]}
+                    )
     table = pd.DataFrame(rows, columns=["slice", "kind", "pixels", "overlap"])
     return table.assign(hit=table.overlap >= MIN_OVERLAP)
 
@@ -96,7 +100,9 @@ def lesion_confusion(hu: np.ndarray, truth: np.ndarray, prediction: np.ndarray) 
     """
     check_stacks(truth, prediction)
     if hu.shape != truth.shape:
-        raise InputError(f"hu has shape {hu.shape}, truth {truth.shape}; expected the same slices, (N, H, W).")
+        raise InputError(
+            f"hu has shape {hu.shape}, truth {truth.shape}; expected the same slices, (N, H, W)."
+        )
     total = LesionConfusion(slices=len(hu))
     height, width = hu.shape[1:]
     for true in LESIONS:

@@ -13,10 +13,11 @@ Which score answers which question: Maier-Hein et al. 2024, Metrics reloaded, do
 
 from collections.abc import Sequence
 from typing import Any
+
 import numpy as np
+
 from lungseg_utils.core.classes import FOREGROUND, LESIONS, NUM_CLASSES, SHORT_NAMES
 from lungseg_utils.core.files import InputError
-
 
 NO_CLASS = NUM_CLASSES  # the label of a pixel that thresholds left without a class; only a prediction has it
 
@@ -24,20 +25,28 @@ NO_CLASS = NUM_CLASSES  # the label of a pixel that thresholds left without a cl
 def check_labels(truth: np.ndarray, prediction: np.ndarray, no_class: bool = False) -> None:
     """Raise InputError unless both are class indices, 0..3, of one shape; the prediction may hold NO_CLASS if asked."""
     if truth.shape != prediction.shape:
-        raise InputError(f"truth has shape {truth.shape}, prediction {prediction.shape}; expected the same shape.")
+        raise InputError(
+            f"truth has shape {truth.shape}, prediction {prediction.shape}; expected the same shape."
+        )
     last = NUM_CLASSES - 1
     for name, labels, highest in (("truth", truth, last), ("prediction", prediction, last + no_class)):
         if not np.issubdtype(labels.dtype, np.integer):
-            raise InputError(f"{name} is {labels.dtype}; expected integers, the class index: take the argmax.")
+            raise InputError(
+                f"{name} is {labels.dtype}; expected integers, the class index: take the argmax."
+            )
         if labels.size and not 0 <= labels.min() <= labels.max() <= highest:
-            raise InputError(f"{name} holds labels from {labels.min()} to {labels.max()}; expected 0 to {highest}.")
+            raise InputError(
+                f"{name} holds labels from {labels.min()} to {labels.max()}; expected 0 to {highest}."
+            )
 
 
 def check_stacks(truth: np.ndarray, prediction: np.ndarray) -> None:
     """Raise InputError unless both are labels of the same slices, (N, H, W); the prediction may hold NO_CLASS."""
     check_labels(truth, prediction, no_class=True)
     if truth.ndim != 3:
-        raise InputError(f"the labels have shape {truth.shape}; expected (N, H, W); use labels[None] for one slice.")
+        raise InputError(
+            f"the labels have shape {truth.shape}; expected (N, H, W); use labels[None] for one slice."
+        )
 
 
 def confusion_matrix(truth: np.ndarray, prediction: np.ndarray, no_class: bool = False) -> np.ndarray:
@@ -126,7 +135,9 @@ def lesion_counts(counts: np.ndarray) -> np.ndarray:
     both = counts[..., lesion, :][..., lesion].sum(axis=(-2, -1))
     true, predicted = _true(counts)[..., lesion].sum(axis=-1), _predicted(counts)[..., lesion].sum(axis=-1)
     rest = counts.sum(axis=(-2, -1)) - true - predicted + both
-    return np.stack([np.stack([both, true - both], axis=-1), np.stack([predicted - both, rest], axis=-1)], axis=-2)
+    return np.stack(
+        [np.stack([both, true - both], axis=-1), np.stack([predicted - both, rest], axis=-1)], axis=-2
+    )
 
 
 def lesion_dice(counts: np.ndarray) -> np.ndarray | float:
@@ -194,7 +205,11 @@ def per_slice_summary(per_image: np.ndarray) -> dict[str, dict[str, float | int 
     per_image: (N, 4, 4) counts. Here a slice with a speck of disease weighs as much as one full of it; pooled scores
     (`summary`) are ruled by the large lesions. The two tell different stories.
     """
-    scores = {"accuracy": accuracy(per_image), "mean_iou": mean_iou(per_image), "lesion_dice": lesion_dice(per_image)}
+    scores = {
+        "accuracy": accuracy(per_image),
+        "mean_iou": mean_iou(per_image),
+        "lesion_dice": lesion_dice(per_image),
+    }
     for c, short in enumerate(SHORT_NAMES):
         scores |= {f"{short}_dice": dice(per_image)[:, c], f"{short}_iou": iou(per_image)[:, c]}
     return {name: describe(values) for name, values in scores.items()}
@@ -220,7 +235,10 @@ def summary(per_image: np.ndarray) -> dict[str, Any]:
             "pixels": int(counts[list(LESIONS)].sum()),
         },
         "classes": {
-            short: {**{key: float(values[c]) for key, values in by_class.items()}, "pixels": int(counts[c].sum())}
+            short: {
+                **{key: float(values[c]) for key, values in by_class.items()},
+                "pixels": int(counts[c].sum()),
+            }
             for c, short in enumerate(SHORT_NAMES)
         },
     }

@@ -1,15 +1,16 @@
 """What 04_results says and leaves behind: the split in words, a line for each slice, the files, conclusions in words."""
 
+import json
 from collections.abc import Sequence
-from lungseg_utils.evaluation import metrics
 from pathlib import Path
 from typing import Any
-import json
+
 import numpy as np
 import pandas as pd
+
 from lungseg_utils.core.classes import CLASSES, LESIONS, SHORT_NAMES
 from lungseg_utils.core.files import atomic_write, write_csv
-
+from lungseg_utils.evaluation import metrics
 
 SCHEMA = 2  # of metrics.json, as the README documents it
 COUNT_COLUMNS = tuple(f"{true}_as_{predicted}" for true in SHORT_NAMES for predicted in SHORT_NAMES)
@@ -18,15 +19,21 @@ COUNT_COLUMNS = tuple(f"{true}_as_{predicted}" for true in SHORT_NAMES for predi
 def split_statement(slices: pd.DataFrame) -> list[str]:
     """Sentences on what a split of `slices` (columns source, volume, split) holds apart, and what it cannot exclude."""
     train, validation = slices[slices.split == "train"], slices[slices.split == "validation"]
-    sources = " and ".join(f"{count} of {source}" for source, count in train.source.value_counts(sort=False).items())
+    sources = " and ".join(
+        f"{count} of {source}" for source, count in train.source.value_counts(sort=False).items()
+    )
     sentences = [f"Validation: {len(validation)} slices of {validation.source.iloc[0]}. Training: {sources}."]
     volumes = validation.volume.dropna().unique()
     shared = sorted(set(volumes) & set(train.volume.dropna()))
     if shared:
-        sentences.append(f"**Leaking:** slices of volume {', '.join(map(str, shared))} are on both sides; the scores are too good.")
+        sentences.append(
+            f"**Leaking:** slices of volume {', '.join(map(str, shared))} are on both sides; the scores are too good."
+        )
     elif len(volumes):
         if same := sorted(set(slices[slices.split == "left_out"].volume.dropna())):
-            sentences.append(f"Volume {', '.join(map(str, same))} is left out: it holds slices of the same scan.")
+            sentences.append(
+                f"Volume {', '.join(map(str, same))} is left out: it holds slices of the same scan."
+            )
         sentences.append(
             f"Volume {', '.join(map(str, volumes))} is held back whole: as far as a volume is a patient, no patient is on both "
             "sides. It is one scan from one scanner: other patients may fare differently."
@@ -41,7 +48,9 @@ def split_statement(slices: pd.DataFrame) -> list[str]:
     return sentences
 
 
-def slice_table(source: str, index: Sequence[int], per_slice: np.ndarray, volume: Sequence[int | None]) -> pd.DataFrame:
+def slice_table(
+    source: str, index: Sequence[int], per_slice: np.ndarray, volume: Sequence[int | None]
+) -> pd.DataFrame:
     """One row a slice: its scores, each class's Dice, true and predicted pixels, and its confusion counts.
 
     per_slice: (N, 4, 4) confusion matrices; volume: number of each slice's volume, missing where it is not known.
@@ -91,7 +100,11 @@ def conclusions(record: dict[str, Any], counts: np.ndarray, epochs: int, kept: i
     share = counts.sum(1) / counts.sum()
     commonest = int(share.argmax())
     gain = scores["accuracy"] - share[commonest]
-    dice = {c.name: scores["classes"][c.short]["dice"] for c in CLASSES if scores["classes"][c.short]["dice"] is not None}
+    dice = {
+        c.name: scores["classes"][c.short]["dice"]
+        for c in CLASSES
+        if scores["classes"][c.short]["dice"] is not None
+    }
     best, worst = max(dice, key=dice.get), min(dice, key=dice.get)
     interval = record["intervals"]["mean_iou"]
     among = f" ({interval[0]:.3f} to {interval[1]:.3f} over other draws of these slices)" if interval else ""
@@ -131,11 +144,15 @@ def conclusions(record: dict[str, Any], counts: np.ndarray, epochs: int, kept: i
 def _lesion_sentence(name: str, counts: np.ndarray, c: int) -> str:
     true, predicted, hits = counts[c].sum(), counts[:, c].sum(), counts[c, c]
     if not true:
-        return f"{name} does not occur in these slices" + (f", yet {predicted} pixels were given that class." if predicted else ".")
+        return f"{name} does not occur in these slices" + (
+            f", yet {predicted} pixels were given that class." if predicted else "."
+        )
     found = f"{name}: {hits / true:.0%} of its pixels are found"
     if not predicted:
         return f"{found}; the network never answers it."
     others = counts[c].copy()
     others[c] = 0
-    missed = f"; what is missed is mostly called *{CLASSES[int(others.argmax())].name}*" if others.any() else ""
+    missed = (
+        f"; what is missed is mostly called *{CLASSES[int(others.argmax())].name}*" if others.any() else ""
+    )
     return f"{found}, and {hits / predicted:.0%} of what is called so is right{missed}."

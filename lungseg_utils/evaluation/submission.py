@@ -4,22 +4,23 @@ Columns Id, Predicted; one row for each (slice, row, column, lesion class), the 
 consolidation. Ten test slices of 512 px make 10 x 512 x 512 x 2 = 5,242,880 rows of 0 or 1.
 """
 
-from lungseg_utils.evaluation import metrics
-from lungseg_utils.plots.slices import slices as plots
-from pathlib import Path
 import gzip
 import json
-import numpy as np
 import zlib
+from pathlib import Path
+
+import numpy as np
+
 from lungseg_utils.core.classes import BACKGROUND, CLASSES, LESIONS, NUM_CLASSES
 from lungseg_utils.core.files import InputError, atomic_write, resolve_path
 from lungseg_utils.data.arrays import MASK_CONTRACT, to_labels
 from lungseg_utils.data.preprocessing import load_prepared
+from lungseg_utils.evaluation import metrics
 from lungseg_utils.inference.pretrained import model_folder
 from lungseg_utils.inference.segmenter import Segmenter
 from lungseg_utils.inference.settings import InferenceSettings
+from lungseg_utils.plots.slices import slices as plots
 from lungseg_utils.plots.submission import _shown, plot_submission
-
 
 HEADER = b"Id,Predicted\n"
 TEST_SHAPE = (10, 512, 512)  # of the competition's test slices
@@ -46,10 +47,15 @@ def _scored(path: Path) -> tuple[str, InferenceSettings]:
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         return record.get("model", ""), InferenceSettings(**record["inference"])
-    except (FileNotFoundError, KeyError):  # 04_results has not run, or was of schema 1, which knew argmax alone
+    except (
+        FileNotFoundError,
+        KeyError,
+    ):  # 04_results has not run, or was of schema 1, which knew argmax alone
         return "", InferenceSettings()
     except (OSError, ValueError, TypeError) as error:
-        raise InputError(f"{path} cannot be used: {error}; run 04_results again, or delete it for plain argmax.") from error
+        raise InputError(
+            f"{path} cannot be used: {error}; run 04_results again, or delete it for plain argmax."
+        ) from error
 
 
 def write_submission(path: str | Path, labels: np.ndarray) -> None:
@@ -74,17 +80,23 @@ def read_submission(path: str | Path, shape: tuple[int, int, int] = TEST_SHAPE) 
             header = handle.readline(100)
             if header.strip() != HEADER.strip():
                 found = f"begins with {_shown(header)}" if header else "is empty"
-                raise InputError(f"{path} {found}; expected a submission, first line 'Id,Predicted'; name another.")
+                raise InputError(
+                    f"{path} {found}; expected a submission, first line 'Id,Predicted'; name another."
+                )
             text = (HEADER + handle.read().replace(b"\r\n", b"\n")).rstrip() + b"\n"
     except (OSError, EOFError, zlib.error) as error:
-        raise InputError(f"{path} cannot be read: {error}; expected a sub.csv, or one compressed with gzip.") from error
+        raise InputError(
+            f"{path} cannot be read: {error}; expected a sub.csv, or one compressed with gzip."
+        ) from error
 
     if (found := text.count(b"\n") - 1) != rows:
         why = "it is cut off, or made from other slices" if found < rows else "it is made from other slices"
         expected = " x ".join(map(str, (*shape, len(LESIONS))))
         raise InputError(f"{path} has {found:,} rows; expected {rows:,} = {expected}: {why}; write it again.")
     given, blank = (np.frombuffer(data, np.uint8) for data in (text, _csv(np.zeros(rows, bool))))
-    places = np.flatnonzero(blank == ord("\n"))[1:] - 1  # of the values; all else is the same in every submission
+    places = (
+        np.flatnonzero(blank == ord("\n"))[1:] - 1
+    )  # of the values; all else is the same in every submission
     same = min(len(given), len(blank))
     wrong = given[:same] != blank[:same]
     wrong[places[places < same]] &= given[places[places < same]] != ord("1")
@@ -139,7 +151,9 @@ def load_truth(path: str | Path) -> np.ndarray:
     try:
         masks = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"{path} is not readable as .npy: {error}; expected masks, {MASK_CONTRACT}.") from error
+        raise InputError(
+            f"{path} is not readable as .npy: {error}; expected masks, {MASK_CONTRACT}."
+        ) from error
     if not isinstance(masks, np.ndarray):
         raise InputError(f"{path} is an archive of arrays; expected one array in a .npy, {MASK_CONTRACT}.")
     if masks.ndim == 4 and masks.shape[3] == 1:
@@ -163,7 +177,11 @@ def channel_counts(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     counts = np.zeros((len(truth), NUM_CLASSES, NUM_CLASSES), np.int64)
     for c in LESIONS:
         true, said = truth[..., c] != 0, predicted[..., c] != 0
-        for part, row, column in ((true & said, c, c), (true & ~said, c, BACKGROUND), (~true & said, BACKGROUND, c)):
+        for part, row, column in (
+            (true & said, c, c),
+            (true & ~said, c, BACKGROUND),
+            (~true & said, BACKGROUND, c),
+        ):
             counts[:, row, column] = part.sum((1, 2))
     return counts
 

@@ -1,12 +1,13 @@
 """The network compiled by OpenVINO (Intel, Apache 2.0): the same logits in float32, faster on a CPU. An optional package."""
 
+import warnings
 from collections.abc import Callable
 from importlib.util import find_spec
-from torch import nn
-import torch
-import warnings
-from lungseg_utils.core.device import usable_cores
 
+import torch
+from torch import nn
+
+from lungseg_utils.core.device import usable_cores
 
 TOLERANCE = 1e-4  # of the largest logit; measured 5e-6 for float32, while bfloat16 errs by 1e-2
 EXAMPLE_SIZE = 64  # pixels; only the path through the network counts, so that a small one does
@@ -30,7 +31,9 @@ def compile_network(model: nn.Module, image_size: int) -> Callable[[torch.Tensor
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
     with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", r"`torch\.jit\.trace", FutureWarning)  # torch would rather export: twice as slow
+        warnings.filterwarnings(
+            "ignore", r"`torch\.jit\.trace", FutureWarning
+        )  # torch would rather export: twice as slow
         traced = torch.jit.trace(model, torch.zeros(1, 1, EXAMPLE_SIZE, EXAMPLE_SIZE), check_trace=False)
     manager = FrontEndManager()  # like the decoder, to be kept until all is converted
     front_end, decoder = manager.load_by_framework("pytorch"), TorchScriptPythonDecoder(traced)

@@ -1,11 +1,11 @@
 """From probabilities to labels: temperature, thresholds, clean-ups."""
 
-from scipy import ndimage
 import numpy as np
+from scipy import ndimage
+
 from lungseg_utils.core.classes import BACKGROUND, LESIONS, NUM_CLASSES
 from lungseg_utils.core.files import InputError
 from lungseg_utils.inference.settings import InferenceSettings
-
 
 EIGHT_CONNECTED = np.ones((3, 3), bool)  # pixels that touch at a corner belong together
 
@@ -19,18 +19,26 @@ def predict(probabilities: np.ndarray, settings: InferenceSettings = InferenceSe
     (Elkan 2001, The foundations of cost-sensitive learning).
     """
     if probabilities.ndim != 4 or probabilities.shape[1] != NUM_CLASSES:
-        raise InputError(f"probabilities have shape {probabilities.shape}; expected (N, {NUM_CLASSES}, H, W).")
+        raise InputError(
+            f"probabilities have shape {probabilities.shape}; expected (N, {NUM_CLASSES}, H, W)."
+        )
     if not np.isfinite(probabilities).all():
-        raise InputError("probabilities hold NaN or infinite values; the network's training may have diverged.")
+        raise InputError(
+            "probabilities hold NaN or infinite values; the network's training may have diverged."
+        )
     if len(set(settings.thresholds)) > 1:
         probabilities = probabilities / np.asarray(settings.thresholds, probabilities.dtype)[:, None, None]
     labels = np.empty((len(probabilities), *probabilities.shape[2:]), np.uint8)
-    for scores, slice_ in zip(probabilities, labels):  # argmax(0), the first of equals, in a fifth of NumPy's time
+    for scores, slice_ in zip(
+        probabilities, labels
+    ):  # argmax(0), the first of equals, in a fifth of NumPy's time
         best, slice_[:] = scores[0], 0
         for c in range(1, NUM_CLASSES):
             np.maximum(slice_, (scores[c] > best) * np.uint8(c), out=slice_)
             best = np.maximum(best, scores[c])
-    return remove_small_lesions(remove_lung_islands(labels, settings.min_lung_share), settings.min_lesion_pixels)
+    return remove_small_lesions(
+        remove_lung_islands(labels, settings.min_lung_share), settings.min_lesion_pixels
+    )
 
 
 def temper(probabilities: np.ndarray, temperature: float) -> np.ndarray:

@@ -5,12 +5,13 @@ from; the code is MIT.
 """
 
 from pathlib import Path
+
 import pandas as pd
+
 from lungseg_utils.core.device import Device
 from lungseg_utils.core.files import InputError, resolve_path
 from lungseg_utils.inference.segmenter import Segmenter
 from lungseg_utils.inference.settings import InferenceSettings
-
 
 WEIGHTS = Path(__file__).resolve().parents[1] / "weights"
 PRETRAINED = "pretrained"  # the name that stands for the folder wherever a model is named
@@ -22,7 +23,9 @@ def pretrained_dir() -> Path:
     Raises InputError if this copy of the package has no weights.
     """
     if not (WEIGHTS / "weights.safetensors").exists():
-        raise InputError("this copy of lungseg came without its weights; install it whole, or name a trained model's folder.")
+        raise InputError(
+            "this copy of lungseg came without its weights; install it whole, or name a trained model's folder."
+        )
     return WEIGHTS
 
 
@@ -41,7 +44,9 @@ def read_history(model_dir: Path) -> pd.DataFrame:
     raise InputError(f"there is no history.csv in {model_dir} or beside it; copy the training's there.")
 
 
-def load_pretrained(device: Device | None = None, settings: InferenceSettings = InferenceSettings()) -> Segmenter:
+def load_pretrained(
+    device: Device | None = None, settings: InferenceSettings = InferenceSettings()
+) -> Segmenter:
     """The shipped model, ready for slices in HU; needs no network connection.
 
         labels = load_pretrained()(hu)  # (N, H, W) HU in, uint8 (N, H, W) class index out

@@ -1,15 +1,16 @@
 """From slices in HU to probabilities and labels at full size. Every step beyond argmax is off unless asked for."""
 
-from collections.abc import Callable
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from torch import nn
-from tqdm.auto import tqdm
+
 import numpy as np
 import torch
-import warnings
+from torch import nn
+from tqdm.auto import tqdm
+
 from lungseg_utils.core.classes import NUM_CLASSES
 from lungseg_utils.core.device import Device, choose_device
 from lungseg_utils.core.files import InputError
@@ -21,8 +22,9 @@ from lungseg_utils.inference.settings import BACKENDS, InferenceSettings
 from lungseg_utils.inference.views import average_views, view_matrices
 from lungseg_utils.model import load_model
 
-
-PASS_PIXELS = 2**17  # of slices that a CPU takes at a time: larger activations leave its caches, up to twice as slow
+PASS_PIXELS = (
+    2**17
+)  # of slices that a CPU takes at a time: larger activations leave its caches, up to twice as slow
 WORTH_COMPILING = 16_000_000  # pixels through the network, from which compiling (2 s) may pay: 61 slices of 512 px, 434 of 192
 
 
@@ -46,14 +48,22 @@ class Segmenter:
         if self.backend not in BACKENDS:
             raise InputError(f"backend is {self.backend!r}; expected one of {', '.join(BACKENDS)}.")
         if self.backend == "openvino" and not is_installed():
-            raise InputError("backend is 'openvino', which is not installed; run `pip install openvino`, or use 'auto'.")
+            raise InputError(
+                "backend is 'openvino', which is not installed; run `pip install openvino`, or use 'auto'."
+            )
         if self.backend == "openvino" and self.device.type != "cpu":
-            raise InputError(f"backend is 'openvino' and the device {self.device.type}; it needs a CPU; use 'auto'.")
+            raise InputError(
+                f"backend is 'openvino' and the device {self.device.type}; it needs a CPU; use 'auto'."
+            )
 
     @classmethod
     def load(
-        cls, model_dir: str | Path, device: Device | None = None, settings: InferenceSettings = InferenceSettings(),
-        name: str = "weights", backend: str = "auto",
+        cls,
+        model_dir: str | Path,
+        device: Device | None = None,
+        settings: InferenceSettings = InferenceSettings(),
+        name: str = "weights",
+        backend: str = "auto",
     ) -> "Segmenter":
         """From a folder that 03_training wrote; name: `weights`, or `last`. Raises InputError if it holds no usable model.
 
@@ -77,8 +87,12 @@ class Segmenter:
         except Exception as error:  # OpenVINO and torch's tracing raise anything
             why = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
             if self.backend == "openvino":
-                raise InputError(f"OpenVINO cannot run this network ({why}); use the backend 'torch'.") from error
-            warnings.warn(f"OpenVINO cannot run this network ({why}); PyTorch does, more slowly.", stacklevel=2)
+                raise InputError(
+                    f"OpenVINO cannot run this network ({why}); use the backend 'torch'."
+                ) from error
+            warnings.warn(
+                f"OpenVINO cannot run this network ({why}); PyTorch does, more slowly.", stacklevel=2
+            )
             return self.model
 
     def _network(self, slices: int) -> Callable[[torch.Tensor], torch.Tensor]:
@@ -103,12 +117,16 @@ class Segmenter:
         if batch_size < 1:
             raise InputError(f"batch_size is {batch_size}; expected 1 slice or more.")
         if hu.ndim != 3 or hu.size == 0:
-            raise InputError(f"hu has shape {hu.shape}; expected slices (N, H, W); use hu[None] for one slice.")
+            raise InputError(
+                f"hu has shape {hu.shape}; expected slices (N, H, W); use hu[None] for one slice."
+            )
         if hu.dtype.kind not in "iuf":
             raise InputError(f"hu is of type {hu.dtype}; expected numbers, Hounsfield units.")
         network = self._network(total or len(hu))
         at_once = max(1, PASS_PIXELS // self.image_size**2) if self.device.type == "cpu" else batch_size
-        for start in tqdm(range(0, len(hu), batch_size), description, disable=description is None, leave=False):
+        for start in tqdm(
+            range(0, len(hu), batch_size), description, disable=description is None, leave=False
+        ):
             position = slice(start, min(start + batch_size, len(hu)))
             if not np.isfinite(hu[position]).all():
                 found = f"NaN or infinite values in slices {start} to {position.stop - 1}"

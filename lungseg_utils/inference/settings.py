@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+
 import numpy as np
-import torch
+
 from lungseg_utils.core.classes import NUM_CLASSES
 from lungseg_utils.core.files import InputError
-
 
 BACKENDS = ("auto", "torch", "openvino")
 
@@ -19,7 +19,9 @@ class InferenceSettings:
     """
 
     flip: bool = False  # average with the mirror image; left and right only: slices lie anterior up
-    angles: Sequence[float] = ()  # degrees; average with the slice turned by each, and turned and mirrored with flip
+    angles: Sequence[
+        float
+    ] = ()  # degrees; average with the slice turned by each, and turned and mirrored with flip
     temperature: float = 1.0  # see `temper`; above 1 less certain
     thresholds: Sequence[float] = (1.0,) * NUM_CLASSES  # see `predict`; the lower, the more often answered
     min_lung_share: float = 0.0  # see `remove_lung_islands`; of the largest piece of lung in the slice
@@ -29,12 +31,18 @@ class InferenceSettings:
         if not all(0 < abs(degrees) <= 45 for degrees in self.angles):
             raise InputError(f"angles are {list(self.angles)}; expected degrees from -45 to 45, without 0.")
         if not 0 < self.temperature < np.inf:
-            raise InputError(f"temperature is {self.temperature}; expected a number above 0; 1 changes nothing.")
-        if len(self.thresholds) != NUM_CLASSES or not all(0 < threshold < np.inf for threshold in self.thresholds):
+            raise InputError(
+                f"temperature is {self.temperature}; expected a number above 0; 1 changes nothing."
+            )
+        if len(self.thresholds) != NUM_CLASSES or not all(
+            0 < threshold < np.inf for threshold in self.thresholds
+        ):
             raise InputError(
                 f"thresholds are {list(self.thresholds)}; expected {NUM_CLASSES} numbers above 0, one for each class."
             )
         if not 0 <= self.min_lung_share <= 1:
             raise InputError(f"min_lung_share is {self.min_lung_share}; expected a share from 0 (off) to 1.")
         if not 0 <= self.min_lesion_pixels < np.inf:
-            raise InputError(f"min_lesion_pixels is {self.min_lesion_pixels}; expected 0 (off) or more pixels.")
+            raise InputError(
+                f"min_lesion_pixels is {self.min_lesion_pixels}; expected 0 (off) or more pixels."
+            )

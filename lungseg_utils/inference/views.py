@@ -1,19 +1,28 @@
 """Averaging the network's answers over mirrored and turned views of a slice."""
 
 from collections.abc import Callable
+
 import numpy as np
 import torch
 import torch.nn.functional as F
+
 from lungseg_utils.inference.settings import InferenceSettings
 
 
 def average_views(
-    network: Callable[[torch.Tensor], torch.Tensor], images: torch.Tensor, settings: InferenceSettings, out: torch.Tensor
+    network: Callable[[torch.Tensor], torch.Tensor],
+    images: torch.Tensor,
+    settings: InferenceSettings,
+    out: torch.Tensor,
 ) -> None:
     """Write the probabilities of images (n, 1, S, S), averaged over the views of `settings`, to out (n, 4, H, W)."""
     size, matrices = tuple(out.shape[2:]), view_matrices(settings, tuple(out.shape[2:]))
-    for logits, answer in zip(network(images).float().contiguous(), out):  # one slice's pixels stay in a CPU's cache
-        torch.softmax(F.interpolate(logits[None], size=size, mode="bilinear", align_corners=False), 1, out=answer[None])
+    for logits, answer in zip(
+        network(images).float().contiguous(), out
+    ):  # one slice's pixels stay in a CPU's cache
+        torch.softmax(
+            F.interpolate(logits[None], size=size, mode="bilinear", align_corners=False), 1, out=answer[None]
+        )
     views = torch.ones(size, device=out.device)
     for matrix in matrices:
         seen, _ = resample(images, matrix, images.shape[2:], "nearest")  # as the slides' recipe turns slices
@@ -48,6 +57,8 @@ def resample(
     theta = torch.tensor(np.c_[matrix, [0, 0]], dtype=torch.float32, device=images.device)
     grid = F.affine_grid(theta[None], [1, 1, *size], align_corners=False)
     inside = (grid.abs() <= 1).all(-1)[0]
-    last = 1 - 1 / torch.tensor(images.shape[:1:-1], device=images.device)  # the centre of the last pixel, (x, y)
+    last = 1 - 1 / torch.tensor(
+        images.shape[:1:-1], device=images.device
+    )  # the centre of the last pixel, (x, y)
     grid = grid.clamp(-last, last).expand(len(images), -1, -1, -1)
     return F.grid_sample(images, grid, mode, align_corners=False), inside

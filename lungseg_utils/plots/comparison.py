@@ -1,11 +1,12 @@
 """The figure of a comparison: one line a run, its scores with their intervals, and its differences to the first run."""
 
+import matplotlib.pyplot as plt
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
-import matplotlib.pyplot as plt
-import pandas as pd
+
 from lungseg_utils.evaluation.compare import LABELS
 
 
@@ -33,15 +34,23 @@ def plot_comparison(table: pd.DataFrame) -> Figure:
                 ax.set_xlabel("score")
     axes[0, 0].set_yticks(range(len(table)), table.run)
     axes[0, 0].set_ylim(len(table) - 0.5, -0.5)
-    figure.suptitle("scores with bootstrap intervals" + (f"; below, paired differences to {table.run[0]}" if paired else ""))
+    figure.suptitle(
+        "scores with bootstrap intervals"
+        + (f"; below, paired differences to {table.run[0]}" if paired else "")
+    )
     if len(settings) > 1:
-        handles = [Line2D([], [], marker="o", color=f"C{k % 10}", label=setting) for k, setting in enumerate(settings)]
+        handles = [
+            Line2D([], [], marker="o", color=f"C{k % 10}", label=setting)
+            for k, setting in enumerate(settings)
+        ]
         figure.legend(handles=handles, loc="outside lower center", frameon=False)
     return figure
 
 
 def _dots(ax: Axes, table: pd.DataFrame, name: str, colors: pd.Series) -> None:
-    for y, (value, low, high, color) in enumerate(zip(table[name], table[f"{name}_low"], table[f"{name}_high"], colors)):
+    for y, (value, low, high, color) in enumerate(
+        zip(table[name], table[f"{name}_low"], table[f"{name}_high"], colors)
+    ):
         ax.plot([low, high], [y, y], color=color, linewidth=1.5)
         ax.plot(value, y, "o", color=color, markersize=5)
     ax.xaxis.set_major_locator(MaxNLocator(3))

@@ -1,11 +1,12 @@
 """What 01 and 02 draw: class shares, HU, lesions, volumes, preprocessing steps."""
 
-from collections.abc import Mapping
-from collections.abc import Sequence
-from matplotlib.figure import Figure
+from collections.abc import Mapping, Sequence
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
+
 from lungseg_utils.core.classes import CLASSES, SHORT_NAMES
 
 
@@ -21,7 +22,9 @@ def plot_class_shares(shares: pd.DataFrame) -> Figure:
 
 def plot_hu_histograms(histograms: Mapping[str, np.ndarray], edges: np.ndarray) -> Figure:
     """HU of each class. histograms: by source, (4, bins) pixel counts; edges: (bins + 1,) HU."""
-    figure, axes = plt.subplots(1, len(histograms), figsize=(5 * len(histograms), 3), squeeze=False, sharey=True)
+    figure, axes = plt.subplots(
+        1, len(histograms), figsize=(5 * len(histograms), 3), squeeze=False, sharey=True
+    )
     for ax, (source, counts) in zip(axes.flat, histograms.items()):
         for c in CLASSES:
             total = max(counts[c.index].sum(), 1)
@@ -35,7 +38,13 @@ def plot_lesions(lesions: Mapping[str, pd.DataFrame], places: Mapping[str, np.nd
     """Sizes and places of lesions by source. lesions: tables with a column `percent`; places: (64, 64) shares of slices."""
     figure, axes = plt.subplots(1, 1 + len(places), figsize=(4 + 3 * len(places), 3))
     for source, table in lesions.items():
-        axes[0].hist(np.log10(table.percent.clip(lower=1e-3)), np.linspace(-3, 1.5, 28), histtype="step", linewidth=1.5, label=source)
+        axes[0].hist(
+            np.log10(table.percent.clip(lower=1e-3)),
+            np.linspace(-3, 1.5, 28),
+            histtype="step",
+            linewidth=1.5,
+            label=source,
+        )
     axes[0].set_xticks([-3, -2, -1, 0, 1], ["0.001", "0.01", "0.1", "1", "10"])
     axes[0].set(xlabel="size of a lesion, % of the slice", ylabel="lesions", title="how large")
     axes[0].legend()
@@ -46,7 +55,9 @@ def plot_lesions(lesions: Mapping[str, pd.DataFrame], places: Mapping[str, np.nd
     return figure
 
 
-def plot_volumes(jumps: np.ndarray, volumes: np.ndarray, lesion_percent: np.ndarray, threshold: float) -> Figure:
+def plot_volumes(
+    jumps: np.ndarray, volumes: np.ndarray, lesion_percent: np.ndarray, threshold: float
+) -> Figure:
     """The jump to each slice from the one before (HU, mean absolute), and the lesion share of each slice, by volume.
 
     jumps: (N - 1,); volumes: (N,) numbers from 1; lesion_percent: (N,) of the slice's pixels.
@@ -59,14 +70,22 @@ def plot_volumes(jumps: np.ndarray, volumes: np.ndarray, lesion_percent: np.ndar
     for number in np.unique(volumes):
         index = np.nonzero(volumes == number)[0]
         bottom.fill_between(index, lesion_percent[index], alpha=0.8)
-        bottom.annotate(str(number), (index.mean(), 0), xytext=(0, 3), textcoords="offset points", ha="center")
-    bottom.set(xlabel="slice", ylabel="lesion, % of pixels", title="lesions along the volumes (numbers: volumes found)")
+        bottom.annotate(
+            str(number), (index.mean(), 0), xytext=(0, 3), textcoords="offset points", ha="center"
+        )
+    bottom.set(
+        xlabel="slice",
+        ylabel="lesion, % of pixels",
+        title="lesions along the volumes (numbers: volumes found)",
+    )
     return figure
 
 
 def plot_steps(steps: Mapping[str, np.ndarray], units: Sequence[str]) -> Figure:
     """One slice after each preprocessing step, with its histogram. steps: by name, (H, W); units: of each step's values."""
-    figure, axes = plt.subplots(2, len(steps), figsize=(3.2 * len(steps), 5), height_ratios=(2, 1), squeeze=False)
+    figure, axes = plt.subplots(
+        2, len(steps), figsize=(3.2 * len(steps), 5), height_ratios=(2, 1), squeeze=False
+    )
     for (top, bottom), (name, image), unit in zip(axes.T, steps.items(), units):
         shown = top.imshow(image, "gray")
         figure.colorbar(shown, ax=top, label=unit, shrink=0.7)
@@ -76,7 +95,9 @@ def plot_steps(steps: Mapping[str, np.ndarray], units: Sequence[str]) -> Figure:
     return figure
 
 
-def plot_distributions(before: Mapping[str, np.ndarray], after: Mapping[str, np.ndarray], low: float, high: float) -> Figure:
+def plot_distributions(
+    before: Mapping[str, np.ndarray], after: Mapping[str, np.ndarray], low: float, high: float
+) -> Figure:
     """Values by source before (HU) and after (z-scores) normalisation; low and high bound the robust range, HU."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3))
     for ax, values, unit in ((left, before, "HU"), (right, after, "z-score")):

@@ -1,8 +1,9 @@
 """The figures of 10_improvements: what each idea adds, and recipes side by side."""
 
-from matplotlib.figure import Figure
 import matplotlib.pyplot as plt
 import pandas as pd
+from matplotlib.figure import Figure
+
 from lungseg_utils.evaluation.improvements import LESS_IS_BETTER
 
 
@@ -12,7 +13,9 @@ def plot_effects(table: pd.DataFrame, topics: dict[str, str], score: str = "mean
     table: as ablation.effects gives it, the reference left out; topics: by idea.
     """
     table = table.sort_values(f"{score}, difference").reset_index(drop=True)
-    colors = {topic: f"C{k % 10}" for k, topic in enumerate(dict.fromkeys(topics[idea] for idea in table.idea))}
+    colors = {
+        topic: f"C{k % 10}" for k, topic in enumerate(dict.fromkeys(topics[idea] for idea in table.idea))
+    }
     figure, ax = plt.subplots(figsize=(8, 0.35 * len(table) + 1.2), layout="constrained")
     for y, row in table.iterrows():
         color = colors[topics[row.idea]]
@@ -24,7 +27,14 @@ def plot_effects(table: pd.DataFrame, topics: dict[str, str], score: str = "mean
     ax.set_title("what each idea adds by itself, on held-out slices")
     handles, labels = ax.get_legend_handles_labels()
     unique = dict(zip(labels, handles, strict=True))
-    ax.legend(unique.values(), unique.keys(), title="topic", loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+    ax.legend(
+        unique.values(),
+        unique.keys(),
+        title="topic",
+        loc="center left",
+        bbox_to_anchor=(1, 0.5),
+        frameon=False,
+    )
     ax.grid(axis="x", alpha=0.3)
     return figure
 
@@ -46,7 +56,7 @@ def plot_recipes(table: pd.DataFrame) -> Figure:
         ax.grid(axis="x", alpha=0.3)
     axes[0, 0].set_yticks(range(len(recipes)), recipes)
     axes[0, 0].set_ylim(len(recipes) - 0.5, -0.5)
-    for ax in list(axes.flat)[len(scores):]:
+    for ax in list(axes.flat)[len(scores) :]:
         ax.remove()
     figure.suptitle("means over the seeds, with 95 % bootstrap intervals over the slices")
     return figure

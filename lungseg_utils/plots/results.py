@@ -1,31 +1,30 @@
 """Figures of 04_results on how far its numbers can be trusted; functions of arrays and tables, as in plots.py."""
 
-from collections.abc import Mapping
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import reduce
-from lungseg_utils.evaluation import metrics
-from lungseg_utils.plots.slices import slices as plots
-from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
-from matplotlib.colors import to_rgb
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 from operator import getitem
 from typing import Any
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize, to_rgb
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
 from lungseg_utils.core.classes import CLASSES, LESIONS, LUNG_OTHER, SHORT_NAMES
+from lungseg_utils.evaluation import metrics
 from lungseg_utils.evaluation.borders import REGIONS, TOLERANCES
 from lungseg_utils.evaluation.burden import burden_agreement, predicted_burden, true_burden
 from lungseg_utils.evaluation.calibration import BINS, Reliability, calibration_error
 from lungseg_utils.evaluation.definitions import ABSENT
 from lungseg_utils.evaluation.intervals import sum_by_volume
-from lungseg_utils.evaluation.lesions import HU_EDGES, LesionConfusion, SIZES
+from lungseg_utils.evaluation.lesions import HU_EDGES, SIZES, LesionConfusion
 from lungseg_utils.plots.slices import CLASS_COLORS, CLASS_NORM, _grey, _grid, overlay
-
+from lungseg_utils.plots.slices import slices as plots
 
 AGREEMENT = {"hit": "#FFFFFF", "miss": "#E69F00", "false alarm": "#CC79A7"}  # none is a class's colour
 INK, WRONG = "#333333", "#F0E442"  # with SERIES the rest of Okabe-Ito's colours, where no class is meant
@@ -62,7 +61,9 @@ def plot_confusion(counts: np.ndarray) -> Figure:
     figure, ax = plt.subplots(figsize=(5.8, 4))
     image = ax.imshow(percent, "Blues", vmin=0, vmax=100)
     for (row, column), value in np.ndenumerate(percent):
-        ax.text(column, row, f"{value:.1f}", ha="center", va="center", color="white" if value > 60 else "black")
+        ax.text(
+            column, row, f"{value:.1f}", ha="center", va="center", color="white" if value > 60 else "black"
+        )
     names = [c.name for c in CLASSES]
     ax.set_xticks(range(len(names)), [name.replace(" ", "\n") for name in names])
     ax.set_yticks(range(len(names)), names)
@@ -93,7 +94,9 @@ def plot_results(hu: np.ndarray, truth: np.ndarray, prediction: np.ndarray, titl
     return figure
 
 
-def show_agreement(hu: np.ndarray, truth: np.ndarray, prediction: np.ndarray, titles: Sequence[str], title: str) -> Figure:
+def show_agreement(
+    hu: np.ndarray, truth: np.ndarray, prediction: np.ndarray, titles: Sequence[str], title: str
+) -> Figure:
     """Hits, misses and false alarms of slices (N, H, W), four to a row."""
     figure, axes = _grid(-(-len(hu) // 4), 4)
     for k, ax in zip(range(len(hu)), axes.flat):
@@ -190,7 +193,9 @@ def plot_intervals(
         ax.plot(value, row, "o", color=_color(name), clip_on=False)
         _beside(ax, row, text)
     _rows(ax, [in_words(name) for name in scores])
-    ax.set(xlim=(0, 1), xlabel=f"score; bars: 95 % bootstrap interval over {over}; conditional on these patients")
+    ax.set(
+        xlim=(0, 1), xlabel=f"score; bars: 95 % bootstrap interval over {over}; conditional on these patients"
+    )
     ax.set_title("scores and their intervals")
     return figure
 
@@ -222,30 +227,44 @@ def plot_burden(per_slice: np.ndarray, volumes: Sequence | None = None) -> Figur
     left.set(xlim=(0, top), ylim=(0, top), aspect="equal")
     left.set(xlabel="true, % of the lung", ylabel="predicted, % of the lung")
     concordance, error = agreement["concordance"], agreement["mean_absolute_error"]
-    left.set_title("involved share of the lung" + ("" if concordance is None else f": concordance {concordance:.3f}"))
+    left.set_title(
+        "involved share of the lung" + ("" if concordance is None else f": concordance {concordance:.3f}")
+    )
     left.legend(loc="upper left")
     right.axhline(0, color="gray", linestyle=":")
     right.margins(0.1, 0.2)
     if agreement["limits"]:
         low, high = agreement["limits"]
-        for value, name, line in ((low, "limit", "--"), (agreement["bias"], "bias", "-"), (high, "limit", "--")):
+        for value, name, line in (
+            (low, "limit", "--"),
+            (agreement["bias"], "bias", "-"),
+            (high, "limit", "--"),
+        ):
             right.axhline(value, color=INK, linewidth=1, linestyle=line)
             _beside(right, value, f"{name} {value:+.1f}")
-    right.set(xlabel="mean of true and predicted, % of the lung", ylabel="predicted - true, percentage points")
-    right.set_title("95 % limits of agreement" + ("" if error is None else f"; mean absolute error {error:.1f} points"))
+    right.set(
+        xlabel="mean of true and predicted, % of the lung", ylabel="predicted - true, percentage points"
+    )
+    right.set_title(
+        "95 % limits of agreement" + ("" if error is None else f"; mean absolute error {error:.1f} points")
+    )
     return figure
 
 
 def plot_reliability(counts: Reliability) -> Figure:
     """Reliability diagram of each lung class, and below it how many pixels have such a probability."""
     columns = len(metrics.FOREGROUND)
-    figure, axes = plt.subplots(2, columns, figsize=(10, 4.6), height_ratios=(3, 1), sharex=True, sharey="row")
+    figure, axes = plt.subplots(
+        2, columns, figsize=(10, 4.6), height_ratios=(3, 1), sharex=True, sharey="row"
+    )
     edges = np.linspace(0, 1, BINS + 1)
     for (top, bottom), c, error in zip(axes.T, metrics.FOREGROUND, calibration_error(counts)):
         pixels, color = counts.pixels[c], CLASSES[c].color
         held = pixels > 0
         top.plot([0, 1], [0, 1], color="gray", linestyle=":", label="perfect")
-        top.plot(counts.probability[c, held] / pixels[held], counts.hits[c, held] / pixels[held], "o-", color=color)
+        top.plot(
+            counts.probability[c, held] / pixels[held], counts.hits[c, held] / pixels[held], "o-", color=color
+        )
         top.set_title(CLASSES[c].name + (f": error {error:.3f}" if held.any() else ": no pixels"))
         bottom.set(yscale="log", ylim=(0.01, 130), xlim=(0, 1), xlabel="predicted probability")
         bottom.stairs(100 * pixels / max(pixels.sum(), 1), edges, fill=True, color=color)
@@ -288,7 +307,9 @@ def plot_lesion_sizes(lesions: Mapping[str, Mapping[str, Any]]) -> Figure:
     left.bar_label(bars, [f"{f['found']} of {f['true']}" for f in found], padding=3)
     left.set(xlim=(0, 1.2), xticks=np.linspace(0, 1, 6), xlabel="share of the true lesions that is found")
     left.set_title("recall by true size")
-    bars = right.barh(rows, [f["false_alarms_per_slice"] for f in found], color=plots.AGREEMENT["false alarm"])
+    bars = right.barh(
+        rows, [f["false_alarms_per_slice"] for f in found], color=plots.AGREEMENT["false alarm"]
+    )
     right.bar_label(bars, [f"{f['false_alarms']} of {f['predicted']} predicted" for f in found], padding=3)
     right.margins(x=0.35)
     right.set_xlim(left=0)
@@ -312,14 +333,19 @@ def plot_borders(table: pd.DataFrame, unit: str = "px") -> Figure:
     for row, region in enumerate(REGIONS):
         _strip(left, row, table[f"{region}_hd95_{unit}"].dropna().to_numpy(), _color(region))
         slices = table[f"{region}_borders"].value_counts()
-        _beside(left, row, ", ".join(f"{slices[case]} {name}" for case, name in cases.items() if case in slices))
+        _beside(
+            left, row, ", ".join(f"{slices[case]} {name}" for case, name in cases.items() if case in slices)
+        )
         surface_dice = [table[f"{region}_surface_dice_{tolerance}px"].mean() for tolerance in TOLERANCES]
         right.plot(TOLERANCES, surface_dice, "o-", color=_color(region), label=in_words(region))
     _rows(left, [in_words(region) for region in REGIONS])
     left.use_sticky_edges = False  # room for the farthest dot
     left.autoscale_view()
     left.set_xlim(left=0)
-    left.set(xlabel=f"HD95, {unit}", title="95th percentile of the border's distance; beside it, slices without one")
+    left.set(
+        xlabel=f"HD95, {unit}",
+        title="95th percentile of the border's distance; beside it, slices without one",
+    )
     right.set(ylim=(0, 1), xticks=TOLERANCES, xlabel="tolerance, px", ylabel="normalised surface Dice")
     right.set_title("mean over the slices; missed or invented is 0")
     right.legend(loc="best")
@@ -333,7 +359,9 @@ def plot_definitions(table: pd.DataFrame) -> Figure:
     """
     names = table.averaging + ", " + table["size"] + ", " + table.rule
     order = list(dict.fromkeys(names.iloc[np.argsort(pd.factorize(table.averaging)[0], kind="stable")]))
-    smallest = min(table["size"], key=lambda size: int(size.split()[0]))  # the slides score at the network's size
+    smallest = min(
+        table["size"], key=lambda size: int(size.split()[0])
+    )  # the slides score at the network's size
     slides = table["size"].eq(smallest) & table.rule.eq("argmax") & table.averaging.eq("batch")
     slides &= table.absent.eq("skipped if not true") & table.background.eq("with")
     figure, axes = plt.subplots(1, 2, figsize=(11, 0.36 * len(order) + 1.6), sharex=True, sharey=True)
@@ -348,10 +376,19 @@ def plot_definitions(table: pd.DataFrame) -> Figure:
             height += 0.16  # below one another, because they often agree
         _rows(ax, order)
         ax.set(xlabel="mIoU", title=f"mean {background} background")
-    axes[0].axvline(SLIDES_MEAN_IOU, color=INK, linestyle="--", linewidth=1, label=f"{SLIDES_MEAN_IOU}: the slides")
+    axes[0].axvline(
+        SLIDES_MEAN_IOU, color=INK, linestyle="--", linewidth=1, label=f"{SLIDES_MEAN_IOU}: the slides"
+    )
     handles, labels = axes[0].get_legend_handles_labels()
-    ring = Line2D([], [], color="white", marker="o", markersize=11, markerfacecolor="none", markeredgecolor=INK)
-    figure.legend([*handles, ring], [*labels, "as the slides average, from these predictions"], loc="outside lower center", ncols=2)
+    ring = Line2D(
+        [], [], color="white", marker="o", markersize=11, markerfacecolor="none", markeredgecolor=INK
+    )
+    figure.legend(
+        [*handles, ring],
+        [*labels, "as the slides average, from these predictions"],
+        loc="outside lower center",
+        ncols=2,
+    )
     figure.suptitle("one set of predictions, every definition of mIoU in use")
     return figure
 
@@ -360,7 +397,9 @@ def plot_lesion_confusion(counts: LesionConfusion) -> Figure:
     """Lesion pixels found, but by the wrong name: where on the slice, and the HU of those named right and wrong."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 3.9), width_ratios=(1, 1.5))
     swapped, found = counts.places[0, 1] + counts.places[1, 0], counts.places.sum((0, 1))
-    image = left.imshow(100 * swapped / max(counts.slices, 1), "magma", vmin=0, vmax=None if swapped.any() else 1)
+    image = left.imshow(
+        100 * swapped / max(counts.slices, 1), "magma", vmin=0, vmax=None if swapped.any() else 1
+    )
     if 0 < found.astype(bool).mean() < 1:  # else there is no line to draw
         left.contour(found > 0, [0.5], colors="white", linewidths=0.6, alpha=0.7)
     figure.colorbar(image, ax=left, label="% of the place, mean over the slices", shrink=0.9)
@@ -372,10 +411,18 @@ def plot_lesion_confusion(counts: LesionConfusion) -> Figure:
             called = "named so" if right_name else f"called {CLASSES[predicted].name}"
             few = ", too few to draw" if pixels.sum() < 100 else ""
             label = f"{CLASSES[true].name}, {called} ({pixels.sum():,} px{few})"
-            style = {"color": CLASSES[true].color, "linestyle": "-" if right_name else (0, (2, 1)), "linewidth": 1.6}
+            style = {
+                "color": CLASSES[true].color,
+                "linestyle": "-" if right_name else (0, (2, 1)),
+                "linewidth": 1.6,
+            }
             share = 100 * pixels / max(pixels.sum(), 1)
             right.stairs(0 * share if few else share, HU_EDGES, label=label, **style)
-    right.set(xlabel="Hounsfield units (end bins: all beyond)", ylabel="% of the group's pixels", title="at what density")
+    right.set(
+        xlabel="Hounsfield units (end bins: all beyond)",
+        ylabel="% of the group's pixels",
+        title="at what density",
+    )
     right.set_ylim(0, 1.45 * max(right.get_ylim()[1], 1))  # room for the legend
     right.legend(loc="upper left", fontsize="small")
     return figure
@@ -386,7 +433,11 @@ def plot_monitors(history: pd.DataFrame, kept: pd.DataFrame) -> Figure:
 
     history: one row an epoch; kept: one row a quantity, as training.kept_by_monitor gives.
     """
-    titles = {"val_loss": "validation loss", "val_miou": "validation mIoU", "val_lesion_dice": "validation lesion Dice"}
+    titles = {
+        "val_loss": "validation loss",
+        "val_miou": "validation mIoU",
+        "val_lesion_dice": "validation lesion Dice",
+    }
     figure, axes = plt.subplots(1, len(titles), figsize=(12, 3.4))
     for ax, (score, title) in zip(axes, titles.items()):
         ax.plot(history.epoch, history[score], color="0.6", marker=".")

@@ -1,17 +1,16 @@
 """Every figure of the series: functions of arrays and tables that return a matplotlib Figure, each with titles and units."""
 
 from collections.abc import Sequence
-from matplotlib.colors import BoundaryNorm
-from matplotlib.colors import ListedColormap
-from matplotlib.colors import to_rgb
-from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 from pathlib import Path
+
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.colors import BoundaryNorm, ListedColormap, to_rgb
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
 from lungseg_utils.core.classes import CLASSES, LESIONS, LUNG_WINDOW
 from lungseg_utils.core.files import atomic_write
-
 
 CLASS_COLORS = ListedColormap([c.color for c in CLASSES])
 CLASS_NORM = BoundaryNorm(np.arange(len(CLASSES) + 1) - 0.5, len(CLASSES))
@@ -48,7 +47,9 @@ def _grey(hu: np.ndarray) -> np.ndarray:
     return np.repeat(np.clip((hu - low) / (high - low), 0, 1)[..., None], 3, axis=-1)
 
 
-def overlay(hu: np.ndarray, labels: np.ndarray, classes: Sequence[int] = LESIONS, alpha: float = 0.5) -> np.ndarray:
+def overlay(
+    hu: np.ndarray, labels: np.ndarray, classes: Sequence[int] = LESIONS, alpha: float = 0.5
+) -> np.ndarray:
     """RGB picture (H, W, 3) in 0..1: the slice in the lung window, the named classes in their colours on top."""
     rgb = _grey(hu)
     for c in classes:

@@ -1,9 +1,10 @@
 """The submission's masks over the test slices."""
 
-from lungseg_utils.plots.slices import slices as plots
-from matplotlib.figure import Figure
 import numpy as np
+from matplotlib.figure import Figure
+
 from lungseg_utils.core.classes import BACKGROUND, CLASSES, LESIONS, LUNG_WINDOW
+from lungseg_utils.plots.slices import slices as plots
 
 
 def _shown(line: bytes) -> str:
@@ -17,7 +18,10 @@ def plot_submission(masks: np.ndarray, hu: np.ndarray | None = None) -> Figure:
     for c in LESIONS:
         labels[masks[..., c] != 0] = c
     hu = np.full(masks.shape[:3], LUNG_WINDOW[0], np.int16) if hu is None else hu
-    titles = [f"test {i}: " + " + ".join(f"{share:.1%}" for share in mask.mean((0, 1))) for i, mask in enumerate(masks)]
+    titles = [
+        f"test {i}: " + " + ".join(f"{share:.1%}" for share in mask.mean((0, 1)))
+        for i, mask in enumerate(masks)
+    ]
     names = " + ".join(CLASSES[c].name for c in LESIONS)
     figure = plots.show_slices(hu, labels, titles, columns=5, title=f"submission; share of pixels: {names}")
     figure.set_layout_engine("constrained")

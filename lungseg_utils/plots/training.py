@@ -1,15 +1,15 @@
 """Figures of a training: a chart that grows with it in a notebook, and a strip of the same slices as they improve."""
 
 from collections.abc import Sequence
-from matplotlib import pyplot as plt
-from matplotlib.figure import Figure
 from pathlib import Path
-import matplotlib.pyplot as plt
+
 import numpy as np
 import pandas as pd
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+
 from lungseg_utils.core.classes import LESIONS
 from lungseg_utils.plots.slices import class_legend, overlay
-
 
 MOST = 6  # epochs in a strip
 
@@ -27,7 +27,8 @@ def plot_history(history: pd.DataFrame) -> Figure:
     figure, axes = plt.subplots(1, 4, figsize=(12, 2.8))
     kept = history.epoch[history.best].max()
     for ax, (score, name) in zip(
-        axes, {"loss": "loss", "accuracy": "pixel accuracy", "miou": "mIoU", "lesion_dice": "lesion Dice"}.items()
+        axes,
+        {"loss": "loss", "accuracy": "pixel accuracy", "miou": "mIoU", "lesion_dice": "lesion Dice"}.items(),
     ):
         ax.plot(history.epoch, history[f"train_{score}"], marker=".", label="training")
         ax.plot(history.epoch, history[f"val_{score}"], marker=".", label="validation")

@@ -1,14 +1,15 @@
 """A volume under its labels, slice by slice: sliders in a live notebook, a montage that stays everywhere else."""
 
+import io
 from collections.abc import Collection
+
+import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import Figure
-import io
-import numpy as np
+
 from lungseg_utils.core.classes import BACKGROUND, CLASSES, FOREGROUND, LESIONS, LUNG_WINDOW
 from lungseg_utils.plots.slices import overlay, show_slices
 from lungseg_utils.report.severity import lung_range
-
 
 WINDOWS = {"lung": LUNG_WINDOW, "mediastinum": (-160, 240), "wide": (-1000, 1000)}  # HU: black to white
 WIDTH = 480  # px on the screen, whatever the slice has
@@ -20,11 +21,15 @@ def slice_picture(
 ) -> np.ndarray:  # fmt: skip
     """RGB uint8 (H, W, 3): a slice in a window (HU: black to white), the named classes in their colours on top."""
     (low, high), (black, white) = window, LUNG_WINDOW
-    stretched = black + (hu.astype(np.float32) - low) * ((white - black) / (high - low))  # `overlay` has one window
+    stretched = black + (hu.astype(np.float32) - low) * (
+        (white - black) / (high - low)
+    )  # `overlay` has one window
     return np.rint(255 * overlay(stretched, labels, tuple(classes), opacity)).astype(np.uint8)
 
 
-def square_pixels(shape: tuple[int, int], spacing: tuple[float, float, float] | None) -> tuple[np.ndarray, np.ndarray]:
+def square_pixels(
+    shape: tuple[int, int], spacing: tuple[float, float, float] | None
+) -> tuple[np.ndarray, np.ndarray]:
     """Open index (rows, columns) into slices of this shape that shows them with square pixels: no line is left out.
 
     spacing: mm between slices, rows and columns; None leaves the slice as it is.
@@ -45,7 +50,9 @@ def slice_montage(
     chosen = np.unique(np.linspace(first, last, count).round().astype(int))
     square = square_pixels(hu.shape[1:], spacing)
     titles = [f"slice {i + 1} of {len(hu)}" for i in chosen]
-    return show_slices([hu[i][square] for i in chosen], [labels[i][square] for i in chosen], titles, classes=LESIONS)
+    return show_slices(
+        [hu[i][square] for i in chosen], [labels[i][square] for i in chosen], titles, classes=LESIONS
+    )
 
 
 class SliceBrowser:
@@ -65,12 +72,16 @@ class SliceBrowser:
         self._square = square_pixels(hu.shape[1:], spacing)
         most = int(np.isin(labels, LESIONS).sum((1, 2)).argmax()) + 1
         self.slice = w.IntSlider(most, 1, len(hu), description="slice")
-        self.window = w.ToggleButtons(options=list(WINDOWS), description="window", layout=w.Layout(width="360px"))
+        self.window = w.ToggleButtons(
+            options=list(WINDOWS), description="window", layout=w.Layout(width="360px")
+        )
         self.window.style.button_width = "auto"
         self.opacity = w.FloatSlider(0.45, min=0, max=1, step=0.05, description="opacity")
         # The boxes are the legend, too.
         self.classes = {c: self._box(CLASSES[c].color, CLASSES[c].name, c in LESIONS) for c in FOREGROUND}
-        magma = ", ".join(f"rgb({r}, {g}, {b})" for r, g, b, _ in colormaps["magma"](np.linspace(0, 1, 5), bytes=True))
+        magma = ", ".join(
+            f"rgb({r}, {g}, {b})" for r, g, b, _ in colormaps["magma"](np.linspace(0, 1, 5), bytes=True)
+        )
         self.entropy = self._box(f"linear-gradient(to right, {magma})", "entropy instead, 0 to 1", False, 60)
         self.picture = w.Image(format="jpeg", layout=w.Layout(width="100%", align_self="flex-start"))
         self.caption = w.HTML()
@@ -89,7 +100,9 @@ class SliceBrowser:
         hu, labels = self._hu[i][self._square], self._labels[i][self._square]
         window, opacity = WINDOWS[self.window.value], self.opacity.value
         if not self.entropy.value:
-            return slice_picture(hu, labels, window, [c for c, box in self.classes.items() if box.value], opacity)
+            return slice_picture(
+                hu, labels, window, [c for c, box in self.classes.items() if box.value], opacity
+            )
         rgb, lung = slice_picture(hu, labels, window, ()), labels != BACKGROUND
         undecided = colormaps["magma"](self._entropy[i][self._square][lung], bytes=True)[:, :3]
         rgb[lung] = np.rint((1 - opacity) * rgb[lung] + opacity * undecided)
@@ -100,8 +113,12 @@ class SliceBrowser:
         i = self.slice.value - 1
         pixels = np.bincount(self._labels[i].ravel(), minlength=len(CLASSES))
         lung = pixels[FOREGROUND].sum()
-        place = f", {i * self._spacing[0]:.0f} mm above the lowest" if self._spacing and len(self._hu) > 1 else ""
-        shares = [f"{CLASSES[c].name} {100 * pixels[c] / lung:.1f} %" for c in LESIONS] if lung else ["no lung"]
+        place = (
+            f", {i * self._spacing[0]:.0f} mm above the lowest" if self._spacing and len(self._hu) > 1 else ""
+        )
+        shares = (
+            [f"{CLASSES[c].name} {100 * pixels[c] / lung:.1f} %" for c in LESIONS] if lung else ["no lung"]
+        )
         return f"slice {i + 1} of {len(self._hu)}{place}; of its lung: {', '.join(shares)}"
 
     @staticmethod

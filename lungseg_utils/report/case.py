@@ -3,14 +3,16 @@
 Nothing that is written carries a name, a path or a file's own text: a case is called by a checksum of its pixels.
 """
 
-from dataclasses import dataclass
-from lungseg_utils import __version__
-from pathlib import Path
-from tqdm.auto import tqdm
-from typing import Any
 import hashlib
 import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
+from tqdm.auto import tqdm
+
+from lungseg_utils import __version__
 from lungseg_utils.core.classes import BACKGROUND, LUNG_WINDOW
 from lungseg_utils.core.files import InputError, replace_folder, resolve_path
 from lungseg_utils.evaluation.calibration import entropy
@@ -20,7 +22,6 @@ from lungseg_utils.report.quality import check_scan, is_volume, lung_outside
 from lungseg_utils.report.severity import severity
 from lungseg_utils.scans.io import write_masks
 from lungseg_utils.scans.scan import Scan
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from lungseg_utils.inference.segmenter import Segmenter
@@ -54,7 +55,10 @@ class Case:
 
 
 def predict_case(
-    scan: Scan, segmenter: "Segmenter", config: dict[str, Any] | None = None, batch_size: int = 8,
+    scan: Scan,
+    segmenter: "Segmenter",
+    config: dict[str, Any] | None = None,
+    batch_size: int = 8,
     description: str | None = None,
 ) -> Case:
     """Check, segment and measure a scan; beside it, memory takes two bytes a voxel. InputError for what is no chest CT.
@@ -148,9 +152,13 @@ def _doubts_of(measured: dict[str, Any], outside: float) -> list[str]:
         return ["The network found no lung: nothing can be measured."]
     doubts = []
     if outside > OUTSIDE:
-        doubts.append(f"{outside:.0%} of what was labelled as lung lies outside the body: the masks are wrong there.")
+        doubts.append(
+            f"{outside:.0%} of what was labelled as lung lies outside the body: the masks are wrong there."
+        )
     if measured["profile"]["position_unit"] == "mm":
-        ends = [name for name, area in (("lowest", lung[0]), ("highest", lung[-1])) if area > CUT_OFF * max(lung)]
+        ends = [
+            name for name, area in (("lowest", lung[0]), ("highest", lung[-1])) if area > CUT_OFF * max(lung)
+        ]
         if ends:
             doubts.append(
                 f"The lungs go on beyond the {' and the '.join(ends)} slice: "
@@ -172,7 +180,9 @@ def check_case_folder(folder: str | Path) -> Path:
     inside = {path.name for path in folder.iterdir()} if folder.exists() else set()
     others = sorted(inside - NAMES) or sorted(inside if inside and not _is_case(folder) else ())
     if others:
-        raise InputError(f"{folder} holds {others[0]}; expected nothing but an earlier case; choose another folder.")
+        raise InputError(
+            f"{folder} holds {others[0]}; expected nothing but an earlier case; choose another folder."
+        )
     return folder
 
 

@@ -1,21 +1,21 @@
 """The figures of a case's report: each draws into a figure of its own or into a part of the page."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import FigureBase
-from matplotlib.patches import Patch
-from matplotlib.patches import Rectangle
+from matplotlib.patches import Patch, Rectangle
 from matplotlib.patheffects import withStroke
-from typing import Any
-import numpy as np
+
 from lungseg_utils.core.classes import BACKGROUND, CLASSES, LESIONS, LUNG_WINDOW
 from lungseg_utils.core.image import body_with_rim
 from lungseg_utils.plots.slices import overlay
 from lungseg_utils.report.quality import has_text
 from lungseg_utils.report.severity import SIDES, THIRDS
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from lungseg_utils.report.case import Case
@@ -81,7 +81,12 @@ def plan_montage(case: "Case") -> Montage:
 
 def draw_montage(figure: FigureBase, case: "Case") -> None:
     """The most affected slices, three pictures of each: as it is, with the lesions, and the entropy in the lungs."""
-    plan, labels, spacing, profile = plan_montage(case), case.labels, case.scan.spacing, case.summary["profile"]
+    plan, labels, spacing, profile = (
+        plan_montage(case),
+        case.labels,
+        case.scan.spacing,
+        case.summary["profile"],
+    )
     hide = any(has_text(case.scan.hu[i]) for i in plan.chosen)
     aspect = spacing[1] / spacing[2] if spacing else 1
     axes = figure.subplots(*plan.grid, squeeze=False, gridspec_kw={"wspace": 0.01, "hspace": 0.01})
@@ -101,7 +106,16 @@ def draw_montage(figure: FigureBase, case: "Case") -> None:
         three[0].set_title(f"slice {i + 1} of {len(labels)}{share}", fontsize=8, color=INK)
         for ax, name in zip(three, ("CT", "lesions", "entropy")):
             ax.set_axis_off()
-            ax.text(0.02, 0.97, "R", color="white", fontsize=8, va="top", transform=ax.transAxes, path_effects=OUTLINED)
+            ax.text(
+                0.02,
+                0.97,
+                "R",
+                color="white",
+                fontsize=8,
+                va="top",
+                transform=ax.transAxes,
+                path_effects=OUTLINED,
+            )
             if k == 0 and not plan.flat:
                 beside = {"rotation": 90, "va": "center", "ha": "right", "transform": ax.transAxes}
                 ax.text(-0.03, 0.5, name, fontsize=8, color=INK, **beside)
@@ -133,7 +147,9 @@ def _scale_bar(ax: Axes, length: float, text: str) -> None:
     x, y = right - 0.04 * (right - left) - length, bottom + 0.05 * (top - bottom)
     outline = [withStroke(linewidth=3.5, foreground="black")]
     ax.plot([x, x + length], [y, y], color="white", linewidth=2, solid_capstyle="butt", path_effects=outline)
-    ax.text(x + length / 2, y, text, color="white", fontsize=7, ha="center", va="bottom", path_effects=OUTLINED)
+    ax.text(
+        x + length / 2, y, text, color="white", fontsize=7, ha="center", va="bottom", path_effects=OUTLINED
+    )
     ax.set(xlim=(left, right), ylim=(bottom, top))
 
 
@@ -177,7 +193,9 @@ def draw_zones(figure: FigureBase, case: "Case") -> None:
         for y, third in enumerate(THIRDS):
             zone = score["zones"][f"{side}_{third}"]
             color = GRADE_COLORS[zone["grade"]] if zone else "white"
-            box = Rectangle((x + 0.02, y + 0.03), 0.96, 0.94, facecolor=color, edgecolor="#c5ced6", linewidth=0.8)
+            box = Rectangle(
+                (x + 0.02, y + 0.03), 0.96, 0.94, facecolor=color, edgecolor="#c5ced6", linewidth=0.8
+            )
             ax.add_patch(box)
             dark = "white" if zone and zone["grade"] == 4 else INK
             ax.text(x + 0.5, y + 0.62, str(zone["grade"]) if zone else "-", ha="center", va="center", fontsize=13,
@@ -204,7 +222,9 @@ def draw_profile(figure: FigureBase, case: "Case") -> None:
     ax.stairs(lung, edges, orientation="horizontal", color=FAINT, linewidth=0.6)
     for c in LESIONS:
         area = np.array(profile[CLASSES[c].short])
-        ax.stairs(total + area, edges, baseline=total, orientation="horizontal", fill=True, color=CLASSES[c].color)
+        ax.stairs(
+            total + area, edges, baseline=total, orientation="horizontal", fill=True, color=CLASSES[c].color
+        )
         total = total + area
     for limit in (profile["third_limits"] or [])[1:3]:
         ax.axhline(limit, color=INK, linewidth=0.6, linestyle=":")
@@ -212,7 +232,9 @@ def draw_profile(figure: FigureBase, case: "Case") -> None:
     ax.set(ylim=(edges[0], edges[-1]), xlim=(0, None))
     ax.locator_params(axis="x", nbins=4)
     _plain(ax, f"area, {unit}", "Along the body" if profile["position_unit"] == "mm" else "By slice")
-    ax.set_ylabel("mm above the lowest slice" if profile["position_unit"] == "mm" else "slice", fontsize=8, color=INK)
+    ax.set_ylabel(
+        "mm above the lowest slice" if profile["position_unit"] == "mm" else "slice", fontsize=8, color=INK
+    )
 
 
 def _plain(ax: Axes, xlabel: str, title: str) -> None:

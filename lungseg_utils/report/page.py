@@ -1,18 +1,19 @@
 """The report of a case: report.json, and one page as report.html and report.png."""
 
-from datetime import date
-from html import escape
-from matplotlib.figure import Figure
-from pathlib import Path
-from typing import Any
 import base64
 import io
 import json
 import textwrap
+from datetime import date
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from matplotlib.figure import Figure
+
 from lungseg_utils.core.classes import CLASSES, LESIONS, LUNG_WINDOW
 from lungseg_utils.core.files import atomic_write
 from lungseg_utils.report.figures import DRAW, FAINT, INK, plan_montage, regions_of
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from lungseg_utils.report.case import Case
@@ -45,7 +46,12 @@ def figures(case: "Case") -> dict[str, Figure]:
 
 
 def _panels(summary: dict[str, Any]) -> list[str]:
-    there = {"montage": True, "bars": True, "zones": summary["score"], "profile": len(summary["profile"]["lung"]) > 1}
+    there = {
+        "montage": True,
+        "bars": True,
+        "zones": summary["score"],
+        "profile": len(summary["profile"]["lung"]) > 1,
+    }
     return [name for name, wanted in there.items() if wanted]
 
 
@@ -75,6 +81,7 @@ def scan_line(summary: dict[str, Any]) -> str:
 
 def model_line(card: dict[str, Any]) -> str:
     """The model in one line; what its config.json does not say is left out."""
+
     def known(*names: str) -> bool:
         return all(card.get(name) is not None for name in names)
 
@@ -83,7 +90,9 @@ def model_line(card: dict[str, Any]) -> str:
     parts += [f"slices at {card['image_size']} pixels"] if known("image_size") else []
     parts += [f"trained on {card['train_slices']} slices"] if known("train_slices") else []
     if known("val_miou", "val_lesion_dice"):
-        parts.append(f"on its validation slices mIoU {card['val_miou']:.2f}, lesion Dice {card['val_lesion_dice']:.2f}")
+        parts.append(
+            f"on its validation slices mIoU {card['val_miou']:.2f}, lesion Dice {card['val_lesion_dice']:.2f}"
+        )
     return "; ".join(parts) + (f"; weights {card['weights']}" if known("weights") else "")
 
 
@@ -107,8 +116,15 @@ def report_page(case: "Case") -> Figure:
     notes = [line for text in case.warnings for line in textwrap.wrap(text, 132, **bullet)]
     model = f"Model: {model_line(case.card)}. {summary['software']}."
     small = [line for text in (_explained(summary), model) for line in textwrap.wrap(text, 160)]
-    heights = (1.35, plan_montage(case).height(A4[0]), 2.5, 0.16 * len(notes or "-") + 0.14 * len(small) + 1.05)
-    page.set_size_inches(A4[0], max(A4[1], sum(heights)))  # many doubts make a longer page rather than a smaller print
+    heights = (
+        1.35,
+        plan_montage(case).height(A4[0]),
+        2.5,
+        0.16 * len(notes or "-") + 0.14 * len(small) + 1.05,
+    )
+    page.set_size_inches(
+        A4[0], max(A4[1], sum(heights))
+    )  # many doubts make a longer page rather than a smaller print
     if (spare := A4[1] - sum(heights)) > 0:
         heights = (*heights[:3], heights[3] + spare)
     head, montage, charts, foot = page.subfigures(4, 1, height_ratios=heights)
@@ -139,7 +155,9 @@ def report_html(case: "Case") -> str:
     """The page as HTML that needs nothing else: figures inside, no script, every text escaped."""
     summary = case.summary
     images = {name: _embedded(figure) for name, figure in figures(case).items()}
-    cards = "".join(f"<div><b>{escape(v)}</b><span>{escape(words)}</span></div>" for v, words in key_numbers(summary))
+    cards = "".join(
+        f"<div><b>{escape(v)}</b><span>{escape(words)}</span></div>" for v, words in key_numbers(summary)
+    )
     montage = images.pop("montage")
     charts = "".join(f'<img class="{name}" alt="{name}" src="{data}">' for name, data in images.items())
     doubts = "".join(f"<li>{escape(text)}</li>" for text in case.warnings) or "<li>None.</li>"

@@ -4,30 +4,36 @@ A scan that cannot be right is an InputError; a doubt is a sentence for the user
 thinned to about 256 pixels a side, so that a long scan takes no longer than a short one.
 """
 
-from scipy import ndimage
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
+from scipy import ndimage
+
 from lungseg_utils.core.classes import BACKGROUND
 from lungseg_utils.core.files import InputError
 from lungseg_utils.core.image import SOLID, body_with_rim
 from lungseg_utils.data.features import FEATURES, LUNG_SLICE, SOFT_TISSUE, looked_at, slice_features
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from lungseg_utils.scans.scan import Scan
 
 
-LEAST_AIR, LEAST_TISSUE = 0.01, 0.02  # shares of all pixels; the competition's slices have at least 0.04 and 0.15
+LEAST_AIR, LEAST_TISSUE = (
+    0.01,
+    0.02,
+)  # shares of all pixels; the competition's slices have at least 0.04 and 0.15
 LEAST_LUNG = 0.02  # air as a share of the body, in one slice at least
 LUNG_AREA, BODY_AREA = (40, 800), (150, 1800)  # cm2 that the largest slice of an adult's chest may have
 THICK = 5.0  # mm
-MARGIN = 0.1  # the ranges are widened by a tenth at each end, where a per cent of the training slices lies outside
+MARGIN = (
+    0.1  # the ranges are widened by a tenth at each end, where a per cent of the training slices lies outside
+)
 
 
 def is_volume(scan: "Scan") -> bool:
     """Whether the slices are neighbours in one body: their distance is known, and most look like the one before."""
-    from lungseg_utils.data.similarity import VOLUME_JUMP
     from lungseg_utils.core.image import thumbnails
+    from lungseg_utils.data.similarity import VOLUME_JUMP
 
     if scan.spacing is None or len(scan.hu) < 2:
         return False
@@ -74,7 +80,9 @@ def _check_units(slices: np.ndarray) -> None:
     """InputError unless air and soft tissue are where Hounsfield units have them."""
     low, high = int(slices.min()), int(slices.max())
     if low == high:
-        raise InputError(f"all pixels are {low}; expected a picture of a chest; look at the file in a viewer.")
+        raise InputError(
+            f"all pixels are {low}; expected a picture of a chest; look at the file in a viewer."
+        )
     air, tissue = (slices < SOLID).mean(), (np.abs(slices) < SOFT_TISSUE).mean()
     if air < LEAST_AIR or tissue < LEAST_TISSUE:
         raise InputError(
@@ -90,7 +98,10 @@ def _geometry_doubts(scan: "Scan", features: list[dict[str, float]]) -> list[str
             f"Slices are {scan.thickness:g} mm thick: above {THICK:g} mm small lesions fade into the lung around them."
         )
     if scan.spacing is None:
-        return [*warnings, "The file does not say a pixel's size: no millilitres, no thirds and no severity score."]
+        return [
+            *warnings,
+            "The file does not say a pixel's size: no millilitres, no thirds and no severity score.",
+        ]
     if len(scan.hu) > 1 and not is_volume(scan):
         warnings.append(
             "Neighbouring slices are unlike each other: taken as single slices, without millilitres, thirds and score."

@@ -3,21 +3,27 @@
 Functions of arrays. Slices run from feet to head, columns from the patient's right to the left, as in `scans.Scan`.
 """
 
-from scipy import ndimage
 from typing import Any
+
 import numpy as np
+from scipy import ndimage
+
 from lungseg_utils.core.classes import BACKGROUND, CLASSES, FOREGROUND, LESIONS, NUM_CLASSES
 from lungseg_utils.evaluation.burden import involved_share
-
 
 SIDES = ("right", "left")  # the patient's: the right one is at the image's left
 THIRDS = ("lower", "middle", "upper")
 GRADES = (1, 25, 50, 75)  # whole per cent of a zone from which it scores 1, 2, 3, 4
 SCORE = "after Ooi et al., Radiology 2004, 230:836, adapted: zones are equal thirds of the lungs' height on each side"
-LEAST_SLICES, LEAST_HEIGHT = 6, 100.0  # slices with lung, and their height in mm, below which thirds mean little
+LEAST_SLICES, LEAST_HEIGHT = (
+    6,
+    100.0,
+)  # slices with lung, and their height in mm, below which thirds mean little
 TISSUE = -500  # HU; above it is body, not air
 BODY_HEIGHT = 0.2  # of the tissue in the fullest column: columns with less are table or sleeve
-EDGE_AREA = 0.02  # share of the largest slice's lung from which a slice counts as lung: stray pixels are no apex
+EDGE_AREA = (
+    0.02  # share of the largest slice's lung from which a slice counts as lung: stray pixels are no apex
+)
 WHOLE_PIECE = 0.8  # a piece of lung with this share on one side belongs to that side
 
 
@@ -44,7 +50,9 @@ def midline(labels: np.ndarray, hu: np.ndarray) -> int:
 def left_lung(lung: np.ndarray, middle: int) -> np.ndarray:
     """Which pixels of lung, bool (H, W), are the patient's left one: pieces go whole to their side, others are cut."""
     pieces, count = ndimage.label(lung)
-    beyond = np.bincount(pieces[:, middle:].ravel(), minlength=count + 1) / np.maximum(np.bincount(pieces.ravel()), 1)
+    beyond = np.bincount(pieces[:, middle:].ravel(), minlength=count + 1) / np.maximum(
+        np.bincount(pieces.ravel()), 1
+    )
     whole, cut = beyond >= WHOLE_PIECE, (beyond > 1 - WHOLE_PIECE) & (beyond < WHOLE_PIECE)
     return lung & (whole[pieces] | (cut[pieces] & (np.arange(lung.shape[1]) >= middle)))
 
@@ -91,7 +99,9 @@ def region(pixels: np.ndarray, voxel_ml: float | None) -> dict[str, Any]:
     """
     names = {CLASSES[c].short: pixels[c] for c in FOREGROUND} | {"involved": pixels[list(LESIONS)].sum()}
     lung = pixels[FOREGROUND].sum()
-    share = {name: round(100 * float(count) / float(lung), 2) if lung else None for name, count in names.items()}
+    share = {
+        name: round(100 * float(count) / float(lung), 2) if lung else None for name, count in names.items()
+    }
     amounts = {"lung": lung} | names
     ml = {name: round(float(count) * voxel_ml, 1) for name, count in amounts.items()} if voxel_ml else None
     return {"percent_of_lung": share, "millilitres": ml}
@@ -112,7 +122,11 @@ def severity_score(zones: np.ndarray) -> dict[str, Any]:
     """
     shares, grades = involved_share(zones), {}
     for (third, side), share in np.ndenumerate(shares):
-        known = {"percent": round(100 * float(share), 2), "grade": zone_grade(share)} if not np.isnan(share) else None
+        known = (
+            {"percent": round(100 * float(share), 2), "grade": zone_grade(share)}
+            if not np.isnan(share)
+            else None
+        )
         grades[f"{SIDES[side]}_{THIRDS[third]}"] = known
     missing = [name for name, zone in grades.items() if zone is None]
     total = sum(zone["grade"] for zone in grades.values() if zone)
@@ -120,7 +134,10 @@ def severity_score(zones: np.ndarray) -> dict[str, Any]:
 
 
 def severity(
-    labels: np.ndarray, hu: np.ndarray, spacing: tuple[float, float, float] | None = None, volume: bool = False
+    labels: np.ndarray,
+    hu: np.ndarray,
+    spacing: tuple[float, float, float] | None = None,
+    volume: bool = False,
 ) -> dict[str, Any]:
     """Involvement of a scan, JSON-ready: `all`, by side, and for volumes by third, with score and millilitres.
 

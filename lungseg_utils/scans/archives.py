@@ -1,18 +1,16 @@
 """The files of a folder or a zip, each opened when it is needed; a zip is never unpacked to disk."""
 
-from collections.abc import Callable
-from collections.abc import Iterator
-from collections.abc import Sequence
-from contextlib import contextmanager
-from pathlib import Path
-from typing import IO
 import io
 import os
 import stat
 import zipfile
 import zlib
-from lungseg_utils.core.files import InputError
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
 
+from lungseg_utils.core.files import InputError
 
 MAX_FILES = 20_000
 MAX_UNPACKED = 4 * 2**30  # bytes in a zip, all members together
@@ -24,6 +22,7 @@ MAX_EXPANSION = 200  # times; slices shrink to a half or a tenth, even blank one
 def open_source(path: Path) -> Iterator[Sequence[Callable[[], IO[bytes]]]]:
     """How to open each file under `path`; members of a zip come from memory, so that nothing is unpacked."""
     if path.is_dir():
+
         def refuse(error: OSError) -> None:
             raise error  # os.walk would pass over a folder without rights
 
@@ -31,7 +30,9 @@ def open_source(path: Path) -> Iterator[Sequence[Callable[[], IO[bytes]]]]:
         files = sorted(file for file in files if file.is_file())
         if not 0 < len(files) <= MAX_FILES:
             expected = f"the slices of a scan, at most {MAX_FILES:,} files"
-            raise InputError(f"{path} has {len(files)} files; expected {expected}; name the scan's own folder.")
+            raise InputError(
+                f"{path} has {len(files)} files; expected {expected}; name the scan's own folder."
+            )
         yield [lambda file=file: file.open("rb") for file in files]
         return
     with path.open("rb") as handle:
@@ -42,7 +43,9 @@ def open_source(path: Path) -> Iterator[Sequence[Callable[[], IO[bytes]]]]:
                 members = _safe_members(archive, path)
                 yield [lambda member=member: io.BytesIO(archive.read(member)) for member in members]
         except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
-            raise InputError(f"{path} is a damaged zip; expected a zip of DICOM files; pack it again.") from error
+            raise InputError(
+                f"{path} is a damaged zip; expected a zip of DICOM files; pack it again."
+            ) from error
     else:
         yield [lambda: path.open("rb")]
 
@@ -53,14 +56,21 @@ def _safe_members(archive: zipfile.ZipFile, path: Path) -> list[zipfile.ZipInfo]
     for member in members:
         parts = member.filename.replace("\\", "/").split("/")
         if ".." in parts or parts[0] == "" or ":" in parts[0]:
-            raise InputError(f"{path} has a member with a path outside; expected plain files; do not trust it.")
+            raise InputError(
+                f"{path} has a member with a path outside; expected plain files; do not trust it."
+            )
         if stat.S_IFMT(member.external_attr >> 16) not in (0, stat.S_IFREG):
-            raise InputError(f"{path} has a link or a device in it; expected plain files; pack the files themselves.")
+            raise InputError(
+                f"{path} has a link or a device in it; expected plain files; pack the files themselves."
+            )
         if member.flag_bits & 1:
             raise InputError(f"{path} is encrypted; expected a zip without a password; unpack it first.")
     unpacked, packed = sum(m.file_size for m in members), sum(m.compress_size for m in members)
-    if unpacked > MAX_UNPACKED or unpacked > MAX_EXPANSION * max(packed, 1) or len(members) > MAX_FILES or any(
-        member.file_size > MAX_MEMBER for member in members
+    if (
+        unpacked > MAX_UNPACKED
+        or unpacked > MAX_EXPANSION * max(packed, 1)
+        or len(members) > MAX_FILES
+        or any(member.file_size > MAX_MEMBER for member in members)
     ):
         raise InputError(
             f"{path} would unpack {len(members):,} files to {unpacked:,} bytes from {packed:,}; expected one scan, at "

@@ -1,28 +1,30 @@
 """DICOM slices in: from a file, a folder or a zip to one stack in HU (DICOM PS3.3 C.7.6.2, C.8.2.1)."""
 
-from collections.abc import Callable
-from collections.abc import Iterator
-from collections.abc import Sequence
+import os
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tqdm.auto import tqdm
-from typing import IO
+from typing import IO, TYPE_CHECKING
+
 import numpy as np
-import os
-import warnings
+from tqdm.auto import tqdm
+
 from lungseg_utils.core.files import InputError
 from lungseg_utils.scans.archives import open_source
 from lungseg_utils.scans.grey import AIR_LIMIT, settle_values
 from lungseg_utils.scans.orientation import Orientation, placement
 from lungseg_utils.scans.scan import Scan, check_size, to_int16
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pydicom import Dataset
 
 
-DEFLATED, MAX_DEFLATED = b"1.2.840.10008.1.2.1.99", 2**20  # inflated in one piece, up to a thousandfold; bytes
+DEFLATED, MAX_DEFLATED = (
+    b"1.2.840.10008.1.2.1.99",
+    2**20,
+)  # inflated in one piece, up to a thousandfold; bytes
 SAME_PLACE = 0.01  # mm
 IDENTITY = (  # of patient and study; only `keep_identity` copies these
     "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "PatientAge", "PatientSize", "PatientWeight",
@@ -140,7 +142,9 @@ def _stacks(path: Path, openers: Sequence[Callable[[], IO[bytes]]]) -> list[list
         found = " and ".join(sorted(others))
         raise InputError(f"{path} has no CT slice, but {found}; expected a chest CT; name its folder.")
     found = [stack for same in stacks.values() for stack in same]
-    return sorted(found, key=lambda stack: (_number(stack[0], "SeriesNumber") or 0, stack[0].header.SeriesInstanceUID))
+    return sorted(
+        found, key=lambda stack: (_number(stack[0], "SeriesNumber") or 0, stack[0].header.SeriesInstanceUID)
+    )
 
 
 def _slice(header: "Dataset", opener: Callable[[], IO[bytes]]) -> tuple[Slice | None, str]:
@@ -169,7 +173,9 @@ def _slice(header: "Dataset", opener: Callable[[], IO[bytes]]) -> tuple[Slice | 
         return None, "CT images without a position"
     lengths = np.linalg.norm(directions, axis=1)
     whole = position.shape == (3,) and spacing.shape == (2,) and np.isfinite(position).all()
-    if not (whole and np.isfinite(spacing).all() and spacing.min() > 0 and np.allclose(lengths, 1, atol=0.01)):
+    if not (
+        whole and np.isfinite(spacing).all() and spacing.min() > 0 and np.allclose(lengths, 1, atol=0.01)
+    ):
         return None, "CT images with an impossible position"
     return Slice(header, opener, position, directions / lengths[:, None], spacing), ""
 
@@ -180,14 +186,18 @@ def _choose(stacks: list[list[Slice]], series: str | int | None) -> list[Slice]:
         return stacks[0]
     if str(series).isdecimal() and 0 < int(series) <= len(stacks):
         return stacks[int(series) - 1]
-    named = [stack for stack in stacks if series is not None and stack[0].header.SeriesInstanceUID == str(series)]
+    named = [
+        stack for stack in stacks if series is not None and stack[0].header.SeriesInstanceUID == str(series)
+    ]
     if len(named) == 1:
         return named[0]
     lines = []
     for number, stack in enumerate(stacks, 1):
         steps = np.diff(sorted(slice_.place for slice_ in stack))
         apart = f", {np.median(steps):.2f} mm apart" if len(steps) else ""
-        lines.append(f"{number}: {len(stack)} slices of {stack[0].header.Rows} x {stack[0].header.Columns}{apart}")
+        lines.append(
+            f"{number}: {len(stack)} slices of {stack[0].header.Rows} x {stack[0].header.Columns}{apart}"
+        )
     asked = f"and none is {series}" if series is not None else "and none was chosen"
     found = f"there are {len(stacks)} series, {asked}"
     raise InputError(f"{found}; expected the number of one; choose from ({'; '.join(lines)}).")
@@ -198,7 +208,9 @@ def _in_order(stack: list[Slice], path: Path) -> tuple[list[Slice], list[str]]:
     single = list({str(slice_.header.get("SOPInstanceUID")): slice_ for slice_ in reversed(stack)}.values())
     copies = len(stack) - len(single)
     single.sort(key=lambda slice_: (slice_.place, _number(slice_, "InstanceNumber") or 0))
-    ordered = [slice_ for i, slice_ in enumerate(single) if i == 0 or slice_.place - single[i - 1].place > SAME_PLACE]
+    ordered = [
+        slice_ for i, slice_ in enumerate(single) if i == 0 or slice_.place - single[i - 1].place > SAME_PLACE
+    ]
     repeated = len(single) - len(ordered)
     if len(single) > 1 and repeated >= len(ordered):
         found = f"{len(single)} slices at {len(ordered)} places, a series over time"
@@ -234,7 +246,9 @@ def _decode(slice_: Slice, path: Path, inverted: bool) -> np.ndarray:
             compressed = syntax.is_compressed
             # Damaged data can end the whole process in GDCM: it decodes only what nothing else does.
             decoders = get_decoder(syntax).available_plugins if syntax.is_encapsulated else ()
-            stored = pixel_array(dataset, decoding_plugin=min(decoders, key=lambda name: name == "gdcm", default=""))
+            stored = pixel_array(
+                dataset, decoding_plugin=min(decoders, key=lambda name: name == "gdcm", default="")
+            )
             if inverted:  # both limits of what the bits can hold, so that it stays in them
                 bits = int(dataset.BitsStored)
                 stored = (-1 if dataset.PixelRepresentation else 2**bits - 1) - stored.astype(np.int32)

@@ -1,21 +1,30 @@
 """Masks out as a DICOM Segmentation (PS3.3 A.51), which viewers place by frame of reference and position."""
 
-from lungseg_utils import __version__
-from pathlib import Path
 import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import numpy as np
+
+from lungseg_utils import __version__
 from lungseg_utils.core.classes import CLASSES
 from lungseg_utils.core.files import atomic_write
-from lungseg_utils.scans.dicom import DicomFrame, IDENTITY, pydicom_quiet
+from lungseg_utils.scans.dicom import IDENTITY, DicomFrame, pydicom_quiet
 from lungseg_utils.scans.scan import MASK_TABLE, MASK_VALUES
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pydicom import Dataset
 
 
 LINKS = ("SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")
-GEOMETRY = ("SOPClassUID", "Rows", "Columns", "PixelSpacing", "ImagePositionPatient", "ImageOrientationPatient")
+GEOMETRY = (
+    "SOPClassUID",
+    "Rows",
+    "Columns",
+    "PixelSpacing",
+    "ImagePositionPatient",
+    "ImageOrientationPatient",
+)
 EMPTY = (
     "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "StudyID",
     "AccessionNumber",
@@ -30,7 +39,9 @@ SEGMENTS = {
 }
 
 
-def write_segmentation(path: Path, frame: DicomFrame, labels: np.ndarray, keep_identity: bool = False) -> Path:
+def write_segmentation(
+    path: Path, frame: DicomFrame, labels: np.ndarray, keep_identity: bool = False
+) -> Path:
     """A binary DICOM Segmentation of three segments, numbered as MASK_VALUES; frames without any are left out.
 
     labels: uint8 (N, H, W), class indices on scan.hu's grid. Of the scan's headers it copies the UIDs of study, series,
@@ -97,7 +108,11 @@ def _segments() -> list:
     numbered = sorted((MASK_VALUES[tissue.index], tissue) for tissue in CLASSES if tissue.short in SEGMENTS)
     return [
         SegmentDescription(
-            number, tissue.name, *(CodedConcept(*code) for code in SEGMENTS[tissue.short]), "AUTOMATIC", algorithm,
+            number,
+            tissue.name,
+            *(CodedConcept(*code) for code in SEGMENTS[tissue.short]),
+            "AUTOMATIC",
+            algorithm,
             display_color=CIELabColor.from_string(tissue.color),
         )
         for number, tissue in numbered

@@ -1,12 +1,13 @@
 """A scan to try `lungseg predict` and the notebook of it with: a phantom as a scanner's NIfTI file. No real patient."""
 
 from pathlib import Path
+
 import numpy as np
+
 from lungseg_utils.core.files import resolve_path
 from lungseg_utils.data.anatomy import make_patient
 from lungseg_utils.data.phantom import render
 from lungseg_utils.scans.nifti import save_compressed
-
 
 FIELD, HEIGHT = 380.0, 290.0  # mm: across the picture, and from below the diaphragm to the shoulders
 
@@ -20,7 +21,9 @@ def write_example_scan(path: str | Path, slices: int = 29, size: int = 256, seed
     import nibabel as nib
 
     path, rng, step = resolve_path(path), np.random.default_rng(seed), HEIGHT / slices
-    known = dict(fov=FIELD, window=(-1024.0, 1000.0), surround=None, shift=(0.0, 0.0), effusion=(0.0, 0.0), noise=20.0)
+    known = dict(
+        fov=FIELD, window=(-1024.0, 1000.0), surround=None, shift=(0.0, 0.0), effusion=(0.0, 0.0), noise=20.0
+    )
     patient = make_patient(rng, (0, HEIGHT), (0.12, 0.05), **known)
     hu, _ = render(rng, patient, np.arange(slices) * step, size)
     pixel = FIELD / size

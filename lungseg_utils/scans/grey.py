@@ -2,13 +2,13 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from scipy import ndimage
-from scipy import signal
+
 import numpy as np
+from scipy import ndimage, signal
+
 from lungseg_utils.core.files import InputError
 from lungseg_utils.core.image import largest_piece
 from lungseg_utils.scans.scan import to_int16
-
 
 AIR_LIMIT = -300  # HU; no tissue but lung and air lies below
 LEAST_LEVELS = 16  # fewer grey levels are labels
@@ -32,7 +32,9 @@ def settle_values(hu: np.ndarray) -> tuple[bool, list[str]]:
     lows, highs = hu.min((1, 2)), hu.max((1, 2))
     low, high, blank = int(lows.min()), int(highs.max()), int((lows == highs).sum())
     if blank == len(hu):
-        raise InputError(f"all pixels of a slice have the same value, {low}; expected a chest CT; export it again.")
+        raise InputError(
+            f"all pixels of a slice have the same value, {low}; expected a chest CT; export it again."
+        )
     notes = [f"{blank} of {len(hu)} slices are blank."] if blank else []
     if low < AIR_LIMIT:
         return True, notes
@@ -91,7 +93,9 @@ def fit_grey(slices: Iterable[np.ndarray]) -> GreyScale:
             "the grey levels show no body beside air; expected a chest CT in a lung window; check that white is dense."
         )
     if hollow > 0.1 * whole:  # beside the windpipe, which is small
-        raise InputError("the lungs are plain black; expected a lung window, such as -1350 to 150 HU; export it anew.")
+        raise InputError(
+            "the lungs are plain black; expected a lung window, such as -1350 to 150 HU; export it anew."
+        )
     has_lungs = inside.sum() > 0.01 * pixels
     darkest = float((inside.cumsum() > 0.01 * inside.sum()).argmax()) if has_lungs else 0.0
     black = np.flatnonzero(body + inside + outside)[0] + BLACK

@@ -1,14 +1,17 @@
 """Read a scan of any kind, write its masks in its own grid."""
 
 from pathlib import Path
+
 import numpy as np
+
 from lungseg_utils.core.classes import NUM_CLASSES
 from lungseg_utils.core.files import InputError, atomic_write, resolve_path
 from lungseg_utils.scans.grey import settle_values
 from lungseg_utils.scans.scan import KINDS, Scan, check_size, to_int16
 
-
-UNPLACED = "An array does not say how the patient lies, nor its spacing: rows are taken to run from front to back."
+UNPLACED = (
+    "An array does not say how the patient lies, nor its spacing: rows are taken to run from front to back."
+)
 
 
 def read_scan(path: str | Path, series: str | int | None = None) -> Scan:
@@ -44,10 +47,14 @@ def read_scan(path: str | Path, series: str | int | None = None) -> Scan:
         return _read_array(path)
     except OSError as error:  # not there, no right to read, a disk that fails
         why = error.strerror or error
-        raise InputError(f"{path} cannot be read ({why}); expected {KINDS}; check name and rights.") from error
+        raise InputError(
+            f"{path} cannot be read ({why}); expected {KINDS}; check name and rights."
+        ) from error
 
 
-def write_masks(scan: Scan, labels: np.ndarray, folder: str | Path, keep_identity: bool = False) -> list[Path]:
+def write_masks(
+    scan: Scan, labels: np.ndarray, folder: str | Path, keep_identity: bool = False
+) -> list[Path]:
     """Write the labels in the scan's own grid into `folder`; returns the files, named alike for every scan.
 
     labels: uint8 (N, H, W), class indices on scan.hu's grid. NIfTI: mask.nii.gz, the scan's shape and affine,
@@ -97,14 +104,18 @@ def _read_array(path: Path) -> Scan:
     except OSError:
         raise
     except Exception as error:  # whatever NumPy makes of a header that is none
-        raise InputError(f"{path} is no array of numbers, or not all of it; expected .npy; save it again.") from error
+        raise InputError(
+            f"{path} is no array of numbers, or not all of it; expected .npy; save it again."
+        ) from error
     frame = array.shape
     if array.ndim == 4 and array.shape[3] == 1:
         array = array[..., 0]
     if array.ndim == 2:
         array = array[None]
     if array.ndim != 3 or array.dtype.kind not in "iuf":
-        raise InputError(f"{path} holds {array.dtype} of shape {frame}; expected numbers (N, H, W) or (H, W).")
+        raise InputError(
+            f"{path} holds {array.dtype} of shape {frame}; expected numbers (N, H, W) or (H, W)."
+        )
     check_size(array.shape)
     hu = np.empty(array.shape, np.int16)
     for out, values in zip(hu, array, strict=True):

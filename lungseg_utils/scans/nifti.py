@@ -1,14 +1,15 @@
 """NIfTI volumes in, masks with the same grid and affine out. Format: nifti.nimh.nih.gov/nifti-1 and nifti-2."""
 
+import gzip
 from dataclasses import dataclass
 from pathlib import Path
-import gzip
+
 import numpy as np
+
 from lungseg_utils.core.files import InputError, atomic_write
 from lungseg_utils.scans.grey import settle_values
 from lungseg_utils.scans.orientation import Orientation, placement
 from lungseg_utils.scans.scan import MASK_TABLE, Scan, check_size, to_int16
-
 
 MILLIMETRES = {"meter": 1000.0, "mm": 1.0, "micron": 0.001, "unknown": 1.0}
 UNPLACED = "The file does not say how the patient lies: right and left, or front and back, may be exchanged."
@@ -46,7 +47,9 @@ def read_nifti(path: Path) -> Scan:
         except InputError:
             raise
         except Exception as error:  # whatever nibabel makes of a header that is none
-            raise InputError(f"{path} is no NIfTI file, or not all of it; expected one; export it again.") from error
+            raise InputError(
+                f"{path} is no NIfTI file, or not all of it; expected one; export it again."
+            ) from error
 
 
 def _read(path: Path, version: int, image) -> Scan:
@@ -58,13 +61,21 @@ def _read(path: Path, version: int, image) -> Scan:
         grid = (*grid, 1)
     if len(grid) != 3 or header.get_data_dtype().kind not in "iuf":
         found = f"{header.get_data_dtype()} of shape {shape}"
-        raise InputError(f"{path} holds {found}; expected one number a voxel in 3 dimensions; export one volume.")
+        raise InputError(
+            f"{path} holds {found}; expected one number a voxel in 3 dimensions; export one volume."
+        )
     affine, sform, qform = image.affine, header.get_sform(coded=True), header.get_qform(coded=True)
     unit = header.get_xyzt_units()[0]
     steps = affine[:3, :3].T * MILLIMETRES.get(unit, 1.0)
     spacing = np.linalg.norm(steps, axis=1)
-    if not np.isfinite(affine).all() or not spacing.all() or abs(np.linalg.det(steps / spacing[:, None])) < 0.1:
-        raise InputError(f"{path} has an affine that places no volume; expected three directions; export it again.")
+    if (
+        not np.isfinite(affine).all()
+        or not spacing.all()
+        or abs(np.linalg.det(steps / spacing[:, None])) < 0.1
+    ):
+        raise InputError(
+            f"{path} has an affine that places no volume; expected three directions; export it again."
+        )
     directions = steps / spacing[:, None] * [-1, -1, 1]  # NIfTI counts to the right and to the front
     orientation, between, notes = placement(directions, spacing, path)
     placed = sform[1] or qform[1]
@@ -77,7 +88,9 @@ def _read(path: Path, version: int, image) -> Scan:
     is_hu, found = settle_values(hu)
     known = between if placed or any(size != 1 for size in between) else None
     frame = NiftiFrame(version, shape, orientation, affine, sform, qform, header.get_zooms(), unit)
-    return Scan(hu, known, None, "nifti", is_hu, None, (*notes, *(() if placed else (UNPLACED,)), *found), frame)
+    return Scan(
+        hu, known, None, "nifti", is_hu, None, (*notes, *(() if placed else (UNPLACED,)), *found), frame
+    )
 
 
 def write_nifti(path: Path, frame: NiftiFrame, labels: np.ndarray) -> Path:

@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from itertools import permutations
 from pathlib import Path
-import numpy as np
-from lungseg_utils.core.files import InputError
 
+import numpy as np
+
+from lungseg_utils.core.files import InputError
 
 # Slices to the head, rows to the back, columns to the left, in DICOM's coordinates (left, posterior, superior).
 LPS = np.array([[0, 0, 1], [0, 1, 0], [1, 0, 0]], float)

@@ -1,14 +1,15 @@
 """Grey levels to Hounsfield units, for pictures and other scans in 8 bits; reading PNG and JPEG, masks as PNG."""
 
-from matplotlib.colors import to_rgb
-from pathlib import Path
-import numpy as np
 import warnings
+from pathlib import Path
+
+import numpy as np
+from matplotlib.colors import to_rgb
+
 from lungseg_utils.core.classes import CLASSES
 from lungseg_utils.core.files import InputError, atomic_write
 from lungseg_utils.scans.grey import settle_values
 from lungseg_utils.scans.scan import Scan, check_size
-
 
 COLOURED = 16  # levels between the colours of a pixel; JPEG's own chroma noise stays below
 
@@ -19,15 +20,23 @@ def read_picture(path: Path) -> Scan:
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # check_size has a lower limit, and refuses
+            warnings.simplefilter(
+                "ignore", Image.DecompressionBombWarning
+            )  # check_size has a lower limit, and refuses
             image = Image.open(path, formats=("PNG", "JPEG"))
         check_size((1, image.height, image.width))
         image.load()
     except InputError:
         raise
     except Exception as error:  # whatever Pillow makes of a damaged file
-        raise InputError(f"{path} is no PNG or JPEG, or not all of it; expected one; export it again.") from error
-    grey = np.asarray(image) if image.mode.startswith("I") else _single_channel(np.asarray(image.convert("RGBA")))
+        raise InputError(
+            f"{path} is no PNG or JPEG, or not all of it; expected one; export it again."
+        ) from error
+    grey = (
+        np.asarray(image)
+        if image.mode.startswith("I")
+        else _single_channel(np.asarray(image.convert("RGBA")))
+    )
     if grey.max() > 255:  # 16 bits: 256 levels of them are as fine as the estimate deserves
         low, high = int(grey.min()), int(grey.max())
         grey = np.rint((grey - float(low)) * (255 / max(high - low, 1)))
@@ -35,7 +44,9 @@ def read_picture(path: Path) -> Scan:
     if hu.min() < 0:
         raise InputError(f"{path} holds negative grey levels; expected 8 or 16 bits; export it again.")
     _, notes = settle_values(hu)
-    notes.append("A picture does not say how the patient lies: its left edge is taken to be the patient's right.")
+    notes.append(
+        "A picture does not say how the patient lies: its left edge is taken to be the patient's right."
+    )
     return Scan(hu, None, None, "picture", False, None, tuple(notes), grey.shape)
 
 

@@ -4,13 +4,13 @@ nifti.py, dicom.py and pictures.py read the kinds; what they share stands here. 
 and reversed until slices lie as a radiologist sees them, and the same steps back give the mask in the file's own grid.
 """
 
-from dataclasses import dataclass
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any
+
 import numpy as np
+
 from lungseg_utils.core.classes import BACKGROUND, CONSOLIDATION, GROUND_GLASS, LUNG_OTHER, NUM_CLASSES
 from lungseg_utils.core.files import InputError
-
 
 # Values in mask.nii.gz and segment numbers in mask.dcm; 0 is what viewers leave transparent.
 MASK_VALUES = {BACKGROUND: 0, GROUND_GLASS: 1, CONSOLIDATION: 2, LUNG_OTHER: 3}
@@ -30,13 +30,17 @@ class Scan:
     """
 
     hu: np.ndarray
-    spacing: tuple[float, float, float] | None  # mm between slices, rows, columns; None if the file does not say
+    spacing: (
+        tuple[float, float, float] | None
+    )  # mm between slices, rows, columns; None if the file does not say
     thickness: float | None  # mm, of a slice, if the file says
     kind: str  # nifti, dicom, array or picture
     is_hu: bool  # False where HU were estimated from grey levels
     modality: str | None  # CT if the file says so; others are refused
     notes: tuple[str, ...]  # sentences for the user, without any name, path or text of the file
-    frame: Any = field(repr=False)  # what write_masks needs; it holds a patient's identifiers, so it is never printed
+    frame: Any = field(
+        repr=False
+    )  # what write_masks needs; it holds a patient's identifiers, so it is never printed
 
 
 def check_size(shape: tuple[int, ...]) -> None:
@@ -44,7 +48,9 @@ def check_size(shape: tuple[int, ...]) -> None:
     slices, height, width = shape
     size = f"{slices} slices of {height} x {width} pixels"
     if min(height, width) < MIN_SIDE or slices < 1:
-        raise InputError(f"the scan has {size}; expected at least {MIN_SIDE} x {MIN_SIDE}; give it at its full size.")
+        raise InputError(
+            f"the scan has {size}; expected at least {MIN_SIDE} x {MIN_SIDE}; give it at its full size."
+        )
     if max(height, width) > MAX_SIDE or slices * height * width > MAX_VOXELS:
         most = f"{MAX_SIDE} a side and {MAX_VOXELS:,} in all"
         raise InputError(f"the header claims {size}; expected at most {most}; give a part of the scan.")
@@ -55,6 +61,10 @@ def to_int16(values: np.ndarray) -> np.ndarray:
     if values.dtype == np.int16:
         return np.asarray(values)
     if values.dtype.kind == "f" and not np.isfinite(values).all():
-        raise InputError("the scan holds NaN or infinite values; expected Hounsfield units; repair or export it again.")
+        raise InputError(
+            "the scan holds NaN or infinite values; expected Hounsfield units; repair or export it again."
+        )
     limits = np.iinfo(np.int16)
-    return np.clip(np.rint(values) if values.dtype.kind == "f" else values, limits.min, limits.max).astype(np.int16)
+    return np.clip(np.rint(values) if values.dtype.kind == "f" else values, limits.min, limits.max).astype(
+        np.int16
+    )

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 from typing import Any
-import numpy as np
 
+import numpy as np
 
 # number: (the right answer from what the notebook hands over, a hint). Read it when you have tried!
 EXERCISES: dict[str, tuple[Callable[..., Any], str]] = {
@@ -16,9 +16,15 @@ EXERCISES: dict[str, tuple[Callable[..., Any], str]] = {
         lambda percent, volumes: int(percent.groupby(volumes).mean().idxmax()),
         "Average `percent` over the slices of each volume.",
     ),
-    "2.1": (lambda p: float(p.normalise(np.zeros(1))[0]), "Water is 0 HU: subtract the mean, divide by the standard deviation."),
+    "2.1": (
+        lambda p: float(p.normalise(np.zeros(1))[0]),
+        "Water is 0 HU: subtract the mean, divide by the standard deviation.",
+    ),
     "2.2": (lambda p: p.mean + p.std, "Solve z = (HU - mean) / std for HU."),
-    "2.3": (lambda image: 8 / image.itemsize, "Compare bytes per pixel: `prepared.images['medseg'].itemsize`."),
+    "2.3": (
+        lambda image: 8 / image.itemsize,
+        "Compare bytes per pixel: `prepared.images['medseg'].itemsize`.",
+    ),
     "3.1": (lambda: np.log(0.1) / np.log(0.99), "Solve (1 - 0.01)^n = 0.1 for n."),
     "3.2": (lambda sizes, image_size: image_size / sizes.side.min(), "Or look at the table of section 3.2."),
     "3.3": (
@@ -44,7 +50,10 @@ EXERCISES: dict[str, tuple[Callable[..., Any], str]] = {
         "One row of `comparison` has the score 'mean lesion Dice' and a difference.",
     ),
     "20.1": (lambda: 100 * 1000 / (5 * 0.7 * 0.7), "A millilitre is 1000 cubic millimetres."),
-    "20.2": (lambda: 0 + 1 + 2 + 3 + 3 + 4, "0 % is 0; below 25 %, 50 % and 75 % are 1, 2 and 3; 50 % itself is not below 50 %."),
+    "20.2": (
+        lambda: 0 + 1 + 2 + 3 + 3 + 4,
+        "0 % is 0; below 25 %, 50 % and 75 % are 1, 2 and 3; 50 % itself is not below 50 %.",
+    ),
     "20.3": (
         lambda labels: int((labels < 2).sum((1, 2)).argmax()) + 1,
         "Count the pixels of classes 0 and 1 in each slice of `case.labels`.",
@@ -63,7 +72,11 @@ def check(exercise: str, answer: Any, **given: Any) -> None:
     solve, hint = EXERCISES[exercise]
     expected = solve(**given)
     try:
-        right = float(answer) == expected if isinstance(expected, int) else bool(np.isclose(float(answer), expected, rtol=0.01))
+        right = (
+            float(answer) == expected
+            if isinstance(expected, int)
+            else bool(np.isclose(float(answer), expected, rtol=0.01))
+        )
     except (TypeError, ValueError):  # not a number at all
         right = False
     print(f"Exercise {exercise}: right." if right else f"Exercise {exercise}: not yet. {hint}")

@@ -3,14 +3,14 @@
 papermill passes "false" as text and only warns of an unknown name, so both are settled here, before anything runs.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
 import ast
 import difflib
 import json
-from lungseg_utils.core.files import CHECKOUT, InputError, resolve_path
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 
+from lungseg_utils.core.files import CHECKOUT, InputError, resolve_path
 
 NOTEBOOKS = CHECKOUT / "notebooks"
 KINDS = {"bool": bool, "int": int, "float": float, "str": str}
@@ -31,21 +31,29 @@ def declared_parameters(notebook: Path) -> dict[str, Parameter]:
     """What the cell tagged `parameters` declares, by name. A line's kind is its annotation, else its default's type."""
     try:
         cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-        source = "".join(line for cell in cells if "parameters" in cell["metadata"].get("tags", ())
-                         for line in [*cell["source"], "\n"])
+        source = "".join(
+            line
+            for cell in cells
+            if "parameters" in cell["metadata"].get("tags", ())
+            for line in [*cell["source"], "\n"]
+        )
         declared = {}
         for line in ast.parse(source).body:
             if not isinstance(line, ast.Assign | ast.AnnAssign):
                 continue
             target = line.targets[0] if isinstance(line, ast.Assign) else line.target
             default = ast.literal_eval(line.value)
-            annotation = ast.unparse(line.annotation) if isinstance(line, ast.AnnAssign) else type(default).__name__
+            annotation = (
+                ast.unparse(line.annotation) if isinstance(line, ast.AnnAssign) else type(default).__name__
+            )
             kinds = {kind.strip() for kind in annotation.split("|")}
             [kind] = kinds - {"None"} if kinds - {"None"} <= KINDS.keys() else []
             declared[target.id] = Parameter(target.id, kind, "None" in kinds, default)
     except (ValueError, KeyError, TypeError, AttributeError, SyntaxError) as error:
-        raise InputError(f"the parameters of {notebook.name} cannot be read ({error}); expected a notebook with a cell "
-                         "tagged 'parameters' of lines like `epochs: int = 10`; mend or check out that file") from error
+        raise InputError(
+            f"the parameters of {notebook.name} cannot be read ({error}); expected a notebook with a cell "
+            "tagged 'parameters' of lines like `epochs: int = 10`; mend or check out that file"
+        ) from error
     return declared
 
 
@@ -63,8 +71,10 @@ def _converted(parameter: Parameter, value: object, origin: str) -> object:
     except (KeyError, ValueError):
         pass
     hint = " (YAML reads 1e-3 as text: write 0.001)" if parameter.kind == "float" and origin != "-p" else ""
-    raise InputError(f"parameter {parameter.name} is {value!r} in {origin}; expected {parameter.kind}, like the "
-                     f"default {parameter.default!r}{hint}")
+    raise InputError(
+        f"parameter {parameter.name} is {value!r} in {origin}; expected {parameter.kind}, like the "
+        f"default {parameter.default!r}{hint}"
+    )
 
 
 def load_profile(profile: str | Path, folder: Path = NOTEBOOKS) -> dict[str, object]:
@@ -75,18 +85,24 @@ def load_profile(profile: str | Path, folder: Path = NOTEBOOKS) -> dict[str, obj
     path = named if named.exists() else resolve_path(profile)
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in named.parent.glob("*.yaml")))
-        raise InputError(f"there is no profile {str(profile)!r} ({path}); expected one of {known}, or a YAML file")
+        raise InputError(
+            f"there is no profile {str(profile)!r} ({path}); expected one of {known}, or a YAML file"
+        )
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         problem = " ".join(str(error).split())
         raise InputError(f"{path} is not YAML ({problem}); expected lines like `epochs: 10`") from None
     if not isinstance(values, dict):
-        raise InputError(f"{path} holds {type(values).__name__}; expected a YAML mapping, lines like `epochs: 10`")
+        raise InputError(
+            f"{path} holds {type(values).__name__}; expected a YAML mapping, lines like `epochs: 10`"
+        )
     return values
 
 
-def check_parameters(declared: Mapping[str, Parameter], given: Mapping[str, object], origin: str) -> dict[str, object]:
+def check_parameters(
+    declared: Mapping[str, Parameter], given: Mapping[str, object], origin: str
+) -> dict[str, object]:
     """`given` with every name known and every value of its declared kind, else InputError with the nearest name."""
     for name in given:
         if name not in declared:

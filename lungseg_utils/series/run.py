@@ -1,12 +1,5 @@
 """Run the notebooks in order with papermill: checked parameters in, executed copies and `run.json` out."""
 
-from collections.abc import Iterator
-from collections.abc import Mapping
-from contextlib import contextmanager
-from datetime import datetime
-from datetime import timezone
-from lungseg_utils import installed_versions
-from pathlib import Path
 import json
 import logging
 import os
@@ -15,14 +8,30 @@ import signal
 import tempfile
 import threading
 import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from pathlib import Path
+
+from lungseg_utils import installed_versions
 from lungseg_utils.core.files import CHECKOUT, InputError, atomic_write, resolve_path
 from lungseg_utils.series.parameters import NOTEBOOKS, check_parameters, declared_parameters, load_profile
 
-
 WIDGET = "application/vnd.jupyter.widget-view+json"
-LIBRARIES = ("torch", "torchvision", "segmentation-models-pytorch", "accelerate", "timm", "albumentations", "monai", "numpy",
-             "scipy", "pandas",
-             "matplotlib", "papermill")
+LIBRARIES = (
+    "torch",
+    "torchvision",
+    "segmentation-models-pytorch",
+    "accelerate",
+    "timm",
+    "albumentations",
+    "monai",
+    "numpy",
+    "scipy",
+    "pandas",
+    "matplotlib",
+    "papermill",
+)
 PATIENCE = 240.0  # seconds that a kernel has after a stop: training finishes its step and saves
 
 
@@ -38,8 +47,10 @@ def find_notebooks(folder: Path = NOTEBOOKS) -> list[Path]:
     """The series in order; InputError if the package is installed without its notebooks."""
     notebooks = sorted(folder.glob("0[1-4]_*.ipynb"))
     if not notebooks:
-        raise InputError(f"no notebooks in {folder}; expected the series 01 to 04; run from a checkout "
-                         "(git clone, then pip install -e .), since the installed package carries no notebooks")
+        raise InputError(
+            f"no notebooks in {folder}; expected the series 01 to 04; run from a checkout "
+            "(git clone, then pip install -e .), since the installed package carries no notebooks"
+        )
     return notebooks
 
 
@@ -58,7 +69,9 @@ def select_notebooks(notebooks: list[Path], only: str | None = None, start: str 
     for place, path in enumerate(notebooks):
         if wanted in (path.name, path.stem, path.stem.split("_")[0]):
             return [path] if only else notebooks[place:]
-    raise InputError(f"there is no notebook {wanted!r}; expected one of {', '.join(p.stem for p in notebooks)}")
+    raise InputError(
+        f"there is no notebook {wanted!r}; expected one of {', '.join(p.stem for p in notebooks)}"
+    )
 
 
 @contextmanager
@@ -66,13 +79,20 @@ def own_kernel() -> Iterator[None]:
     """Within, the kernel `python3` is this very Python, whatever Jupyter finds elsewhere; figures are inline."""
     from ipykernel.kernelspec import get_kernel_dict
 
-    spec = get_kernel_dict(extra_arguments=["--log-level=50"])  # the kernel's own chatter; not a cell's output
-    spec["env"] = {"MPLBACKEND": "module://matplotlib_inline.backend_inline", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+    spec = get_kernel_dict(
+        extra_arguments=["--log-level=50"]
+    )  # the kernel's own chatter; not a cell's output
+    spec["env"] = {
+        "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+        "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+    }
     before = os.environ.get("JUPYTER_PATH")
     with tempfile.TemporaryDirectory(prefix="lungseg-kernel-") as folder:
         with atomic_write(Path(folder, "kernels", "python3", "kernel.json")) as handle:
             json.dump(spec, handle)
-        os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, (folder, before)))  # first place that Jupyter looks
+        os.environ["JUPYTER_PATH"] = os.pathsep.join(
+            filter(None, (folder, before))
+        )  # first place that Jupyter looks
         try:
             yield
         finally:
@@ -107,7 +127,9 @@ def _read_json(path: Path) -> dict:
 
 
 def _write_record(run_dir: Path, record: dict) -> None:
-    record["device"] = _read_json(run_dir / "model" / "config.json").get("device")  # notebook 03 states it there
+    record["device"] = _read_json(run_dir / "model" / "config.json").get(
+        "device"
+    )  # notebook 03 states it there
     with atomic_write(run_dir / "run.json") as handle:
         json.dump(record, handle, indent=2)
         handle.write("\n")
@@ -120,18 +142,30 @@ def _failure(notebook: Path, copy: Path, error: Exception) -> NotebookError:
     started = [n for n, c in enumerate(cells, 1) if c["metadata"].get("papermill", {}).get("start_time")]
     where = "before its first cell"
     if started:
-        where = f"cell {started[-1]}: {''.join(cells[started[-1] - 1]['source']).strip().partition(chr(10))[0]}"
+        where = (
+            f"cell {started[-1]}: {''.join(cells[started[-1] - 1]['source']).strip().partition(chr(10))[0]}"
+        )
     name, text = getattr(error, "ename", type(error).__name__), getattr(error, "evalue", str(error))
     what = f"{name}: {' '.join(text.split())}"
     again = f"lungseg run --run-dir {copy.parent.parent} --from {notebook.stem.split('_')[0]}"
     stopped = name in ("Stopped", "KeyboardInterrupt")
     kind, verb = (NotebookStopped, "stopped") if stopped else (NotebookError, "failed")
-    return kind(f"notebook {notebook.stem} {verb}; partial copy: {copy}; go on with: {again}\n{where}\n{what}")
+    return kind(
+        f"notebook {notebook.stem} {verb}; partial copy: {copy}; go on with: {again}\n{where}\n{what}"
+    )
 
 
-def run_series(*, profile: str | Path | None = None, data_dir: str | None = None, run_dir: str | None = None,
-               parameters: Mapping[str, object] | None = None, only: str | None = None, start: str | None = None,
-               folder: Path = NOTEBOOKS, progress: bool = True) -> Path:
+def run_series(
+    *,
+    profile: str | Path | None = None,
+    data_dir: str | None = None,
+    run_dir: str | None = None,
+    parameters: Mapping[str, object] | None = None,
+    only: str | None = None,
+    start: str | None = None,
+    folder: Path = NOTEBOOKS,
+    progress: bool = True,
+) -> Path:
     """Run the series (or `only` one, also one beyond it, or all from `start` on) and return the run directory.
 
     Values win in this order: `parameters` (text is converted to the declared kind), `data_dir` and `run_dir`,
@@ -159,19 +193,32 @@ def run_series(*, profile: str | Path | None = None, data_dir: str | None = None
     given = {**base, **explicit}
     given["run_dir"] = str(out)
     if out.exists() and not out.is_dir():
-        raise InputError(f"the run directory {out} is a file; expected a folder, new or an earlier run's; name another")
+        raise InputError(
+            f"the run directory {out} is a file; expected a folder, new or an earlier run's; name another"
+        )
     if given.get("data_dir", "phantom") not in ("phantom", "auto"):
         given["data_dir"] = str(resolve_path(given["data_dir"]))
 
     resolved = {name: given.get(name, p.default) for name, p in declared.items()}
     done = earlier.get("notebooks", {})
     record = {
-        "schema": 1, "status": "running", "started": _now(), "finished": None, "device": None,
-        "profile": str(profile) if profile else None, "given": given, "parameters": resolved,
+        "schema": 1,
+        "status": "running",
+        "started": _now(),
+        "finished": None,
+        "device": None,
+        "profile": str(profile) if profile else None,
+        "given": given,
+        "parameters": resolved,
         "seed": resolved.get("seed"),
-        "versions": installed_versions(*LIBRARIES), "python": platform.python_version(), "platform": platform.platform(),
-        "notebooks": {p.stem: {"status": "pending"} if p in chosen else done[p.stem]
-                      for p in notebooks if p in chosen or p.stem in done},
+        "versions": installed_versions(*LIBRARIES),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "notebooks": {
+            p.stem: {"status": "pending"} if p in chosen else done[p.stem]
+            for p in notebooks
+            if p in chosen or p.stem in done
+        },
     }
     copies = out / "notebooks"
     copies.mkdir(parents=True, exist_ok=True)
@@ -180,16 +227,28 @@ def run_series(*, profile: str | Path | None = None, data_dir: str | None = None
     with own_kernel(), sigterm_interrupts():
         for path in chosen:
             entry = record["notebooks"][path.stem]
-            entry.update(status="running", started=_now(), finished=None, seconds=None,
-                         parameters={name: resolved[name] for name in declared_by[path]})
+            entry.update(
+                status="running",
+                started=_now(),
+                finished=None,
+                seconds=None,
+                parameters={name: resolved[name] for name in declared_by[path]},
+            )
             _write_record(out, record)
             clock = time.monotonic()
             try:
-                _execute(path, copies / path.name, {k: v for k, v in given.items() if k in declared_by[path]}, progress)
+                _execute(
+                    path,
+                    copies / path.name,
+                    {k: v for k, v in given.items() if k in declared_by[path]},
+                    progress,
+                )
                 entry["status"] = "finished"
             except BaseException as error:
                 failed = isinstance(error, NotebookError) and not isinstance(error, NotebookStopped)
-                entry.update(status="failed" if failed else "interrupted", error=str(error) or type(error).__name__)
+                entry.update(
+                    status="failed" if failed else "interrupted", error=str(error) or type(error).__name__
+                )
                 record.update(status=entry["status"], finished=_now())
                 raise
             finally:
@@ -205,11 +264,20 @@ def _execute(notebook: Path, copy: Path, parameters: dict[str, object], progress
     from traitlets.config import Config
 
     logging.getLogger("papermill").setLevel(logging.CRITICAL)  # parameters are checked, failures told here
-    source, target = (str(path).replace("{", "{{").replace("}", "}}") for path in (notebook, copy))  # it formats paths
+    source, target = (
+        str(path).replace("{", "{{").replace("}", "}}") for path in (notebook, copy)
+    )  # it formats paths
     try:
-        papermill.execute_notebook(source, target, parameters, kernel_name="python3", language="python",
-                                   cwd=notebook.parent, progress_bar=progress and {"desc": notebook.stem},
-                                   config=Config({"KernelManager": {"shutdown_wait_time": PATIENCE}}))
+        papermill.execute_notebook(
+            source,
+            target,
+            parameters,
+            kernel_name="python3",
+            language="python",
+            cwd=notebook.parent,
+            progress_bar=progress and {"desc": notebook.stem},
+            config=Config({"KernelManager": {"shutdown_wait_time": PATIENCE}}),
+        )
     except (Exception, KeyboardInterrupt) as error:
         raise _failure(notebook, copy, error) from error
 
@@ -228,10 +296,18 @@ def refresh_notebooks(folder: Path = NOTEBOOKS) -> None:
         for path in all_notebooks(folder):
             print(f"{path.stem} ...", flush=True)
             notebook = nbformat.read(path, as_version=4)
-            NotebookClient(notebook, kernel_name="python3", timeout=None, record_timing=False, store_widget_state=False,
-                           resources={"metadata": {"path": str(folder)}}).execute(env={**env, "LUNGSEG_HOME": home})
+            NotebookClient(
+                notebook,
+                kernel_name="python3",
+                timeout=None,
+                record_timing=False,
+                store_widget_state=False,
+                resources={"metadata": {"path": str(folder)}},
+            ).execute(env={**env, "LUNGSEG_HOME": home})
             kernel = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
-            notebook.metadata = nbformat.from_dict({"kernelspec": kernel, "language_info": {"name": "python"}})
+            notebook.metadata = nbformat.from_dict(
+                {"kernelspec": kernel, "language_info": {"name": "python"}}
+            )
             for cell in notebook.cells:
                 cell.metadata.pop("execution", None)
                 if cell.cell_type == "code":  # a progress bar without its kernel is a dead widget

@@ -1,21 +1,20 @@
 """What the training loop stands on: Accelerate on the chosen device, processes that agree, memory kept or run out of."""
 
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
-from accelerate.state import GradientState
-from accelerate.utils import DistributedDataParallelKwargs
-from accelerate.utils import broadcast
-from collections.abc import Iterator
-from contextlib import contextmanager
-from torch import nn
 import ctypes
 import platform
-import torch
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState, GradientState
+from accelerate.utils import DistributedDataParallelKwargs, broadcast
+from torch import nn
+
 from lungseg_utils.core.device import Device
 from lungseg_utils.core.files import InputError
 from lungseg_utils.training.config import TrainingConfig
-
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # malloc.h
 M_DEFAULTS = {M_MMAP_MAX: 65536, M_TRIM_THRESHOLD: 128 << 10, M_TOP_PAD: 128 << 10}  # mallopt(3)
@@ -81,7 +80,11 @@ def memory_advice(config: TrainingConfig, processes: int = 1) -> Iterator[None]:
         yield
     except (RuntimeError, MemoryError) as error:
         known = isinstance(error, MemoryError | torch.OutOfMemoryError)
-        words = ("out of memory", "can't allocate memory", "ALLOC_FAILED")  # of Metal, a CPU, cuBLAS and cuDNN
+        words = (
+            "out of memory",
+            "can't allocate memory",
+            "ALLOC_FAILED",
+        )  # of Metal, a CPU, cuBLAS and cuDNN
         if not known and not any(word in str(error) for word in words):
             raise
         traceback.clear_frames(error.__traceback__)  # a notebook keeps them, and with them the activations

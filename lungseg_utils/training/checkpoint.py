@@ -1,16 +1,17 @@
 """Everything that a stopped training run needs to go on, in one file that is always whole; and when to write it."""
 
-from pathlib import Path
-from typing import Any
 import shutil
 import tempfile
 import time
+from pathlib import Path
+from typing import Any
+
 import torch
+
 from lungseg_utils.core.files import InputError, atomic_write
-from lungseg_utils.core.stopping import StopRequest, Stopped
+from lungseg_utils.core.stopping import Stopped, StopRequest
 from lungseg_utils.training.accelerator import any_process
 from lungseg_utils.training.learner import Learner
-
 
 AGREE_EVERY = 10  # batches: several processes must wait for each other to agree that it is time
 
@@ -21,7 +22,9 @@ class Keeper:
     config: the settings on which the result depends. minutes: between two checkpoints within an epoch.
     """
 
-    def __init__(self, path: Path, learner: Learner, config: dict[str, Any], minutes: float, stop: StopRequest):
+    def __init__(
+        self, path: Path, learner: Learner, config: dict[str, Any], minutes: float, stop: StopRequest
+    ):
         self.path, self.learner, self.config, self.stop = path, learner, config, stop
         self.seconds, self.saved, self.batches = 60 * minutes, time.monotonic(), 0
 
@@ -30,7 +33,9 @@ class Keeper:
         state = load_checkpoint(self.path, self.config)
         [somewhere] = any_process(self.learner.accelerator, state is not None)
         if somewhere and not state:
-            raise InputError(f"{self.path} is not there for every process; put run_dir on a disk that all machines share.")
+            raise InputError(
+                f"{self.path} is not there for every process; put run_dir on a disk that all machines share."
+            )
         if state:
             self.learner.load_state_dict(state)
         return state is not None
@@ -90,7 +95,9 @@ def check_room(folder: Path, needed: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
-        raise InputError(f"{folder} cannot be written ({error.strerror}); choose a run_dir that can.") from error
+        raise InputError(
+            f"{folder} cannot be written ({error.strerror}); choose a run_dir that can."
+        ) from error
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise InputError(

@@ -1,16 +1,20 @@
 """The settings of a training run, checked when they are made."""
 
-from dataclasses import asdict
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
+
 from lungseg_utils.core.files import InputError
 from lungseg_utils.data.datasets import check_sampling
 from lungseg_utils.model import check_architecture, check_image_size
 from lungseg_utils.training.losses import build_loss
 
-
 MONITORS = {"val_loss": -1, "val_miou": 1, "val_lesion_dice": 1}  # 1: more is better
-HOW = ("workers", "accumulation", "checkpoint_minutes", "max_minutes")  # how the work is done; may change on the way
+HOW = (
+    "workers",
+    "accumulation",
+    "checkpoint_minutes",
+    "max_minutes",
+)  # how the work is done; may change on the way
 
 
 @dataclass(frozen=True)
@@ -50,16 +54,27 @@ class TrainingConfig:
         check_sampling(self.sampling)
         if self.monitor not in MONITORS:
             raise InputError(f"monitor is {self.monitor!r}; expected one of {', '.join(MONITORS)}.")
-        for name in ("epochs", "batch_size", "accumulation", "learning_rate", "patience", "checkpoint_minutes"):
+        for name in (
+            "epochs",
+            "batch_size",
+            "accumulation",
+            "learning_rate",
+            "patience",
+            "checkpoint_minutes",
+        ):
             if not getattr(self, name) > 0:
                 raise InputError(f"{name} is {getattr(self, name)}; expected a number above 0.")
         for name in ("weight_decay", "max_grad_norm", "freeze_encoder_epochs", "max_minutes"):
             if not getattr(self, name) >= 0:
                 raise InputError(f"{name} is {getattr(self, name)}; expected 0 or a number above it.")
         if self.workers < -1:
-            raise InputError(f"workers is {self.workers}; expected a number of processes, or -1: the device decides.")
+            raise InputError(
+                f"workers is {self.workers}; expected a number of processes, or -1: the device decides."
+            )
         if not 0 <= self.ema_decay < 1:
-            raise InputError(f"ema_decay is {self.ema_decay}; expected 0 (no average) or a share below 1, such as 0.999.")
+            raise InputError(
+                f"ema_decay is {self.ema_decay}; expected 0 (no average) or a share below 1, such as 0.999."
+            )
 
     def result(self) -> dict[str, Any]:
         """The settings on which the result depends: a run goes on only with the same."""

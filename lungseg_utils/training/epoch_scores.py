@@ -1,11 +1,12 @@
 """What one pass over the slices adds up to: loss, confusion counts, clipped and skipped steps; is it still finite?"""
 
-from accelerate import Accelerator
-from lungseg_utils.evaluation import metrics
 from typing import Any
-import torch
-from lungseg_utils.core.classes import NUM_CLASSES
 
+import torch
+from accelerate import Accelerator
+
+from lungseg_utils.core.classes import NUM_CLASSES
+from lungseg_utils.evaluation import metrics
 
 WAIT_AT_MOST = 50  # batches whose loss a GPU has computed and nobody has looked at: looking makes it wait
 
@@ -80,7 +81,9 @@ class Tally:
         """Go on from saved sums; they are the first process's from now on."""
         if self.accelerator.is_main_process:
             for key, value in state.items():
-                self.sums[key] += torch.tensor(value, dtype=self.sums[key].dtype, device=self.accelerator.device)
+                self.sums[key] += torch.tensor(
+                    value, dtype=self.sums[key].dtype, device=self.accelerator.device
+                )
 
     def scores(self) -> dict[str, float]:
         """loss, accuracy, miou and lesion_dice under names that start with `name`_, from all pixels counted together.

@@ -1,17 +1,18 @@
 """Starting a training: in this process or on several GPUs from a notebook, and from the command line without one."""
 
-from accelerate import notebook_launcher
-from accelerate.state import AcceleratorState
-from accelerate.state import PartialState
+import json
+import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
+
 import click
-import json
 import pandas as pd
-import sys
-import tempfile
 import torch
+from accelerate import notebook_launcher
+from accelerate.state import AcceleratorState, PartialState
+
 from lungseg_utils.core.device import Device, choose_device
 from lungseg_utils.core.files import InputError, resolve_path
 from lungseg_utils.core.stopping import Stopped
@@ -19,8 +20,9 @@ from lungseg_utils.series.parameters import Parameter, check_parameters, load_pr
 from lungseg_utils.training.config import TrainingConfig
 from lungseg_utils.training.loop import train
 
-
-FOR_PEOPLE = {error.__name__: error for error in (InputError, Stopped, FloatingPointError)}  # a sentence says all
+FOR_PEOPLE = {
+    error.__name__: error for error in (InputError, Stopped, FloatingPointError)
+}  # a sentence says all
 NOT_FINISHED = 75  # EX_TEMPFAIL of sysexits.h: run the same command again
 
 
@@ -48,12 +50,16 @@ def launch(
         raise InputError(
             f"processes is {processes}, but this notebook has used a GPU already; restart the kernel and run it again."
         )
-    AcceleratorState._reset_state(reset_partial_state=True)  # an earlier training of this notebook's own process
+    AcceleratorState._reset_state(
+        reset_partial_state=True
+    )  # an earlier training of this notebook's own process
     with tempfile.TemporaryDirectory() as folder:
         message = Path(folder) / "message.json"
         arguments = (prepared_dir, run_dir, config, device, message)
         try:
-            notebook_launcher(_one_of_several, arguments, num_processes=processes, mixed_precision=device.precision)
+            notebook_launcher(
+                _one_of_several, arguments, num_processes=processes, mixed_precision=device.precision
+            )
         except (Exception, KeyboardInterrupt):
             if not message.exists():
                 raise
@@ -63,7 +69,9 @@ def launch(
     return pd.read_csv(resolve_path(run_dir) / "history.csv")
 
 
-def _one_of_several(prepared_dir: Path, run_dir: Path, config: TrainingConfig, device: Device, message: Path) -> None:
+def _one_of_several(
+    prepared_dir: Path, run_dir: Path, config: TrainingConfig, device: Device, message: Path
+) -> None:
     torch.set_num_threads(1)  # GNU's OpenMP hangs with more in a process forked from one that has used it
     try:
         train(prepared_dir, run_dir, config, device)
@@ -75,11 +83,21 @@ def _one_of_several(prepared_dir: Path, run_dir: Path, config: TrainingConfig, d
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--run-dir", required=True, metavar="DIR", help="Where model/, history.csv and the checkpoint go.")
-@click.option("--prepared", metavar="DIR", help="What 02_preprocessing left.  [default: prepared/ in the run directory]")
-@click.option("--profile", metavar="NAME|FILE.yaml", help="Settings; what it says of other notebooks is left out.")
-@click.option("-p", "parameters", nargs=2, multiple=True, metavar="NAME VALUE", help="One setting; repeatable; wins.")
-def main(run_dir: str, prepared: str | None, profile: str | None, parameters: tuple[tuple[str, str], ...]) -> None:
+@click.option(
+    "--run-dir", required=True, metavar="DIR", help="Where model/, history.csv and the checkpoint go."
+)
+@click.option(
+    "--prepared", metavar="DIR", help="What 02_preprocessing left.  [default: prepared/ in the run directory]"
+)
+@click.option(
+    "--profile", metavar="NAME|FILE.yaml", help="Settings; what it says of other notebooks is left out."
+)
+@click.option(
+    "-p", "parameters", nargs=2, multiple=True, metavar="NAME VALUE", help="One setting; repeatable; wins."
+)
+def main(
+    run_dir: str, prepared: str | None, profile: str | None, parameters: tuple[tuple[str, str], ...]
+) -> None:
     """Train without a notebook; under `accelerate launch`, on several GPUs or machines.
 
     Settings not given have the reference recipe's values. Exit code 0: finished. 75: stopped in good order, run the same
@@ -87,8 +105,14 @@ def main(run_dir: str, prepared: str | None, profile: str | None, parameters: tu
     """
     declared = {f.name: Parameter(f.name, f.type.__name__, False, f.default) for f in fields(TrainingConfig)}
     try:
-        given = {name: value for name, value in load_profile(profile).items() if name in declared} if profile else {}
-        values = check_parameters(declared, given, f"profile {profile}") | check_parameters(declared, dict(parameters), "-p")
+        given = (
+            {name: value for name, value in load_profile(profile).items() if name in declared}
+            if profile
+            else {}
+        )
+        values = check_parameters(declared, given, f"profile {profile}") | check_parameters(
+            declared, dict(parameters), "-p"
+        )
         config, device = TrainingConfig(**values), choose_device()
         if PartialState(cpu=device.type == "cpu").is_main_process:
             print(device)

@@ -1,13 +1,15 @@
 """All that changes while a network learns, together, so that it can be saved and restored as one."""
 
+import time
+from typing import Any
+
+import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 from timm.utils import ModelEmaV3
 from torch import nn
 from torch.optim.lr_scheduler import OneCycleLR
-from typing import Any
-import time
-import torch
+
 from lungseg_utils.model import build_model
 from lungseg_utils.training.accelerator import share_buffers
 from lungseg_utils.training.config import TrainingConfig

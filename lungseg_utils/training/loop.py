@@ -3,19 +3,28 @@
 `python -m lungseg_utils.training --help`, alone or under `accelerate launch`, trains without a notebook.
 """
 
+import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
-from typing import Any
-import math
-import pandas as pd
-import shutil
-import torch
+
 from lungseg_utils.core.device import Device, choose_device
 from lungseg_utils.core.files import replace_folder, resolve_path, write_csv
 from lungseg_utils.core.stopping import StopRequest
-from lungseg_utils.data.datasets import EpochBatches, SliceDataset, choose_workers, closing, make_loader, slice_chances
+from lungseg_utils.data.datasets import (
+    EpochBatches,
+    SliceDataset,
+    choose_workers,
+    closing,
+    make_loader,
+    slice_chances,
+)
 from lungseg_utils.model import save_model
 from lungseg_utils.training.accelerator import keep_freed_memory, make_accelerator, memory_advice
 from lungseg_utils.training.checkpoint import Keeper, check_room
@@ -47,20 +56,26 @@ def train(
     val_set = SliceDataset(prepared_dir, "validation", config.image_size)
     share = {"processes": accelerator.num_processes, "process": accelerator.process_index}
     chances = slice_chances(train_set.slices, config.sampling)
-    batches = EpochBatches(len(train_set), config.batch_size, config.seed, config.accumulation, **share, chances=chances)
+    batches = EpochBatches(
+        len(train_set), config.batch_size, config.seed, config.accumulation, **share, chances=chances
+    )
     pinned, workers = device.type == "cuda", choose_workers(config.workers, device, accelerator.num_processes)
     train_loader = make_loader(train_set, batches, workers, pinned)
     val_loader = make_loader(val_set, EpochBatches(len(val_set), config.batch_size, **share), workers, pinned)
     learner = Learner(config, accelerator, batches.steps)
     loss_function, shown = build_loss(config.loss), choose_examples(val_set)
     if accelerator.is_main_process:
-        check_room(run_dir, 12 * learner.size())  # two checkpoints of at most five copies of the weights, two models
+        check_room(
+            run_dir, 12 * learner.size()
+        )  # two checkpoints of at most five copies of the weights, two models
 
     stop = StopRequest(config.max_minutes)
     settings = {**config.result(), "prepared": fingerprint(train_set.folder)}
     keeper = Keeper(run_dir / "checkpoint" / "last.pt", learner, settings, config.checkpoint_minutes, stop)
     if keeper.resume():
-        accelerator.print(f"Going on after epoch {learner.epoch} of {config.epochs} and {learner.step} steps.")
+        accelerator.print(
+            f"Going on after epoch {learner.epoch} of {config.epochs} and {learner.step} steps."
+        )
     bar = {"total": config.epochs * batches.steps, "initial": learner.epoch * batches.steps + learner.step}
     progress = tqdm(desc="training", unit="step", disable=not accelerator.is_main_process, **bar)
 
@@ -72,7 +87,9 @@ def train(
     with stop, progress, closing(train_loader, val_loader), keep_freed_memory(), advice:
         while learner.epoch < config.epochs:
             if early_stop(learner.history, config):
-                accelerator.print(f"Stopped early: {config.monitor} has not improved for {config.patience} epochs.")
+                accelerator.print(
+                    f"Stopped early: {config.monitor} has not improved for {config.patience} epochs."
+                )
                 break
             batches.epoch, batches.start = learner.epoch, learner.step
             run_epoch(learner, train_loader, loss_function, after_step)
@@ -103,7 +120,9 @@ def train(
     return pd.DataFrame(learner.history)
 
 
-def run_epoch(learner: Learner, loader: DataLoader, loss_function: Loss, after_step: Callable[[], None]) -> None:
+def run_epoch(
+    learner: Learner, loader: DataLoader, loss_function: Loss, after_step: Callable[[], None]
+) -> None:
     """Learn from what the loader still has of this epoch; losses and counts go to learner.tally.
 
     Raises FloatingPointError when loss or gradient is no longer finite.
@@ -115,7 +134,9 @@ def run_epoch(learner: Learner, loader: DataLoader, loss_function: Loss, after_s
         with accelerator.accumulate(model):  # a step may take several batches in a row and several processes
             logits = model(images)
             loss = loss_function(logits, labels)
-            accelerator.backward(weight * loss)  # scaled where the precision needs it; averaged over the processes
+            accelerator.backward(
+                weight * loss
+            )  # scaled where the precision needs it; averaged over the processes
             rate = learner.scheduler.get_last_lr()[0]
             norm = learner.take_step() if accelerator.sync_gradients else None
         learner.tally.add(loss, logits, labels, rows, norm, rate)

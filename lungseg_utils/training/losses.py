@@ -1,12 +1,13 @@
 """What training minimises, by name."""
 
 from collections.abc import Callable
+
 import segmentation_models_pytorch as smp
 import torch
 import torch.nn.functional as F
+
 from lungseg_utils.core.classes import CLASS_SETS, LESION, NOT_LESION, UNKNOWN
 from lungseg_utils.core.files import InputError
-
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 

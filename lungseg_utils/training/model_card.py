@@ -1,18 +1,19 @@
 """What stands beside the weights: config.json's account of how they came about, and a card for people."""
 
+import hashlib
 from dataclasses import asdict
-from lungseg_utils import installed_versions
 from pathlib import Path
 from typing import Any
-import hashlib
+
 import numpy as np
 import torch
+
+from lungseg_utils import installed_versions
 from lungseg_utils.core.device import Device
 from lungseg_utils.core.files import atomic_write
 from lungseg_utils.data.datasets import SliceDataset
 from lungseg_utils.data.features import FEATURES, LUNG_SLICE, slice_features
 from lungseg_utils.training.config import TrainingConfig
-
 
 LIBRARIES = ("torch", "accelerate", "segmentation-models-pytorch", "timm", "albumentations", "numpy")
 TRAINING_SLICES = 256  # slices of a training set that are looked at
@@ -34,7 +35,11 @@ def model_config(
         "image_size": config.image_size,
         "preprocessing": train_set.preprocessing.to_dict(),
         "training_ranges": training_ranges(train_set),
-        "training": {**asdict(config), "train_slices": len(train_set), "prepared": fingerprint(train_set.folder)},
+        "training": {
+            **asdict(config),
+            "train_slices": len(train_set),
+            "prepared": fingerprint(train_set.folder),
+        },
         "device": str(device),
         "precision": device.precision,
         "processes": processes,

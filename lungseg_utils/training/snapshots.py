@@ -1,13 +1,14 @@
 """A few validation slices as the network sees them after each epoch: what the strip of pictures is drawn from."""
 
 from pathlib import Path
-from torch import nn
+
 import numpy as np
 import torch
+from torch import nn
+
 from lungseg_utils.core.classes import LESIONS, SHORT_NAMES
 from lungseg_utils.core.files import atomic_write
 from lungseg_utils.data.datasets import SliceDataset
-
 
 LARGEST = 128  # pixels a side of a kept picture: a hundred epochs of three slices take 5 MB in the checkpoint
 
@@ -16,18 +17,24 @@ def choose_examples(dataset: SliceDataset, count: int = 3) -> list[int]:
     """Items with a small, a middle and a large area of lesions, the same at every call; fewer if there are fewer."""
     area = dataset.slices[[SHORT_NAMES[c] for c in LESIONS]].to_numpy(float).sum(axis=1)
     order = np.argsort(area, kind="stable")
-    places = np.linspace(0, len(order) - 1, count + 2).round().astype(int)[1:-1]  # neither the least nor the most
+    places = (
+        np.linspace(0, len(order) - 1, count + 2).round().astype(int)[1:-1]
+    )  # neither the least nor the most
     return sorted({int(order[place]) for place in places})
 
 
 @torch.no_grad()
-def predict_examples(network: nn.Module, dataset: SliceDataset, items: list[int], device: torch.device) -> torch.Tensor:
+def predict_examples(
+    network: nn.Module, dataset: SliceDataset, items: list[int], device: torch.device
+) -> torch.Tensor:
     """The most probable class of every pixel, uint8 (n, s, s), thinned out to at most LARGEST pixels a side."""
     images = torch.stack([dataset[i][0] for i in items]).to(device, memory_format=torch.channels_last)
     return _thin(network(images).argmax(1).to(torch.uint8).cpu())
 
 
-def save_examples(path: Path, dataset: SliceDataset, items: list[int], predictions: list[torch.Tensor]) -> None:
+def save_examples(
+    path: Path, dataset: SliceDataset, items: list[int], predictions: list[torch.Tensor]
+) -> None:
     """Write .npz: hu float32 (n, s, s), truth uint8 (n, s, s), predictions uint8 (epochs, n, s, s), rows int64 (n,)."""
     z, truth, rows = zip(*(dataset[i] for i in items), strict=True)
     hu = torch.stack(z)[:, 0].numpy() * dataset.preprocessing.std + dataset.preprocessing.mean

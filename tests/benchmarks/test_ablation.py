@@ -6,17 +6,18 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from ablation import Idea, add_rows, run_idea
 from click.testing import CliRunner
+from folds import fold_splits
 from safetensors.numpy import save_file
 
-from lungseg_utils.evaluation import improvements as ablation, metrics
-from lungseg_utils.evaluation.improvements import SCORES, effects, most_disputed
-from ablation import Idea, add_rows, run_idea
 from lungseg_utils.core.classes import BACKGROUND, SHORT_NAMES
 from lungseg_utils.core.files import CHECKOUT, InputError
-from folds import fold_splits
-from lungseg_utils.evaluation.intervals import paired_difference
 from lungseg_utils.data.preprocessing import Preprocessing, load_prepared
+from lungseg_utils.evaluation import improvements as ablation
+from lungseg_utils.evaluation import metrics
+from lungseg_utils.evaluation.improvements import SCORES, effects, most_disputed
+from lungseg_utils.evaluation.intervals import paired_difference
 from lungseg_utils.evaluation.results import slice_table
 from lungseg_utils.training.config import TrainingConfig
 
@@ -28,7 +29,11 @@ def prepared(tmp_path_factory):
     """MedSeg: 4 validation slices, 1 left out, 8 that train, two of them twins; 9 of Radiopaedia that train; 2 of the test."""
     folder, rng, tables = tmp_path_factory.mktemp("ablation") / "prepared", np.random.default_rng(0), []
     folder.mkdir()
-    splits = {"medseg": ["validation"] * 4 + ["left_out"] + ["train"] * 8, "radiopaedia": ["train"] * 9, "test": ["test"] * 2}
+    splits = {
+        "medseg": ["validation"] * 4 + ["left_out"] + ["train"] * 8,
+        "radiopaedia": ["train"] * 9,
+        "test": ["test"] * 2,
+    }
     for source, split in splits.items():
         images = rng.integers(-1000, 200, (len(split), 16, 16)).astype(np.int16)
         if source == "medseg":
@@ -42,7 +47,9 @@ def prepared(tmp_path_factory):
                 table[short] = (labels == c).sum((1, 2))
         tables.append(table)
     pd.concat(tables).to_csv(folder / "slices.csv", index=False)
-    Preprocessing(low=-900.0, high=100.0, mean=-400.0, std=300.0, fit_on="radiopaedia").save(folder / "preprocessing.json")
+    Preprocessing(low=-900.0, high=100.0, mean=-400.0, std=300.0, fit_on="radiopaedia").save(
+        folder / "preprocessing.json"
+    )
     return load_prepared(folder)
 
 
@@ -81,25 +88,44 @@ def test_held_out_slices_never_train_and_validation_slices_take_no_part(prepared
     assert sorted(sum(map(list, held_out), [])) == [("medseg", i) for i in range(5, 13)]  # each once
     for slices, held in zip(tables, held_out):
         training = keys(slices, "train")
-        assert training == {("medseg", i) for i in range(5, 13)} - held | {("radiopaedia", i) for i in (0, 4, 8)}
+        assert training == {("medseg", i) for i in range(5, 13)} - held | {
+            ("radiopaedia", i) for i in (0, 4, 8)
+        }
         assert len({("medseg", twin) in held for twin in TWINS}) == 1
-        assert keys(slices, "left_out") >= {("medseg", i) for i in range(5)} and len(keys(slices, "test")) == 2
-    assert keys(prepared.slices, "validation") == {("medseg", i) for i in range(4)}  # the table itself is as it was
+        assert (
+            keys(slices, "left_out") >= {("medseg", i) for i in range(5)} and len(keys(slices, "test")) == 2
+        )
+    assert keys(prepared.slices, "validation") == {
+        ("medseg", i) for i in range(4)
+    }  # the table itself is as it was
 
 
-def test_a_network_is_trained_once_with_the_ideas_settings_and_answers_for_its_fold(prepared, trained, tmp_path):
+def test_a_network_is_trained_once_with_the_ideas_settings_and_answers_for_its_fold(
+    prepared, trained, tmp_path
+):
     [slices, *_] = fold_splits(prepared, 3, 4)
     idea = Idea("loss", {"loss": "weighted_cross_entropy", "epochs": 6})
     rows = run_idea(prepared, slices, idea, TrainingConfig(epochs=3, seed=7, patience=1), tmp_path / "a")
     [(seen, _, config)] = trained
-    assert keys(seen, "train") == keys(slices, "train") and keys(seen, "validation") == keys(slices, "validation")
-    assert (config.loss, config.epochs, config.patience, config.seed) == ("weighted_cross_entropy", 6, 6, 7)  # it is never stopped early
-    assert set(rows["index"]) == {i for _, i in keys(slices, "validation")} and set(rows.training_seconds) == {90}
+    assert keys(seen, "train") == keys(slices, "train") and keys(seen, "validation") == keys(
+        slices, "validation"
+    )
+    assert (config.loss, config.epochs, config.patience, config.seed) == (
+        "weighted_cross_entropy",
+        6,
+        6,
+        7,
+    )  # it is never stopped early
+    assert set(rows["index"]) == {i for _, i in keys(slices, "validation")} and set(
+        rows.training_seconds
+    ) == {90}
     labels = prepared.labels["medseg"][rows["index"]]
     expected = [metrics.confusion_matrix(truth, np.full_like(truth, BACKGROUND)) for truth in labels]
     np.testing.assert_array_equal(ablation.counts_of(rows), expected)
     again = run_idea(prepared, slices, idea, TrainingConfig(), tmp_path / "a")
-    assert len(trained) == 1 and again.drop(columns="seconds_per_slice").equals(rows.drop(columns="seconds_per_slice"))
+    assert len(trained) == 1 and again.drop(columns="seconds_per_slice").equals(
+        rows.drop(columns="seconds_per_slice")
+    )
 
 
 def test_the_benchmark_goes_on_where_it_stopped(prepared, trained, tmp_path):
@@ -107,20 +133,42 @@ def test_the_benchmark_goes_on_where_it_stopped(prepared, trained, tmp_path):
 
     def run(ideas, folds, *more):
         before = len(trained)
-        arguments = [str(prepared.dir), str(tmp_path), "--folds", "2", "--ideas", ideas, "--run-folds", folds, *more]
+        arguments = [
+            str(prepared.dir),
+            str(tmp_path),
+            "--folds",
+            "2",
+            "--ideas",
+            ideas,
+            "--run-folds",
+            folds,
+            *more,
+        ]
         done = CliRunner().invoke(main, arguments)
         return done, [(Path(folder).name, config) for _, folder, config in trained[before:]]
 
     done, networks = run("reference,mirrored views,twice as long", "0")
     assert done.exit_code == 0, done.output
-    assert [name for name, _ in networks] == ["seed0_fold0_reference", "seed0_fold0_twice_as_long"]  # mirrored: the same one
+    assert [name for name, _ in networks] == [
+        "seed0_fold0_reference",
+        "seed0_fold0_twice_as_long",
+    ]  # mirrored: the same one
     assert [config.epochs for _, config in networks] == [5, 10]
     assert run("reference,mirrored views,twice as long", "0")[1] == []
     _, networks = run("reference,class weights", "0,1")
-    assert [name for name, _ in networks] == ["seed0_fold0_class_weights", "seed0_fold1_reference", "seed0_fold1_class_weights"]
+    assert [name for name, _ in networks] == [
+        "seed0_fold0_class_weights",
+        "seed0_fold1_reference",
+        "seed0_fold1_class_weights",
+    ]
     rows = pd.read_csv(tmp_path / "ablation.csv")
     assert not rows.duplicated(["idea", "seed", "fold", "index"]).any()
-    assert rows.groupby(["idea", "fold"]).ngroups == 6 and set(rows.topic) == {"reference", "inference", "schedule", "loss"}
+    assert rows.groupby(["idea", "fold"]).ngroups == 6 and set(rows.topic) == {
+        "reference",
+        "inference",
+        "schedule",
+        "loss",
+    }
     assert effects(rows).set_index("idea").folds.to_dict() == {
         "reference": 2, "mirrored views": 1, "twice as long": 1, "class weights": 2,
     }  # fmt: skip
@@ -140,13 +188,20 @@ def random_counts(number, seed, truth_seed=0):
     pixels = np.random.default_rng(truth_seed).integers(50, 500, (number, 4))
     shares = np.random.default_rng(seed).dirichlet([8, 1, 1, 1], (number, 4))
     rng = np.random.default_rng(seed + 1)
-    rows = [[rng.multinomial(n, np.roll(p, c)) for c, (n, p) in enumerate(zip(*pair))] for pair in zip(pixels, shares)]
+    rows = [
+        [rng.multinomial(n, np.roll(p, c)) for c, (n, p) in enumerate(zip(*pair))]
+        for pair in zip(pixels, shares)
+    ]
     return np.array(rows)
 
 
 def test_effects_are_the_paired_differences_of_counts_summed_over_seeds():
     index = np.array([20, 3, 11, 8, 5, 30])
-    counts = {(idea, seed): random_counts(6, 10 * k + seed) for k, idea in enumerate(("reference", "b")) for seed in (0, 1)}
+    counts = {
+        (idea, seed): random_counts(6, 10 * k + seed)
+        for k, idea in enumerate(("reference", "b"))
+        for seed in (0, 1)
+    }
     parts = [
         make_rows(idea, seed, fold, each[3 * fold : 3 * fold + 3], index[3 * fold : 3 * fold + 3])
         for (idea, seed), each in counts.items() for fold in (1, 0)
@@ -162,13 +217,22 @@ def test_effects_are_the_paired_differences_of_counts_summed_over_seeds():
         assert (b[f"{score}, low"], b[f"{score}, high"]) == pytest.approx(found[score]["interval"])
         zero = table.loc["reference", [f"{score}, {part}" for part in ("difference", "low", "high")]]
         assert (zero == 0).all()
-    assert table.loc["b", ["seeds", "folds", "slices", "training minutes", "ms per slice"]].tolist() == [2, 2, 6, 1.5, 250]
+    assert table.loc["b", ["seeds", "folds", "slices", "training minutes", "ms per slice"]].tolist() == [
+        2,
+        2,
+        6,
+        1.5,
+        250,
+    ]
 
 
 def test_effects_by_hand():
     reference, idea = np.zeros((2, 1, 4, 4), int)
     reference[0], idea[0] = np.diag([6, 5, 20, 50]), np.diag([9, 5, 20, 50])
-    reference[0, 0, 2], idea[0, 0, 2] = 4, 1  # ground glass: Dice 12 / 16 and 18 / 19; consolidation 1 in both
+    reference[0, 0, 2], idea[0, 0, 2] = (
+        4,
+        1,
+    )  # ground glass: Dice 12 / 16 and 18 / 19; consolidation 1 in both
     rows = pd.concat([make_rows("reference", 0, 0, reference, [1]), make_rows("idea", 0, 0, idea, [1])])
     table = effects(rows).set_index("idea")
     assert table["ground glass"].tolist() == [12 / 16, 18 / 19] and table.consolidation.tolist() == [1, 1]
@@ -176,17 +240,27 @@ def test_effects_by_hand():
     assert table["lesion Dice"]["reference"] == 22 / 26
     assert np.isnan(table["mIoU, low"]["idea"])  # no interval from one slice
     [worst] = most_disputed(rows, "reference").to_dict("records")
-    assert (worst["ground glass, label only"], worst["ground glass, model only"], worst["lesion Dice"]) == (4, 0, 22 / 26)
+    assert (worst["ground glass, label only"], worst["ground glass, model only"], worst["lesion Dice"]) == (
+        4,
+        0,
+        22 / 26,
+    )
 
 
 def test_ideas_are_compared_on_the_folds_and_seeds_that_both_have():
     a, b = random_counts(6, 1), random_counts(6, 2)
-    base = [make_rows("reference", 0, fold, a[3 * fold :][:3], range(3 * fold, 3 * fold + 3)) for fold in (0, 1)]
-    rows = pd.concat([*base, make_rows("b", 0, 1, b[3:], range(3, 6)), make_rows("b", 1, 1, b[3:], range(3, 6))])
+    base = [
+        make_rows("reference", 0, fold, a[3 * fold :][:3], range(3 * fold, 3 * fold + 3)) for fold in (0, 1)
+    ]
+    rows = pd.concat(
+        [*base, make_rows("b", 0, 1, b[3:], range(3, 6)), make_rows("b", 1, 1, b[3:], range(3, 6))]
+    )
     b_row = effects(rows).set_index("idea").loc["b"]
     assert b_row[["seeds", "folds", "slices"]].tolist() == [1, 1, 3]
     assert b_row["mIoU"] == metrics.mean_iou(b[3:].sum(0))
-    assert b_row["mIoU, difference"] == pytest.approx(metrics.mean_iou(b[3:].sum(0)) - metrics.mean_iou(a[3:].sum(0)))
+    assert b_row["mIoU, difference"] == pytest.approx(
+        metrics.mean_iou(b[3:].sum(0)) - metrics.mean_iou(a[3:].sum(0))
+    )
     with pytest.raises(InputError, match="no idea named 'reference'; found b"):
         effects(rows[rows.idea == "b"])
 
@@ -203,7 +277,9 @@ def test_a_class_that_is_nowhere_has_no_effect():
 
 
 def test_the_results_file_gives_back_the_rows(tmp_path):
-    parts = [make_rows(idea, 0, 0, random_counts(3, k), range(3)) for k, idea in enumerate(("reference", "b"))]
+    parts = [
+        make_rows(idea, 0, 0, random_counts(3, k), range(3)) for k, idea in enumerate(("reference", "b"))
+    ]
     for rows in parts:
         table = add_rows(tmp_path / "ablation.csv", rows)
     read = pd.read_csv(tmp_path / "ablation.csv")

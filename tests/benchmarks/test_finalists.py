@@ -9,14 +9,20 @@ import pytest
 from click.testing import CliRunner
 from conftest import CPU
 
-from lungseg_utils.evaluation import metrics
 from lungseg_utils.core.files import CHECKOUT, InputError
-from lungseg_utils.evaluation.improvements import PER_SLICE, POOLED, compare_recipes, seed_scores, table_for_people
-from lungseg_utils.inference.settings import InferenceSettings
-from lungseg_utils.inference.segmenter import Segmenter
-from lungseg_utils.evaluation.intervals import bootstrap
 from lungseg_utils.data.preprocessing import load_prepared
+from lungseg_utils.evaluation import metrics
+from lungseg_utils.evaluation.improvements import (
+    PER_SLICE,
+    POOLED,
+    compare_recipes,
+    seed_scores,
+    table_for_people,
+)
+from lungseg_utils.evaluation.intervals import bootstrap
 from lungseg_utils.evaluation.results import counts_of, slice_table
+from lungseg_utils.inference.segmenter import Segmenter
+from lungseg_utils.inference.settings import InferenceSettings
 
 SLICES = 12
 
@@ -25,7 +31,10 @@ def make_run(recipe, seed, quality=8.0, number=SLICES):
     pixels = np.random.default_rng(0).integers(50, 500, (number, 4))  # the same truth in all runs
     rng = np.random.default_rng([seed, int(quality)])
     shares = rng.dirichlet([quality, 1, 1, 1], (number, 4))
-    counts = [[rng.multinomial(n, np.roll(p, c)) for c, (n, p) in enumerate(zip(*pair))] for pair in zip(pixels, shares)]
+    counts = [
+        [rng.multinomial(n, np.roll(p, c)) for c, (n, p) in enumerate(zip(*pair))]
+        for pair in zip(pixels, shares)
+    ]
     table = slice_table("medseg", range(number), np.array(counts), [None] * number)
     columns = {"lesion_hd95_px": rng.gamma(2, 5, number), "lesion_surface_dice_2px": rng.random(number)}
     columns |= {"lesion_borders": rng.choice(["both", "only_truth"], number)}
@@ -47,7 +56,9 @@ def score_of(table, score, recipe):
 def test_values_are_the_means_over_the_seeds_of_the_scores_themselves():
     runs = [make_run("a", 0), make_run("a", 1), make_run("b", 0, 20), make_run("b", 1, 20)]
     table = compare_recipes(pd.concat([run.sample(frac=1, random_state=0) for run in runs]), "a")
-    assert table.score.tolist() == [name for name in (*POOLED, *PER_SLICE) for _ in "ab"]  # the order of the page
+    assert table.score.tolist() == [
+        name for name in (*POOLED, *PER_SLICE) for _ in "ab"
+    ]  # the order of the page
     for name, (one, two) in {"a": runs[:2], "b": runs[2:]}.items():
         for score, function in {
             "mean lesion Dice": lambda counts: metrics.dice(counts)[:2].mean(),
@@ -62,7 +73,9 @@ def test_values_are_the_means_over_the_seeds_of_the_scores_themselves():
             "surface Dice of the lesion, 2 px": lambda run: run.lesion_surface_dice_2px.mean(),
             "burden, absolute error": lambda run: (run.burden_predicted - run.burden_true).abs().mean(),
         }.items():
-            assert score_of(table, score, name).value == pytest.approx(np.mean([function(run) for run in (one, two)]))
+            assert score_of(table, score, name).value == pytest.approx(
+                np.mean([function(run) for run in (one, two)])
+            )
     assert ((table.low < table.value) & (table.value < table.high)).all()
     b = table[table.recipe == "b"].set_index("score")
     a = table[table.recipe == "a"].set_index("score")
@@ -87,7 +100,9 @@ def test_identical_recipes_differ_by_exactly_nothing():
 def test_all_recipes_are_drawn_on_the_same_slices():
     run = make_run("a", 0)
     better = run.assign(recipe="b", lesion_hd95_px=run.lesion_hd95_px - 1, burden_predicted=run.burden_true)
-    table = compare_recipes(pd.concat([run, better, run.assign(recipe="b", seed=1, lesion_hd95_px=run.lesion_hd95_px - 3)]), "a")
+    table = compare_recipes(
+        pd.concat([run, better, run.assign(recipe="b", seed=1, lesion_hd95_px=run.lesion_hd95_px - 3)]), "a"
+    )
     row = score_of(table, "HD95 of the lesion, px", "b")
     assert row[["difference", "difference low", "difference high"]].tolist() == pytest.approx([-2, -2, -2])
     assert row.high - row.low > 1  # the slices themselves are not alike
@@ -101,7 +116,9 @@ def test_slices_without_an_hd95_are_left_out_and_none_at_all_is_no_value():
     table = compare_recipes(pd.concat([run, never]), "a")
     assert score_of(table, "HD95 of the lesion, px", "a").value == pytest.approx(run.lesion_hd95_px.mean())
     none = score_of(table, "HD95 of the lesion, px", "b")
-    assert none[["value", "low", "high", "difference", "difference low"]].isna().all()  # not 0, the best of all
+    assert (
+        none[["value", "low", "high", "difference", "difference low"]].isna().all()
+    )  # not 0, the best of all
     table = compare_recipes(pd.concat([run, never.assign(recipe="a", seed=1)]), "a")  # one seed has none
     assert score_of(table, "HD95 of the lesion, px", "a").value == pytest.approx(run.lesion_hd95_px.mean())
 
@@ -118,7 +135,11 @@ def test_a_class_that_few_slices_or_none_show_is_no_warning():
 
 def test_only_runs_on_the_same_slices_are_compared():
     run, other = make_run("a", 0), make_run("b", 0)
-    for rows in ([run, other.iloc[1:]], [run, other.assign(index=other["index"] + 1)], [pd.concat([run, run]), other]):
+    for rows in (
+        [run, other.iloc[1:]],
+        [run, other.assign(index=other["index"] + 1)],
+        [pd.concat([run, run]), other],
+    ):
         with pytest.raises(InputError, match="the runs have different slices"):
             compare_recipes(pd.concat(rows), "a")
     with pytest.raises(InputError, match="no recipe 'c'; expected one of a, b"):
@@ -127,11 +148,23 @@ def test_only_runs_on_the_same_slices_are_compared():
 
 def test_the_table_for_people():
     line = {"score": "mIoU", "recipe": "a", "value": 0.51234, "low": 0.4, "high": 0.6}
-    b = {**line, "recipe": "b", "value": 0.6, "difference": 0.08766, "difference low": -0.01, "difference high": 0.2}
+    b = {
+        **line,
+        "recipe": "b",
+        "value": 0.6,
+        "difference": 0.08766,
+        "difference low": -0.01,
+        "difference high": 0.2,
+    }
     hd95 = {"score": "HD95 of the lesion, px", "value": 12.34, "low": 1.0, "high": 20.0}
     away = {"difference": -0.5, "difference low": -1.0, "difference high": 0.25}
-    text = table_for_people(pd.DataFrame([line, b, {**hd95, "recipe": "a"}, {**hd95, "recipe": "b", **away}]), "a")
-    assert list(text) == ["a", "b", "b, difference"] and list(text.index) == ["mIoU", "HD95 of the lesion, px (less is better)"]
+    text = table_for_people(
+        pd.DataFrame([line, b, {**hd95, "recipe": "a"}, {**hd95, "recipe": "b", **away}]), "a"
+    )
+    assert list(text) == ["a", "b", "b, difference"] and list(text.index) == [
+        "mIoU",
+        "HD95 of the lesion, px (less is better)",
+    ]
     assert text.loc["mIoU"].tolist() == [
         "0.512 [0.400, 0.600]", "0.600 [0.400, 0.600]", "+0.088 [-0.010, +0.200]",
     ]  # fmt: skip
@@ -147,7 +180,10 @@ def test_an_ensemble_answers_with_the_mean_of_its_members_probabilities(benchmar
     def member(value):
         def batches(hu, batch_size):
             for start in range(0, len(hu), batch_size):
-                yield slice(start, start + batch_size), np.full((min(batch_size, len(hu) - start), 4, 2, 2), value)
+                yield (
+                    slice(start, start + batch_size),
+                    np.full((min(batch_size, len(hu) - start), 4, 2, 2), value),
+                )
 
         return SimpleNamespace(settings="own", batches=batches)
 
@@ -160,7 +196,11 @@ def test_an_ensemble_answers_with_the_mean_of_its_members_probabilities(benchmar
 def test_the_benchmark_from_runs_to_tables(benchmark, prepared_dir, trained_dir, tmp_path):
     run, out = tmp_path / "run", tmp_path / "out"
     run.mkdir()
-    for name, target in (("prepared", prepared_dir), ("model", trained_dir / "model"), ("history.csv", trained_dir / "history.csv")):
+    for name, target in (
+        ("prepared", prepared_dir),
+        ("model", trained_dir / "model"),
+        ("history.csv", trained_dir / "history.csv"),
+    ):
         (run / name).symlink_to(target)
     call = CliRunner().invoke
     done = call(benchmark["main"], [str(out), f"one:mirror={run}", f"both:ensemble:mirror={run},{run}"])
@@ -168,7 +208,9 @@ def test_the_benchmark_from_runs_to_tables(benchmark, prepared_dir, trained_dir,
     rows = pd.read_csv(out / "finalists.csv")
     assert rows.groupby(["recipe", "seed"], sort=False)["index"].agg(list).tolist() == [list(range(24))] * 2
     prepared = load_prepared(prepared_dir)
-    answers = Segmenter.load(trained_dir / "model", CPU, InferenceSettings(flip=True)).labels(prepared.images["medseg"][:24])
+    answers = Segmenter.load(trained_dir / "model", CPU, InferenceSettings(flip=True)).labels(
+        prepared.images["medseg"][:24]
+    )
     expected = [metrics.confusion_matrix(*pair) for pair in zip(prepared.labels["medseg"], answers)]
     for _, own in rows.groupby("recipe"):  # an ensemble of one network and itself answers as the one does
         np.testing.assert_array_equal(counts_of(own), expected)
@@ -178,4 +220,6 @@ def test_the_benchmark_from_runs_to_tables(benchmark, prepared_dir, trained_dir,
     assert f"| one | 1 | {minutes:.0f} |" in text and f"| both | 1 | {2 * minutes:.0f} |" in text
     for wrong in (["a=x", "a:mirror=x"], ["a:miror=x"]):
         done = call(benchmark["main"], [str(out), *(recipe.replace("x", str(run)) for recipe in wrong)])
-        assert done.exit_code == 2 and "a name of its own is needed, and only mirror or ensemble" in done.output
+        assert (
+            done.exit_code == 2 and "a name of its own is needed, and only mirror or ensemble" in done.output
+        )

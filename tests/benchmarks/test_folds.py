@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
+from folds import make_folds
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lungseg_utils.core.files import InputError
-from folds import make_folds
 
 
 def pictures(sizes, seed=0):
@@ -21,7 +21,9 @@ def pictures(sizes, seed=0):
 def test_groups_stay_whole_and_folds_are_even(sizes, folds):
     images, group = pictures(sizes)
     if len(sizes) < folds:
-        with pytest.raises(InputError, match=f"{len(sizes)} groups of slices correlate by 0.9; expected {folds} or more"):
+        with pytest.raises(
+            InputError, match=f"{len(sizes)} groups of slices correlate by 0.9; expected {folds} or more"
+        ):
             make_folds(images, folds, 0.9)
         return
     fold = make_folds(images, folds, 0.9)

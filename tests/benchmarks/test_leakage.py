@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lungseg_utils.evaluation import metrics
 from lungseg_utils.core.files import CHECKOUT, InputError
+from lungseg_utils.evaluation import metrics
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,11 @@ def test_leakage_holds_back_every_second_slice_and_gives_every_network_as_many(l
     assert {v: len(table) for v, table in seen.items()} == {1: 3, 2: 3}
     validation = pd.concat([slices[slices.volume == v].iloc[::2] for v in (1, 2)])
     assert not set(validation.index) & (set(common.index) | set(seen[1].index) | set(seen[2].index))
-    for volumes, number, message in (([1], 15, "at least two"), ([1, 9], 15, r"volumes \[9\]"), ([1, 2], 3, "6 MedSeg")):
+    for volumes, number, message in (
+        ([1], 15, "at least two"),
+        ([1, 9], 15, r"volumes \[9\]"),
+        ([1, 2], 3, "6 MedSeg"),
+    ):
         with pytest.raises(InputError, match=message):
             leakage["split_slices"](slices, volumes, number)
 
@@ -38,7 +42,9 @@ def test_leakage_compares_one_network_with_the_mean_of_the_others(leakage):
     for v in (1, 2, 3):  # right on the volume that it has seen, else half guessing
         wrong = (volume != v)[:, None, None] & (rng.random(truth.shape) < 0.5)
         prediction = np.where(wrong, rng.integers(0, 4, truth.shape), truth)
-        counts[0, v] = np.array([metrics.confusion_matrix(t, p) for t, p in zip(truth, prediction, strict=True)])
+        counts[0, v] = np.array(
+            [metrics.confusion_matrix(t, p) for t, p in zip(truth, prediction, strict=True)]
+        )
     table = leakage["differences"](counts, volume).query("score == 'mIoU'").set_index("volume")
     assert table.leaking.tolist() == [1, 1, 1] and table.slices.tolist() == [4, 4, 4]
     others = (counts[0, 2] + counts[0, 3])[volume == 1].sum(0)

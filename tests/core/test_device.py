@@ -21,7 +21,15 @@ def gpu(name, capability, works=True):
 
 def found(*gpus, kind="cuda", archs=CU130, error=None, build="2.14.1+cu130 (CUDA 13.0)"):
     bf16 = bool(gpus) and (gpus[0]["capability"] or [0]) >= [8, 0]
-    return {"kind": kind, "gpus": [*gpus], "archs": archs, "bf16": bf16, "error": error, "build": build, "threads": 2}
+    return {
+        "kind": kind,
+        "gpus": [*gpus],
+        "archs": archs,
+        "bf16": bf16,
+        "error": error,
+        "build": build,
+        "threads": 2,
+    }
 
 
 P100, T4 = gpu("Tesla P100-PCIE-16GB", [6, 0]), gpu("Tesla T4", [7, 5])
@@ -32,7 +40,11 @@ APPLE = {"name": "Apple GPU", "capability": None, "memory": None, "works": True}
     ("facts", "expected", "precision"),
     [
         (found(P100, archs=CU126), f"cuda (Tesla P100-PCIE-16GB): {RAN} it; float32: no tensor cores", "no"),
-        (found(T4, T4), f"cuda (2 x Tesla T4): {RAN} each; float16 with a gradient scaler: tensor cores, ", "fp16"),
+        (
+            found(T4, T4),
+            f"cuda (2 x Tesla T4): {RAN} each; float16 with a gradient scaler: tensor cores, ",
+            "fp16",
+        ),
         (found(gpu("Tesla V100", [7, 0]), archs=CU126), f"cuda (Tesla V100): {RAN} it; float16 ", "fp16"),
         (found(gpu("GeForce GTX 1650", [7, 5])), f"cuda (GeForce GTX 1650): {RAN} it; float32: ", "no"),
         (found(gpu("A100", [8, 0])), f"cuda (A100): {RAN} it; bfloat16: native (capability 8.0)", "bf16"),
@@ -60,7 +72,9 @@ def test_device_and_precision(facts, expected, precision):
 def test_a_build_without_code_for_the_gpu_says_what_to_install(name, capability, remedy):
     chosen = decide(found(gpu(name, capability, works=False), error=NO_KERNEL))
     assert (chosen.type, chosen.precision, chosen.count) == ("cpu", "no", 1)
-    assert chosen.reason.startswith(f"{name} is there, but torch 2.14.1+cu130 (CUDA 13.0) has no code for its ")
+    assert chosen.reason.startswith(
+        f"{name} is there, but torch 2.14.1+cu130 (CUDA 13.0) has no code for its "
+    )
     assert chosen.reason.endswith(remedy)
 
 
@@ -119,13 +133,19 @@ def test_a_process_that_dies_or_hangs_is_an_error_too(monkeypatch, script, patie
     monkeypatch.setattr(device, "PROBE_SECONDS", patience)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     assert probe()["error"] == error
-    assert choose_device().reason.startswith(f"a GPU is there, but a small convolution failed on it: {error};")
+    assert choose_device().reason.startswith(
+        f"a GPU is there, but a small convolution failed on it: {error};"
+    )
 
 
 def test_a_listed_gpu_is_asked_in_a_process_of_its_own(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    answer = {name: value for name, value in found(T4, T4).items() if name not in ("kind", "build", "threads")}
-    monkeypatch.setattr(device, "PROBE", f"import sys; assert sys.argv[1] == 'cuda'; print({json.dumps(answer)!r})")
+    answer = {
+        name: value for name, value in found(T4, T4).items() if name not in ("kind", "build", "threads")
+    }
+    monkeypatch.setattr(
+        device, "PROBE", f"import sys; assert sys.argv[1] == 'cuda'; print({json.dumps(answer)!r})"
+    )
     chosen = choose_device()
     assert (chosen.name, chosen.count) == ("Tesla T4", 2)
 

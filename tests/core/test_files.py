@@ -96,7 +96,9 @@ def test_replace_folder_makes_a_new_folder_and_its_parents(tmp_path):
         assert list(new.iterdir()) == [] and not (tmp_path / "a" / "b").exists()
         fill(new, "new")
     assert contents(tmp_path) == {"a/b/file": "new"}
-    assert stat.S_IMODE((tmp_path / "a" / "b").stat().st_mode) == stat.S_IMODE((tmp_path / "a").stat().st_mode)
+    assert stat.S_IMODE((tmp_path / "a" / "b").stat().st_mode) == stat.S_IMODE(
+        (tmp_path / "a").stat().st_mode
+    )
 
 
 def test_replace_folder_keeps_the_old_one_until_the_end_and_nothing_of_it_then(tmp_path):

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lungseg_utils.core.files import InputError
 from lungseg_utils.data import arrays as D
 from lungseg_utils.data import phantom
 from lungseg_utils.data.checks import check_data
-from lungseg_utils.core.files import InputError
 
 SIZE = 16
 MEDSEG, TEST = 30, 2
@@ -32,8 +32,10 @@ def patterns(rng, count):
 
 def volume_stack(rng, sizes, drift=20.0):
     """(sum of sizes, SIZE, SIZE): unlike pictures, one a volume, that change by at most `drift` HU between slices."""
-    stacks = [picture + rng.uniform(-drift / 2, drift / 2, (n, SIZE, SIZE)) for n, picture in
-              zip(sizes, patterns(rng, len(sizes)))]
+    stacks = [
+        picture + rng.uniform(-drift / 2, drift / 2, (n, SIZE, SIZE))
+        for n, picture in zip(sizes, patterns(rng, len(sizes)))
+    ]
     return np.concatenate(stacks)
 
 
@@ -69,6 +71,7 @@ def change(folder, name, edit):
 def put(index, value):
     def edit(array):
         array[index] = value
+
     return edit
 
 
@@ -100,7 +103,9 @@ def test_report_as_text_and_table(folder):
 def test_load_data_maps_and_squeezes(folder):
     data = D.load_data(folder)
     assert data.sources == ("medseg", "radiopaedia") and set(data.images) == {"medseg", "radiopaedia", "test"}
-    assert data.images["medseg"].shape == (MEDSEG, SIZE, SIZE) and isinstance(data.images["medseg"], np.memmap)
+    assert data.images["medseg"].shape == (MEDSEG, SIZE, SIZE) and isinstance(
+        data.images["medseg"], np.memmap
+    )
     assert not data.images["medseg"].flags.writeable
     assert data.volumes.tolist() == np.repeat([1, 2, 3], VOLUMES).tolist()
 
@@ -115,8 +120,15 @@ def test_image_types_and_shapes(folder, dtype, last_axis):
     assert data.images["test"].shape == (TEST, SIZE, SIZE) and data.images["test"].dtype == dtype
 
 
-@pytest.mark.parametrize("form", [lambda a: a.argmax(-1), lambda a: a.argmax(-1)[..., None].astype(np.uint8),
-                                  lambda a: a.astype(np.float32), lambda a: a.astype(bool)])
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda a: a.argmax(-1),
+        lambda a: a.argmax(-1)[..., None].astype(np.uint8),
+        lambda a: a.astype(np.float32),
+        lambda a: a.astype(bool),
+    ],
+)
 def test_mask_forms_give_the_same_labels(folder, form):
     expected = np.load(folder / "masks_medseg.npy").argmax(-1)
     change(folder, "masks_medseg.npy", form)
@@ -124,7 +136,9 @@ def test_mask_forms_give_the_same_labels(folder, form):
     data = D.load_data(folder)
     labels = data.labels("medseg", slice(2, 5))
     assert labels.dtype == np.uint8 and (labels == expected[2:5]).all()
-    assert data.labels("medseg", -1).shape == (SIZE, SIZE) and (data.labels("medseg", -1) == expected[-1]).all()
+    assert (
+        data.labels("medseg", -1).shape == (SIZE, SIZE) and (data.labels("medseg", -1) == expected[-1]).all()
+    )
 
 
 def test_sources_may_differ_in_size(folder):
@@ -150,7 +164,9 @@ BROKEN_FILES = {
     "missing": Path.unlink,
     "truncated": truncate,
     "pickled": lambda path: np.save(path, np.array([{"a": 1}], dtype=object), allow_pickle=True),
-    "bare pickle": lambda path: path.write_bytes(pickle.dumps(np.load(path))),  # an array, but unpickling runs code
+    "bare pickle": lambda path: path.write_bytes(
+        pickle.dumps(np.load(path))
+    ),  # an array, but unpickling runs code
     "empty": lambda path: path.write_bytes(b""),
     "text": lambda path: path.write_text("<html>log in first</html>"),
     "npz": as_npz,
@@ -212,20 +228,49 @@ VALUES = {  # file, edit, level, what the table says
     "shifted": ("images_medseg.npy", lambda a: a + 1200, "error", "0 to 1500, not HU"),
     "too bright": ("images_medseg.npy", put((0, 0, 0), 30000), "error", "-1200 to 30000, not HU"),
     "too dark": ("images_medseg.npy", put((0, 0, 0), -5000), "error", "-5000 to 300, not HU"),
-    "one grey": ("images_medseg.npy", lambda a: put(5, grey(a[5]))(a), "warning", "range unlike HU in 1 slice (5)"),
+    "one grey": (
+        "images_medseg.npy",
+        lambda a: put(5, grey(a[5]))(a),
+        "warning",
+        "range unlike HU in 1 slice (5)",
+    ),
     "blank": ("images_medseg.npy", put([1, 2], -1000), "warning", "blank: 2 slices (1, 2)"),
     "twins": ("images_medseg.npy", lambda a: put(9, a[4])(a), "warning", "1 slice (9 = images_medseg.npy 4)"),
     "mask 255": ("masks_medseg.npy", lambda a: a * 255, "error", "values other than 0 or 1"),
     "mask 2": ("masks_medseg.npy", put((0, 0, 0), 2), "error", "4 values other than 0 or 1"),
-    "mask nan": ("masks_medseg.npy", lambda a: np.where(a == 1, np.nan, 0.0), "error", "values other than 0 or 1"),
-    "mask half": ("masks_medseg.npy", lambda a: a / 2, "error", f"{MEDSEG * SIZE**2} values other than 0 or 1"),
-    "some overlap": ("masks_medseg.npy", put((0, 0, slice(0, 3)), 1), "warning", "(0 without class, 3 with several)"),
-    "some without": ("masks_medseg.npy", put((0, 0, slice(0, 3)), 0), "warning", "(3 without class, 0 with several)"),
+    "mask nan": (
+        "masks_medseg.npy",
+        lambda a: np.where(a == 1, np.nan, 0.0),
+        "error",
+        "values other than 0 or 1",
+    ),
+    "mask half": (
+        "masks_medseg.npy",
+        lambda a: a / 2,
+        "error",
+        f"{MEDSEG * SIZE**2} values other than 0 or 1",
+    ),
+    "some overlap": (
+        "masks_medseg.npy",
+        put((0, 0, slice(0, 3)), 1),
+        "warning",
+        "(0 without class, 3 with several)",
+    ),
+    "some without": (
+        "masks_medseg.npy",
+        put((0, 0, slice(0, 3)), 0),
+        "warning",
+        "(3 without class, 0 with several)",
+    ),
     "all without": ("masks_radiopedia.npy", put(..., 0), "error", "channel sum not 1: 3072 of 3072 pixels"),
     "index 4": ("masks_medseg.npy", lambda a: a.argmax(-1) + 1, "error", "values other than 0, 1, 2 or 3"),
     "index -1": ("masks_medseg.npy", lambda a: a.argmax(-1) - 1, "error", "values other than 0, 1, 2 or 3"),
-    "no lesion": ("masks_medseg.npy", lambda a: np.where(a.argmax(-1) == 1, 2, a.argmax(-1)), "warning",
-                  "consolidation in 0 of 30 slices"),
+    "no lesion": (
+        "masks_medseg.npy",
+        lambda a: np.where(a.argmax(-1) == 1, 2, a.argmax(-1)),
+        "warning",
+        "consolidation in 0 of 30 slices",
+    ),
 }
 
 
@@ -246,8 +291,13 @@ def test_all_problems_are_reported_together(folder):
     truncate(folder / "test_images_medseg.npy")
     (folder / "masks_radiopedia.npy").unlink()
     report = check_data(folder)
-    for text, level in (("1 pixels not finite", "error"), ("blank: 2", "warning"), ("values other than 0", "error"),
-                        ("test_images_medseg.npy: not readable", "error"), ("no such file", "error")):
+    for text, level in (
+        ("1 pixels not finite", "error"),
+        ("blank: 2", "warning"),
+        ("values other than 0", "error"),
+        ("test_images_medseg.npy: not readable", "error"),
+        ("no such file", "error"),
+    ):
         assert worst(report, text) == level
 
 
@@ -323,8 +373,9 @@ def test_a_blank_slice_does_not_split_a_volume():
 
 def test_volumes_of_20_phantoms(tmp_path):
     for seed in range(20):
-        made = phantom.write_phantom(tmp_path / str(seed), medseg=1, volumes=2, slices_per_volume=3, test=1, size=48,
-                                     seed=seed)
+        made = phantom.write_phantom(
+            tmp_path / str(seed), medseg=1, volumes=2, slices_per_volume=3, test=1, size=48, seed=seed
+        )
         assert D.load_data(made).volumes.tolist() == [1, 1, 1, 2, 2, 2], f"seed {seed}"
 
 
@@ -340,10 +391,21 @@ def test_volumes_csv_overrides(folder):
     assert check_data(folder).volumes == 2
 
 
-@pytest.mark.parametrize("text", ["", "volume\n1\n", "volume,first_slice\n", "volume,first_slice\n1,x\n",
-                                  "volume,first_slice\n1,1\n", "volume,first_slice\n1,0\n1,5\n",
-                                  "volume,first_slice\n1,0\n2,12\n", "volume,first_slice\n1,0\n2,6\n3,6\n",
-                                  "volume,first_slice\n0,0\n", "volume,first_slice\n1,0\n2,3.5\n"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "volume\n1\n",
+        "volume,first_slice\n",
+        "volume,first_slice\n1,x\n",
+        "volume,first_slice\n1,1\n",
+        "volume,first_slice\n1,0\n1,5\n",
+        "volume,first_slice\n1,0\n2,12\n",
+        "volume,first_slice\n1,0\n2,6\n3,6\n",
+        "volume,first_slice\n0,0\n",
+        "volume,first_slice\n1,0\n2,3.5\n",
+    ],
+)
 def test_broken_volumes_csv(folder, text):
     (folder / "volumes.csv").write_text(text)
     with pytest.raises(InputError, match="volumes.csv"):
@@ -368,8 +430,16 @@ def test_near_duplicates_finds_the_noisy_copy_only():
 
 def test_reference_split(folder):
     table = D.make_slices(D.load_data(folder))
-    assert list(table.columns) == ["source", "index", "volume", "split", "ground_glass", "consolidation", "lung_other",
-                                   "background"]
+    assert list(table.columns) == [
+        "source",
+        "index",
+        "volume",
+        "split",
+        "ground_glass",
+        "consolidation",
+        "lung_other",
+        "background",
+    ]
     medseg, radiopaedia, test = (table[table["source"] == source] for source in D.FILES)
     assert medseg["split"].tolist() == ["validation"] * 24 + ["train"] * 6 and medseg["volume"].isna().all()
     assert set(radiopaedia["split"]) == {"train"}
@@ -390,6 +460,7 @@ def test_near_identical_training_slice_is_left_out(folder):
     def copy(images):
         images[26] = images[3] * 0.95  # across the split: out
         images[28] = images[29] * 0.95  # both training: stay
+
     change(folder, "images_medseg.npy", copy)
     medseg = D.make_slices(D.load_data(folder)).query("source == 'medseg'")
     assert medseg.loc[medseg["split"] == "left_out", "index"].tolist() == [26]
@@ -445,8 +516,11 @@ def place(folder):
 def test_auto_takes_variable_then_kaggle_then_data(empty_home, monkeypatch):
     with pytest.raises(InputError) as error:
         D.find_data("auto")
-    for hint in ("kaggle competitions download -c covid-segmentation", "lungseg phantom data/practice",
-                 'kagglehub.competition_download("covid-segmentation")'):
+    for hint in (
+        "kaggle competitions download -c covid-segmentation",
+        "lungseg phantom data/practice",
+        'kagglehub.competition_download("covid-segmentation")',
+    ):
         assert hint in str(error.value)
     data = place(empty_home / "home" / "data")
     assert D.find_data("auto") == data
@@ -457,7 +531,9 @@ def test_auto_takes_variable_then_kaggle_then_data(empty_home, monkeypatch):
     assert D.find_data("auto") == variable
 
 
-@pytest.mark.parametrize("mount", ["covid-segmentation", "competitions/covid-segmentation", "datasets/someone/x/a/b"])
+@pytest.mark.parametrize(
+    "mount", ["covid-segmentation", "competitions/covid-segmentation", "datasets/someone/x/a/b"]
+)
 def test_every_kaggle_mount_is_found(empty_home, mount):
     folder = place(empty_home / "kaggle" / "input" / mount)
     (empty_home / "kaggle" / "input" / "other").mkdir()
@@ -501,12 +577,18 @@ def test_phantom_is_made_once_and_no_variable_changes_it(empty_home, made, monke
     assert capsys.readouterr().out == ""
 
 
-@pytest.mark.parametrize(("age", "why"), [
-    (lambda path: (path / "masks_medseg.npy").unlink(), "masks_medseg.npy is missing"),
-    (lambda path: (path / "phantom.json").write_text("{"), "not the default set"),
-    (lambda path: (path / "phantom.json").write_text('{"generator": 0}'), "not the default set"),
-    (lambda path: (path / "phantom.json").write_text(json.dumps(phantom.DEFAULT_STAMP | {"seed": 5})), "not the def"),
-])
+@pytest.mark.parametrize(
+    ("age", "why"),
+    [
+        (lambda path: (path / "masks_medseg.npy").unlink(), "masks_medseg.npy is missing"),
+        (lambda path: (path / "phantom.json").write_text("{"), "not the default set"),
+        (lambda path: (path / "phantom.json").write_text('{"generator": 0}'), "not the default set"),
+        (
+            lambda path: (path / "phantom.json").write_text(json.dumps(phantom.DEFAULT_STAMP | {"seed": 5})),
+            "not the def",
+        ),
+    ],
+)
 def test_another_phantom_in_its_place_is_made_anew_with_a_word_why(made, capsys, age, why):
     folder = D.find_data()
     before = {path.name: path.read_bytes() for path in folder.iterdir()}

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lungseg_utils.data.augmentation import NAMES, ScannerJitter, augment, build_augmentation
 from lungseg_utils.core.files import InputError
+from lungseg_utils.data.augmentation import NAMES, ScannerJitter, augment, build_augmentation
 
 
 @pytest.fixture(scope="module")
@@ -41,12 +41,17 @@ def test_image_and_mask_move_together(name, hu_and_labels):
     marked = np.where(labels == 0, 1000, -1000).astype(np.float32)
     for epoch in range(5):
         image, mask = augment(build_augmentation(name, 64, 96), marked, labels, (0, epoch, 0))
-        assert ((image > 0) == (mask == 0)).mean() > 0.97  # linear interpolation may move the edge by half a pixel
+        assert (
+            (image > 0) == (mask == 0)
+        ).mean() > 0.97  # linear interpolation may move the edge by half a pixel
 
 
 def test_epochs_and_slices_differ(hu_and_labels):
     pipeline = build_augmentation("reference", 64, 96)
-    views = [augment(pipeline, *hu_and_labels, key)[0].tobytes() for key in [(0, 0, 0), (0, 1, 0), (0, 0, 1), (1, 0, 0)]]
+    views = [
+        augment(pipeline, *hu_and_labels, key)[0].tobytes()
+        for key in [(0, 0, 0), (0, 1, 0), (0, 0, 1), (1, 0, 0)]
+    ]
     assert len(set(views)) == 4
 
 

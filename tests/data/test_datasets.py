@@ -7,8 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lungseg_utils.data.datasets import EpochBatches, SliceDataset, class_pixels, make_loader, slice_chances
 from lungseg_utils.core.files import InputError
+from lungseg_utils.data.datasets import EpochBatches, SliceDataset, class_pixels, make_loader, slice_chances
 from lungseg_utils.data.preprocessing import load_prepared
 
 
@@ -43,14 +43,22 @@ def test_workers_change_nothing_and_epochs_everything(prepared_dir):
     assert not torch.equal(first[0][2], second[0][2])
 
 
-@given(st.integers(1, 60), st.integers(1, 12), st.integers(1, 3), st.integers(1, 3), st.integers(0, 2), st.data())
-def test_shares_make_up_the_epoch_and_weigh_what_they_hold(length, batch_size, pieces, processes, epoch, data):
+@given(
+    st.integers(1, 60), st.integers(1, 12), st.integers(1, 3), st.integers(1, 3), st.integers(0, 2), st.data()
+)
+def test_shares_make_up_the_epoch_and_weigh_what_they_hold(
+    length, batch_size, pieces, processes, epoch, data
+):
     whole = EpochBatches(length, batch_size, seed=5)
     whole.epoch = epoch
     steps = list(whole)
     sizes = [len(step) for step in steps]
-    assert sorted(i for step in steps for _, i in step) == list(range(length)) and {e for step in steps for e, _ in step} == {epoch}
-    assert len(steps) == -(-length // batch_size) and max(sizes) <= batch_size and max(sizes) - min(sizes) <= 1
+    assert sorted(i for step in steps for _, i in step) == list(range(length)) and {
+        e for step in steps for e, _ in step
+    } == {epoch}
+    assert (
+        len(steps) == -(-length // batch_size) and max(sizes) <= batch_size and max(sizes) - min(sizes) <= 1
+    )
     if min(sizes) < pieces * processes:
         with pytest.raises(InputError, match="accumulation x processes"):
             EpochBatches(length, batch_size, 5, pieces, processes)
@@ -93,7 +101,10 @@ def test_with_chances_a_slice_comes_as_often_as_it_should_and_shares_make_up_the
     assert (np.floor(expected - 1e-9) <= counts).all() and (counts <= np.ceil(expected + 1e-9)).all()
     if min(sizes) < pieces * processes:
         return
-    shares = [epoch_of(epoch, length, batch_size, 5, pieces, processes, k, chances=chances) for k in range(processes)]
+    shares = [
+        epoch_of(epoch, length, batch_size, 5, pieces, processes, k, chances=chances)
+        for k in range(processes)
+    ]
     for number, step in enumerate(steps):
         parts = [part for share in shares for part in share[number * pieces : (number + 1) * pieces]]
         assert sorted(sum(parts, [])) == sorted(step)
@@ -125,7 +136,9 @@ def test_slice_chances():
     assert slice_chances(slices, "every_slice") is None
     np.testing.assert_allclose(slice_chances(slices, "sources"), [1 / 2] * 2 + [1 / 4] * 4)
     np.testing.assert_allclose(slice_chances(slices, "lesions"), [1 / 3, 2 / 3, 1 / 9, 3 / 9, 2 / 9, 3 / 9])
-    with pytest.raises(InputError, match="sampling is 'patients'; expected one of every_slice, sources, lesions"):
+    with pytest.raises(
+        InputError, match="sampling is 'patients'; expected one of every_slice, sources, lesions"
+    ):
         slice_chances(slices, "patients")
 
 
@@ -139,7 +152,9 @@ def test_loading_takes_no_random_numbers_from_the_model(prepared_dir):
 def test_class_pixels(prepared_dir):
     dataset = SliceDataset(prepared_dir, "validation", 64)
     counted = class_pixels(dataset, [0, 1, 2])
-    expected = load_prepared(prepared_dir).slices.iloc[:3][["ground_glass", "consolidation", "lung_other", "background"]]
+    expected = load_prepared(prepared_dir).slices.iloc[:3][
+        ["ground_glass", "consolidation", "lung_other", "background"]
+    ]
     np.testing.assert_array_equal(counted, expected.to_numpy(int))
 
 

@@ -8,20 +8,22 @@ import pandas as pd
 import pytest
 import torch
 
-from lungseg_utils.data.checks import check_data
-from lungseg_utils.data.arrays import load_data
-from lungseg_utils.data.datasets import SliceDataset
-from lungseg_utils.core.files import InputError
-from lungseg_utils.data.importers import add_to_prepared, import_data
-from lungseg_utils.data.importers import to_square
-from lungseg_utils.data.published_sets import KINDS
 from lungseg_utils.core.classes import LESION, NOT_LESION
-from lungseg_utils.training.losses import partial_cross_entropy
+from lungseg_utils.core.files import InputError
+from lungseg_utils.data.arrays import load_data
+from lungseg_utils.data.checks import check_data
+from lungseg_utils.data.datasets import SliceDataset
+from lungseg_utils.data.importers import add_to_prepared, import_data, to_square
 from lungseg_utils.data.preprocessing import load_prepared
+from lungseg_utils.data.published_sets import KINDS
+from lungseg_utils.training.losses import partial_cross_entropy
 
 SIZE = 32
 AIR, LUNG, LIVER, SPINE = -1000, -850, 60, 500
-LIVER_AT, SPINE_AT = np.s_[12:20, 3:7], np.s_[28:31, 14:18]  # rows, columns as a radiologist sees it: left, below
+LIVER_AT, SPINE_AT = (
+    np.s_[12:20, 3:7],
+    np.s_[28:31, 14:18],
+)  # rows, columns as a radiologist sees it: left, below
 RAS, LPS, LAS = "RAS", "LPS", "LAS"
 
 
@@ -61,7 +63,9 @@ def medseg(folder, slices=4, stored=LPS):
     lesions, lungs = masks(slices)
     write(folder / "tr_im.nii.gz", picture(slices), stored, dtype=np.float32)
     write(folder / "tr_mask.nii.gz", lesions, stored, dtype=np.float32)
-    write(folder / "tr_lungmasks_updated.nii.gz", lungs, stored, says=RAS)  # another tool's header; voxels fit
+    write(
+        folder / "tr_lungmasks_updated.nii.gz", lungs, stored, says=RAS
+    )  # another tool's header; voxels fit
     return folder
 
 
@@ -83,7 +87,13 @@ def covid19_ct_seg(folder):
         write(folder / f"COVID-19-CT-Seg_20cases/{name}.nii.gz", hu, stored, says)
         write(folder / f"Infection_Mask/{name}.nii.gz", lesions > 0, stored, says, np.uint8)
         write(folder / f"Lung_Mask/{name}.nii.gz", lungs, stored, says, np.uint8)
-        write(folder / f"Lung_and_Infection_Mask/{name}.nii.gz", np.where(lesions, 3, lungs), stored, says, np.uint8)
+        write(
+            folder / f"Lung_and_Infection_Mask/{name}.nii.gz",
+            np.where(lesions, 3, lungs),
+            stored,
+            says,
+            np.uint8,
+        )
     return folder
 
 
@@ -124,7 +134,9 @@ def test_front_is_up_and_the_liver_at_the_left_however_the_voxels_are_stored(tmp
 @pytest.mark.parametrize("stored", [LPS, RAS, "LAI"])
 def test_medseg_slices_keep_their_order_and_its_masks_their_classes(tmp_path, stored):
     source = medseg(tmp_path / "in", stored="LPS" if stored == "LAI" else stored)
-    if stored == "LAI":  # its header calls the last slice the lowest: the order is that of the file all the same
+    if (
+        stored == "LAI"
+    ):  # its header calls the last slice the lowest: the order is that of the file all the same
         for name, array, dtype in (("tr_im", picture(4), np.float32), ("tr_mask", masks(4)[0], np.float32)):
             write(source / f"{name}.nii.gz", array[::-1], stored, dtype=dtype)
         write(source / "tr_lungmasks_updated.nii.gz", masks(4)[1], stored)
@@ -140,10 +152,16 @@ def test_both_competition_kinds_in_one_folder_are_its_five_arrays_and_pass_its_c
     import_data("radiopaedia", radiopaedia(source), out, SIZE)
     import_data("medseg", source, out, SIZE)
     data = load_data(out)
-    assert {name: len(images) for name, images in data.images.items()} == {"medseg": 5, "radiopaedia": 9, "test": 2}
+    assert {name: len(images) for name, images in data.images.items()} == {
+        "medseg": 5,
+        "radiopaedia": 9,
+        "test": 2,
+    }
     assert data.volumes.tolist() == [1, 1, 1, 2, 2, 2, 2, 3, 3]  # 10 comes after 2
     assert check_data(out).usable
-    import_data("radiopaedia", radiopaedia(tmp_path / "fewer", [("1", 3, LPS)]), out, SIZE)  # again: the rest stays
+    import_data(
+        "radiopaedia", radiopaedia(tmp_path / "fewer", [("1", 3, LPS)]), out, SIZE
+    )  # again: the rest stays
     assert len(load_data(out).images["radiopaedia"]) == 3 and len(load_data(out).images["medseg"]) == 5
 
 
@@ -155,16 +173,29 @@ def test_an_infection_is_a_lesion_of_unknown_kind_and_the_lungs_are_known(tmp_pa
     assert labels.dtype == np.uint8 and images.dtype == np.int16 and images.shape == (6, SIZE, SIZE)
     np.testing.assert_array_equal(labels[:3], expected)
     np.testing.assert_array_equal(images[:3], picture(3))
-    np.testing.assert_array_equal(labels[3:], expected)  # front up, though the header of the Radiopaedia cases errs
-    assert np.abs(images[3:] - np.clip(picture(3), -1350, 150)).max() <= 4  # grey to HU, half a step of 1500/255
+    np.testing.assert_array_equal(
+        labels[3:], expected
+    )  # front up, though the header of the Radiopaedia cases errs
+    assert (
+        np.abs(images[3:] - np.clip(picture(3), -1350, 150)).max() <= 4
+    )  # grey to HU, half a step of 1500/255
 
 
 def test_the_overlapping_cases_are_left_out_and_open_counts_are_missing(tmp_path):
     out = import_data("covid19-ct-seg", covid19_ct_seg(tmp_path / "in"), tmp_path / "out", SIZE)
     table = pd.read_csv(out / "slices.csv")
     assert list(table.columns)[:4] == ["source", "index", "volume", "split"]
-    assert table.split.tolist() == 3 * ["train"] + 3 * ["left_out"] and table.volume.tolist() == [1, 1, 1, 2, 2, 2]
-    assert table.ground_glass.isna().tolist() == table.consolidation.isna().tolist() == [True, True, False] * 2
+    assert table.split.tolist() == 3 * ["train"] + 3 * ["left_out"] and table.volume.tolist() == [
+        1,
+        1,
+        1,
+        2,
+        2,
+        2,
+    ]
+    assert (
+        table.ground_glass.isna().tolist() == table.consolidation.isna().tolist() == [True, True, False] * 2
+    )
     assert table.ground_glass[2] == 0 and table.lung_other[2] == (masks(3)[1][2] > 0).sum()
 
 
@@ -198,22 +229,35 @@ def break_(kind, edit):
         source = WRITERS[kind](folder)
         edit(source)
         return kind, source
+
     return broken
 
 
 BAD = {
-    "has no rp_lung_msk; expected rp_im": break_("radiopaedia", lambda s: (s / "rp_lung_msk").rename(s / "lungs")),
+    "has no rp_lung_msk; expected rp_im": break_(
+        "radiopaedia", lambda s: (s / "rp_lung_msk").rename(s / "lungs")
+    ),
     "has no tr_mask; expected tr_im.nii.gz": break_("medseg", lambda s: (s / "tr_mask.nii.gz").unlink()),
-    "has no masks; expected studies/CT-1": break_("mosmed", lambda s: [p.unlink() for p in (s / "masks").iterdir()]),
+    "has no masks; expected studies/CT-1": break_(
+        "mosmed", lambda s: [p.unlink() for p in (s / "masks").iterdir()]
+    ),
     "10 is not in rp_msk": break_("radiopaedia", lambda s: (s / "rp_msk/10.nii.gz").unlink()),
-    "study_0256 is not in studies/CT-1": break_("mosmed", lambda s: (s / "studies/CT-1/study_0256.nii.gz").unlink()),
+    "study_0256 is not in studies/CT-1": break_(
+        "mosmed", lambda s: (s / "studies/CT-1/study_0256.nii.gz").unlink()
+    ),
     "has the shapes": break_("radiopaedia", lambda s: write(s / "rp_msk/2.nii.gz", masks(9)[0])),
-    "values other than 0 to 1": break_("mosmed", lambda s: write(s / "masks/study_0255_mask.nii.gz", masks(3)[0])),
-    "not finite": break_("medseg", lambda s: write(s / "tr_im.nii.gz", picture(4) * np.nan, dtype=np.float32)),
+    "values other than 0 to 1": break_(
+        "mosmed", lambda s: write(s / "masks/study_0255_mask.nii.gz", masks(3)[0])
+    ),
+    "not finite": break_(
+        "medseg", lambda s: write(s / "tr_im.nii.gz", picture(4) * np.nan, dtype=np.float32)
+    ),
     "not readable as NIfTI": break_("medseg", lambda s: (s / "tr_im.nii.gz").write_text("a text")),
     "not readable to its end": break_("medseg", lambda s: cut(s / "tr_im.nii.gz")),
     "expected .columns, rows, slices.": break_("medseg", lambda s: write_4d(s / "tr_im.nii.gz")),
-    "third axis does not run along the body": break_("medseg", lambda s: write(s / "tr_im.nii.gz", picture(32), "LSP")),
+    "third axis does not run along the body": break_(
+        "medseg", lambda s: write(s / "tr_im.nii.gz", picture(32), "LSP")
+    ),
 }
 
 
@@ -260,7 +304,9 @@ def test_a_folder_that_no_import_wrote_is_left_alone(tmp_path):
     import_data("mosmed", mosmed(tmp_path / "mosmed"), tmp_path / "other", SIZE)
     with pytest.raises(InputError, match="holds images_mosmed.npy"):
         import_data("medseg", source, tmp_path / "other", SIZE)
-    with pytest.raises(InputError, match="'medsex'; expected one of medseg, radiopaedia, covid19-ct-seg, mosmed"):
+    with pytest.raises(
+        InputError, match="'medsex'; expected one of medseg, radiopaedia, covid19-ct-seg, mosmed"
+    ):
         import_data("medsex", source, out, SIZE)
 
 
@@ -269,7 +315,9 @@ def test_an_imported_set_trains_beside_the_prepared_slices_and_validates_nothing
     shutil.copytree(prepared_dir, prepared)
     before = {split: len(SliceDataset(prepared, split, SIZE)) for split in ("train", "validation")}
     for kind in ("covid19-ct-seg", "mosmed"):
-        add_to_prepared(import_data(kind, WRITERS[kind](tmp_path / kind), tmp_path / f"{kind}-out", SIZE), prepared)
+        add_to_prepared(
+            import_data(kind, WRITERS[kind](tmp_path / kind), tmp_path / f"{kind}-out", SIZE), prepared
+        )
     train = SliceDataset(prepared, "train", SIZE, "medical")
     assert len(train) == before["train"] + 3 + 6
     assert len(SliceDataset(prepared, "validation", SIZE)) == before["validation"]

@@ -7,11 +7,11 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from lungseg_utils.data import anatomy, phantom
 from lungseg_utils.core.classes import BACKGROUND, CONSOLIDATION, GROUND_GLASS, LUNG_OTHER
-from lungseg_utils.data.similarity import infer_volumes
-from lungseg_utils.data.arrays import load_data
 from lungseg_utils.core.files import InputError
+from lungseg_utils.data import anatomy, phantom
+from lungseg_utils.data.arrays import load_data
+from lungseg_utils.data.similarity import infer_volumes
 
 TINY = dict(medseg=3, volumes=2, slices_per_volume=4, test=2, size=64)
 MINI = dict(medseg=1, volumes=1, slices_per_volume=2, test=1, size=32)
@@ -36,7 +36,9 @@ def mini(tmp_path_factory):
 def default(tmp_path_factory):
     """The default set at 64 px: HU and labels, (N, 64, 64) each, by source."""
     data = load_data(phantom.write_phantom(tmp_path_factory.mktemp("data") / "default", size=64))
-    return {source: (np.array(data.images[source]), data.labels(source, slice(None))) for source in data.sources}
+    return {
+        source: (np.array(data.images[source]), data.labels(source, slice(None))) for source in data.sources
+    }
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +136,9 @@ def test_airways_are_air_yet_no_lung():
 
 
 def test_what_is_known_of_a_patient_changes_nothing_else():
-    drawn, known = (anatomy.make_patient(np.random.default_rng(3), (100, 130), **k) for k in ({}, {"heart": 2.0}))
+    drawn, known = (
+        anatomy.make_patient(np.random.default_rng(3), (100, 130), **k) for k in ({}, {"heart": 2.0})
+    )
     assert known.heart == 2.0 != drawn.heart
     for field in vars(drawn).keys() - {"heart"}:
         np.testing.assert_array_equal(getattr(known, field), getattr(drawn, field), err_msg=field)
@@ -178,10 +182,14 @@ def test_a_set_that_can_spare_a_slice_ends_with_the_twin_of_slice_3(medseg, last
         return np.zeros((size, size)), np.zeros((size, size), np.uint8)
 
     monkeypatch.setattr(phantom, "phantom_slice", fake)
-    monkeypatch.setattr(phantom, "phantom_volume", lambda rng, n, size, *_: [np.zeros((n, size, size), np.uint8)] * 2)
+    monkeypatch.setattr(
+        phantom, "phantom_volume", lambda rng, n, size, *_: [np.zeros((n, size, size), np.uint8)] * 2
+    )
     phantom.write_phantom(tmp_path / "set", **MINI | dict(medseg=medseg))
     patients, moves = zip(*made[:medseg], strict=True)
-    assert [p[2] for p in patients] == [*range(medseg - 1), last[0]] and moves == (0.0,) * (medseg - 1) + (last[1],)
+    assert [p[2] for p in patients] == [*range(medseg - 1), last[0]] and moves == (0.0,) * (medseg - 1) + (
+        last[1],
+    )
 
 
 def test_a_failure_leaves_the_old_set_and_nothing_else(mini, tmp_path, monkeypatch):
@@ -201,7 +209,11 @@ def test_a_failure_leaves_the_old_set_and_nothing_else(mini, tmp_path, monkeypat
 
 
 def test_the_stamp_names_generator_and_arguments(mini):
-    assert json.loads((mini / "phantom.json").read_text()) == {"generator": phantom.GENERATOR, **MINI, "seed": 0}
+    assert json.loads((mini / "phantom.json").read_text()) == {
+        "generator": phantom.GENERATOR,
+        **MINI,
+        "seed": 0,
+    }
     assert phantom.DEFAULT_STAMP["generator"] == phantom.GENERATOR
     assert phantom.DEFAULT_STAMP.keys() == {"generator", *MINI, "seed"}
 

@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from lungseg_utils.core.files import InputError
 from lungseg_utils.data import preprocessing as P
 from lungseg_utils.data.arrays import CTData, load_data
-from lungseg_utils.data.splits import make_slices
 from lungseg_utils.data.similarity import near_duplicates
-from lungseg_utils.core.files import InputError
+from lungseg_utils.data.splits import make_slices
 
 FITTED = P.Preprocessing(low=-1350.0, high=100.0, mean=-600.0, std=400.0, fit_on="radiopaedia")
 HU = st.floats(-2000, 1000, allow_subnormal=False)
@@ -27,14 +27,18 @@ def make_data(folder=Path("data"), medseg=26, radiopaedia=6, test=2, size=8, see
     rng = np.random.default_rng(seed)
     counts = {"medseg": medseg, "radiopaedia": radiopaedia, "test": test}
     images = {source: rng.uniform(-1600, 600, (n, size, size)) for source, n in counts.items()}
-    masks = {"medseg": np.eye(4, dtype=np.uint8)[rng.integers(0, 4, (medseg, size, size))],
-             "radiopaedia": rng.integers(0, 4, (radiopaedia, size, size))}
+    masks = {
+        "medseg": np.eye(4, dtype=np.uint8)[rng.integers(0, 4, (medseg, size, size))],
+        "radiopaedia": rng.integers(0, 4, (radiopaedia, size, size)),
+    }
     return CTData(folder, images, masks, np.repeat([1, 2], [2, radiopaedia - 2]))
 
 
 def fit_on_values(values, **options) -> P.Preprocessing:
     images = np.asarray(values, float).reshape(1, 1, -1)
-    data = CTData(Path("data"), {"radiopaedia": images}, {"radiopaedia": np.zeros(images.shape, int)}, np.ones(1, int))
+    data = CTData(
+        Path("data"), {"radiopaedia": images}, {"radiopaedia": np.zeros(images.shape, int)}, np.ones(1, int)
+    )
     return P.fit_preprocessing(data, make_slices(data), **options)
 
 
@@ -61,13 +65,17 @@ def test_streamed_percentile_is_within_half_a_unit(hu, percent):
 @given(st.lists(st.integers(-300, 300), min_size=1, max_size=40), st.floats(0, 100))
 def test_weighted_percentile_is_exact_on_integers(hu, percent):
     values, counts = np.unique(hu, return_counts=True)
-    assert P.weighted_percentile(values, counts, percent) == pytest.approx(np.percentile(hu, percent), abs=1e-9)
+    assert P.weighted_percentile(values, counts, percent) == pytest.approx(
+        np.percentile(hu, percent), abs=1e-9
+    )
 
 
 @pytest.mark.parametrize("dtype", [np.int16, np.float32, np.float64])
 def test_fit_equals_the_reference_recipe(dtype):
     rng = np.random.default_rng(3)
-    values = np.concatenate([rng.normal(-850, 60, 6000), rng.normal(40, 40, 4000), np.full(2000, -1700)]).astype(dtype)
+    values = np.concatenate(
+        [rng.normal(-850, 60, 6000), rng.normal(40, 40, 4000), np.full(2000, -1700)]
+    ).astype(dtype)
     fitted = fit_on_values(values)
     low, high, mean, std = expected_fit(values.astype(float))
     assert fitted.low == pytest.approx(low, abs=0.5) and fitted.high == pytest.approx(high, abs=0.5)
@@ -100,7 +108,9 @@ def test_only_training_slices_of_the_source_count():
         "all": np.concatenate([data.images["medseg"][24:].ravel(), data.images["radiopaedia"].ravel()]),
     }
     for fit_on, values in expected.items():
-        assert P.fit_preprocessing(data, slices, fit_on).mean == pytest.approx(expected_fit(values)[2], abs=0.5), fit_on
+        assert P.fit_preprocessing(data, slices, fit_on).mean == pytest.approx(
+            expected_fit(values)[2], abs=0.5
+        ), fit_on
     left_out = slices.copy()
     left_out.loc[(left_out["source"] == "medseg") & (left_out["index"] == 24), "split"] = "left_out"
     low, high, mean, _ = expected_fit(data.images["medseg"][25].ravel())
@@ -127,8 +137,13 @@ def test_nothing_to_fit_on():
 
 
 @settings(max_examples=50, deadline=None)
-@given(hnp.arrays(st.sampled_from([np.int16, np.float32, np.float64]),
-                  hnp.array_shapes(min_dims=0, max_dims=4, max_side=4), elements=st.integers(-30000, 30000)))
+@given(
+    hnp.arrays(
+        st.sampled_from([np.int16, np.float32, np.float64]),
+        hnp.array_shapes(min_dims=0, max_dims=4, max_side=4),
+        elements=st.integers(-30000, 30000),
+    )
+)
 def test_normalise_clips_then_scales_any_shape(hu):
     scaled = FITTED.normalise(hu)
     assert scaled.dtype == np.float32 and scaled.shape == hu.shape
@@ -149,8 +164,20 @@ def test_json_round_trip(tmp_path):
     assert P.Preprocessing.from_dict(FITTED.to_dict()) == FITTED
 
 
-@pytest.mark.parametrize("change", [{"std": 0.0}, {"std": -1.0}, {"mean": float("nan")}, {"clip_min": 600.0},
-                                    {"low": 200.0}, {"mean": "x"}, {"mean": None}, {"units": "grey"}, {"extra": 1.0}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"std": 0.0},
+        {"std": -1.0},
+        {"mean": float("nan")},
+        {"clip_min": 600.0},
+        {"low": 200.0},
+        {"mean": "x"},
+        {"mean": None},
+        {"units": "grey"},
+        {"extra": 1.0},
+    ],
+)
 def test_unusable_fields_are_refused(change, tmp_path):
     fields = {**FITTED.to_dict(), **change}
     with pytest.raises(InputError):
@@ -192,13 +219,21 @@ def test_prepare_and_load(tmp_path):
     slices = make_slices(data)
     out = P.prepare(data, slices, FITTED, tmp_path / "run" / "prepared")
     assert {path.name for path in out.iterdir()} == {
-        "images_medseg.npy", "images_radiopaedia.npy", "images_test.npy", "labels_medseg.npy", "labels_radiopaedia.npy",
-        "slices.csv", "preprocessing.json"}
+        "images_medseg.npy",
+        "images_radiopaedia.npy",
+        "images_test.npy",
+        "labels_medseg.npy",
+        "labels_radiopaedia.npy",
+        "slices.csv",
+        "preprocessing.json",
+    }
     assert [path.name for path in out.parent.iterdir()] == ["prepared"]
     prepared = P.load_prepared(out)
     for source, images in data.images.items():
         stored = prepared.images[source]
-        assert stored.dtype == np.int16 and stored.shape == images.shape and np.abs(stored - images).max() <= 0.5
+        assert (
+            stored.dtype == np.int16 and stored.shape == images.shape and np.abs(stored - images).max() <= 0.5
+        )
     for source in data.sources:
         assert prepared.labels[source].dtype == np.uint8
         assert (prepared.labels[source] == data.labels(source, slice(None))).all()
@@ -226,11 +261,14 @@ def test_prepare_replaces_an_older_folder(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["prepared"]
 
 
-@pytest.mark.parametrize("break_it", [
-    lambda data: data.images["test"].__setitem__((1, 0, 0), 40000.0),
-    lambda data: data.images["test"].__setitem__((1, 0, 0), np.nan),
-    lambda data: data.masks["radiopaedia"].__setitem__((5, 0, 0), 7),
-])
+@pytest.mark.parametrize(
+    "break_it",
+    [
+        lambda data: data.images["test"].__setitem__((1, 0, 0), 40000.0),
+        lambda data: data.images["test"].__setitem__((1, 0, 0), np.nan),
+        lambda data: data.masks["radiopaedia"].__setitem__((5, 0, 0), 7),
+    ],
+)
 def test_a_failure_leaves_the_older_folder_as_it_was(tmp_path, break_it):
     data = make_data()
     slices = make_slices(data)
@@ -264,15 +302,18 @@ def shorten(path):
     np.save(path, np.load(path)[:-1])
 
 
-@pytest.mark.parametrize("damage", [
-    lambda out: (out / "images_test.npy").unlink(),
-    lambda out: (out / "labels_medseg.npy").write_bytes(b""),
-    lambda out: (out / "slices.csv").unlink(),
-    lambda out: (out / "slices.csv").write_text("source,index\nmedseg,0\n"),
-    lambda out: (out / "preprocessing.json").unlink(),
-    lambda out: shorten(out / "images_radiopaedia.npy"),
-    lambda out: shorten(out / "labels_radiopaedia.npy"),
-])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda out: (out / "images_test.npy").unlink(),
+        lambda out: (out / "labels_medseg.npy").write_bytes(b""),
+        lambda out: (out / "slices.csv").unlink(),
+        lambda out: (out / "slices.csv").write_text("source,index\nmedseg,0\n"),
+        lambda out: (out / "preprocessing.json").unlink(),
+        lambda out: shorten(out / "images_radiopaedia.npy"),
+        lambda out: shorten(out / "labels_radiopaedia.npy"),
+    ],
+)
 def test_incomplete_folders_name_the_step_to_run(tmp_path, damage):
     data = make_data()
     out = P.prepare(data, make_slices(data), FITTED, tmp_path / "prepared")
@@ -314,7 +355,9 @@ print(re.search(r"VmHWM:\\s+(\\d+) kB", open("/proc/self/status").read())[1])  #
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux to see resident memory")
 def test_real_arrays_are_prepared_in_bounded_memory(real_data, tmp_path):
     command = [sys.executable, "-c", MEASURED, str(real_data), str(tmp_path / "prepared")]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parent.parent)
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=True, cwd=Path(__file__).parent.parent
+    )
     assert int(done.stdout) < 600 * 1024  # measured: 190 MiB, for 2.8 GB of arrays
     assert len(P.load_prepared(tmp_path / "prepared").slices) == 929
 

@@ -10,16 +10,27 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import ndimage
 
-from lungseg_utils.evaluation.borders import CASES, REGIONS, TOLERANCES, border_scores, border_summary, border_table
 from lungseg_utils.core.classes import BACKGROUND, CONSOLIDATION, GROUND_GLASS, LUNG_OTHER
-from lungseg_utils.data.arrays import to_labels
 from lungseg_utils.core.files import InputError
+from lungseg_utils.data.arrays import to_labels
+from lungseg_utils.evaluation.borders import (
+    CASES,
+    REGIONS,
+    TOLERANCES,
+    border_scores,
+    border_summary,
+    border_table,
+)
 from lungseg_utils.evaluation.metrics import NO_CLASS
 
 SPACING = (0.7, 1.3)  # mm
 masks = arrays(bool, (12, 9))
-shapes = st.sampled_from((0, 2, 5)).flatmap(  # blocks make shapes with an inside; they often touch the slice's edge
-    lambda shift: arrays(bool, (4, 3)).map(lambda m: np.roll(np.kron(m, np.ones((5, 5), bool)), shift, (0, 1)))
+shapes = st.sampled_from(
+    (0, 2, 5)
+).flatmap(  # blocks make shapes with an inside; they often touch the slice's edge
+    lambda shift: arrays(bool, (4, 3)).map(
+        lambda m: np.roll(np.kron(m, np.ones((5, 5), bool)), shift, (0, 1))
+    )
 )
 pairs = st.one_of(st.tuples(masks, masks), st.tuples(shapes, shapes))
 
@@ -87,7 +98,9 @@ def check_against_monai(ours, true, predicted):
             assert ours[f"surface_dice_{tolerance}px"] == pytest.approx(float(theirs), rel=1e-6, nan_ok=True)
         if ours["borders"] == "both":  # else MONAI says infinite or NaN
             for unit, spacing in (("px", None), ("mm", SPACING)):
-                theirs = compute_hausdorff_distance(p, t, include_background=True, percentile=95, spacing=spacing)
+                theirs = compute_hausdorff_distance(
+                    p, t, include_background=True, percentile=95, spacing=spacing
+                )
                 assert ours[f"hd95_{unit}"] == pytest.approx(float(theirs), rel=1e-6)
 
 
@@ -127,7 +140,10 @@ def test_a_square_inside_a_square():
     inner, outer = EMPTY.copy(), EMPTY.copy()
     inner[4:12, 4:12] = outer[3:13, 3:13] = True
     scores = border_scores(inner, outer)
-    assert scores["surface_dice_1px"] == pytest.approx((28 + 36 - 4) / (28 + 36)) and scores["surface_dice_2px"] == 1
+    assert (
+        scores["surface_dice_1px"] == pytest.approx((28 + 36 - 4) / (28 + 36))
+        and scores["surface_dice_2px"] == 1
+    )
     assert scores["hd95_px"] == pytest.approx(2**0.5)  # four of 36 are more than the 5 % that HD95 spares
 
 
@@ -175,7 +191,9 @@ def test_the_table_counts_what_hd95_cannot_see_and_nothing_warns():
     assert list(table.ground_glass_borders) == ["both", "only_truth", "neither", "neither"]
     assert not [name for name in table if name.endswith("_mm")] and len(table.columns) == 4 * 5
     summary = border_summary(table)
-    assert set(summary) == set(REGIONS) and all(set(scores["cases"]) == set(CASES) for scores in summary.values())
+    assert set(summary) == set(REGIONS) and all(
+        set(scores["cases"]) == set(CASES) for scores in summary.values()
+    )
     assert summary["ground_glass"] == {
         "hd95_px": {"mean": 0, "median": 0, "slices": 1},  # perfect, as if nothing had been missed
         **{f"surface_dice_{t}px": {"mean": 0.5, "median": 0.5, "slices": 2} for t in TOLERANCES},

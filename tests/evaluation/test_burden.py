@@ -14,7 +14,9 @@ from torchmetrics.regression import ConcordanceCorrCoef
 from lungseg_utils.evaluation.burden import burden_agreement, burden_summary, predicted_burden, true_burden
 
 COUNTS = np.array([[6, 2, 1, 1], [1, 3, 0, 6], [4, 0, 60, 6], [1, 0, 9, 900]])
-pairs = arrays(float, st.tuples(st.just(2), st.integers(2, 20)), elements=st.integers(0, 100).map(lambda n: n / 128))
+pairs = arrays(
+    float, st.tuples(st.just(2), st.integers(2, 20)), elements=st.integers(0, 100).map(lambda n: n / 128)
+)
 
 
 def test_lesion_over_lung_of_either_side():
@@ -43,7 +45,9 @@ def test_agreement_with_other_formulas():
     ours = burden_agreement(true, predicted)
     difference = pd.Series(predicted - true)
     assert ours["bias"] == pytest.approx(difference.mean())
-    assert ours["limits"] == pytest.approx([difference.mean() + sign * 1.96 * difference.std() for sign in (-1, 1)])
+    assert ours["limits"] == pytest.approx(
+        [difference.mean() + sign * 1.96 * difference.std() for sign in (-1, 1)]
+    )
     assert ours["mean_absolute_error"] == pytest.approx(difference.abs().mean())
     # Lin's definition: 1 - expected squared difference / the same if the two were independent (every pair).
     by_definition = 1 - np.mean((true - predicted) ** 2) / np.mean((true[:, None] - predicted) ** 2)
@@ -57,9 +61,15 @@ def test_agreement_with_other_formulas():
 @settings(deadline=None)
 def test_properties_of_agreement(pair):
     ours, mirrored = burden_agreement(*pair), burden_agreement(*pair[::-1])
-    assert mirrored["bias"] == pytest.approx(-ours["bias"]) and abs(ours["bias"]) <= ours["mean_absolute_error"] + 1e-12
+    assert (
+        mirrored["bias"] == pytest.approx(-ours["bias"])
+        and abs(ours["bias"]) <= ours["mean_absolute_error"] + 1e-12
+    )
     if ours["concordance"] is not None:
-        assert mirrored["concordance"] == pytest.approx(ours["concordance"]) and abs(ours["concordance"]) <= 1 + 1e-12
+        assert (
+            mirrored["concordance"] == pytest.approx(ours["concordance"])
+            and abs(ours["concordance"]) <= 1 + 1e-12
+        )
     same = burden_agreement(pair[0], pair[0])
     assert same["limits"] == [0, 0]
     assert same["concordance"] == (pytest.approx(1) if np.ptp(pair[0]) else None)

@@ -13,9 +13,15 @@ from sklearn.calibration import calibration_curve
 from sklearn.metrics import brier_score_loss, log_loss
 from torchmetrics.classification import BinaryCalibrationError
 
-from lungseg_utils.evaluation.calibration import Reliability, calibration_error, calibration_summary, entropy, reliability
 from lungseg_utils.core.classes import BACKGROUND, SHORT_NAMES
 from lungseg_utils.core.files import InputError
+from lungseg_utils.evaluation.calibration import (
+    Reliability,
+    calibration_error,
+    calibration_summary,
+    entropy,
+    reliability,
+)
 
 
 def make(seed: int, slices: int = 3) -> tuple[np.ndarray, np.ndarray]:
@@ -48,7 +54,9 @@ def test_against_scikit_learn_and_torchmetrics():
     assert tuple(summary["class_error"]) == SHORT_NAMES[:3]
     p = p.astype(float) / p.sum(1, keepdims=True, dtype=float)
     assert summary["log_loss"] == pytest.approx(log_loss(t, p, labels=range(4)), rel=1e-5)
-    assert summary["brier"] == pytest.approx(brier_score_loss(t, p, labels=range(4), scale_by_half=False), rel=1e-5)
+    assert summary["brier"] == pytest.approx(
+        brier_score_loss(t, p, labels=range(4), scale_by_half=False), rel=1e-5
+    )
 
 
 def test_batches_add_up():
@@ -67,10 +75,15 @@ def test_flips_change_nothing_and_background_does_not_count(seed):
     probabilities, truth = make(seed, slices=1)
     error = calibration_error(reliability(probabilities, truth))
     assert ((0 <= error) & (error <= 1)).all()
-    np.testing.assert_allclose(calibration_error(reliability(probabilities[..., ::-1], truth[..., ::-1])), error)
+    np.testing.assert_allclose(
+        calibration_error(reliability(probabilities[..., ::-1], truth[..., ::-1])), error
+    )
     surround = np.zeros_like(probabilities)
     surround[:, BACKGROUND] = 1
-    wider = np.concatenate([probabilities, surround], 2), np.concatenate([truth, np.full_like(truth, BACKGROUND)], 1)
+    wider = (
+        np.concatenate([probabilities, surround], 2),
+        np.concatenate([truth, np.full_like(truth, BACKGROUND)], 1),
+    )
     np.testing.assert_allclose(calibration_error(reliability(*wider)), error)
 
 
@@ -87,13 +100,17 @@ def test_without_lung_there_is_no_calibration():
     probabilities = np.zeros((1, 4, 2, 2), np.float32)
     probabilities[:, BACKGROUND] = 1
     summary = calibration_summary(reliability(probabilities, np.full((1, 2, 2), BACKGROUND)))
-    assert summary["pixels"] == 0 and summary["brier"] is None and summary["class_error"]["ground_glass"] is None
+    assert (
+        summary["pixels"] == 0 and summary["brier"] is None and summary["class_error"]["ground_glass"] is None
+    )
     assert json.loads(json.dumps(summary, allow_nan=False)) == summary
 
 
 def test_entropy_against_scipy():
     probabilities, truth = make(2)
-    np.testing.assert_allclose(entropy(probabilities), scipy_entropy(probabilities, axis=1, base=4), rtol=1e-5)
+    np.testing.assert_allclose(
+        entropy(probabilities), scipy_entropy(probabilities, axis=1, base=4), rtol=1e-5
+    )
     assert entropy(probabilities).shape == truth.shape and entropy(probabilities).dtype == np.float32
     extremes = np.array([[1, 0, 0, 0], [0.25] * 4], np.float32).T[None, :, None]
     np.testing.assert_allclose(entropy(extremes)[0, 0], [0, 1])

@@ -12,15 +12,15 @@ from matplotlib import pyplot as plt
 from sklearn.metrics import accuracy_score, f1_score, jaccard_score
 
 from lungseg_utils.cli import main
+from lungseg_utils.core.files import InputError
+from lungseg_utils.data.preprocessing import load_prepared
 from lungseg_utils.evaluation.compare import LABELS, as_text, blocks, compare_runs, load_runs, notes
 from lungseg_utils.evaluation.evaluator import HEADLINE, collect_predictions, evaluate
-from lungseg_utils.core.files import InputError
-from lungseg_utils.inference.segmenter import Segmenter
 from lungseg_utils.evaluation.intervals import bootstrap
 from lungseg_utils.evaluation.metrics import confusion_matrix, summary
-from lungseg_utils.plots.comparison import plot_comparison
-from lungseg_utils.data.preprocessing import load_prepared
 from lungseg_utils.evaluation.results import COUNT_COLUMNS, save_results, slice_table
+from lungseg_utils.inference.segmenter import Segmenter
+from lungseg_utils.plots.comparison import plot_comparison
 from lungseg_utils.training.config import TrainingConfig
 from lungseg_utils.training.loop import train
 
@@ -43,18 +43,37 @@ def write_run(folder, prediction, parameters=None, truth=TRUTH, source="medseg",
     """A run directory as 04_results leaves it, schema 2."""
     counts = np.array([confusion_matrix(t, p) for t, p in zip(truth, prediction)])
     table = slice_table(source, range(len(truth)), counts, volume or [None] * len(truth))
-    intervals = {name: found and list(found) for name, found in bootstrap(counts, HEADLINE, draws=200).items()}
-    record = {"source": source, "slices": len(truth), "size": list(truth.shape[1:]), "full_size": summary(counts)}
-    save_results(folder / "results", table, counts.sum(0), {**record, "intervals": intervals, "inference": {"flip": False}})
+    intervals = {
+        name: found and list(found) for name, found in bootstrap(counts, HEADLINE, draws=200).items()
+    }
+    record = {
+        "source": source,
+        "slices": len(truth),
+        "size": list(truth.shape[1:]),
+        "full_size": summary(counts),
+    }
+    save_results(
+        folder / "results",
+        table,
+        counts.sum(0),
+        {**record, "intervals": intervals, "inference": {"flip": False}},
+    )
     write_parameters(folder, **{"epochs": 3, **(parameters or {})})
     return folder
 
 
 def write_parameters(folder, **given):
     """run.json as far as it is read: what 03 was given, and something else that 04 was."""
-    entries = {"03_training": {"run_dir": str(folder), **given}, "04_results": {"batch_size": 99, "angle": 0.5}}
-    notebooks = {stem: {"status": "finished", "parameters": parameters} for stem, parameters in entries.items()}
-    (folder / "run.json").write_text(json.dumps({"notebooks": {"02_preprocessing": {"status": "pending"}, **notebooks}}))
+    entries = {
+        "03_training": {"run_dir": str(folder), **given},
+        "04_results": {"batch_size": 99, "angle": 0.5},
+    }
+    notebooks = {
+        stem: {"status": "finished", "parameters": parameters} for stem, parameters in entries.items()
+    }
+    (folder / "run.json").write_text(
+        json.dumps({"notebooks": {"02_preprocessing": {"status": "pending"}, **notebooks}})
+    )
 
 
 def make_old(folder):
@@ -103,18 +122,29 @@ def test_scores_are_the_runs_own_and_the_differences_sklearn_s(near, far):
         ground_glass, consolidation = f1_score(t, p, labels=[0, 1], average=None)
         lesion = f1_score(t < 2, p < 2)
         mean_iou = jaccard_score(t, p, average="macro")
-        return [accuracy_score(t, p), mean_iou, ground_glass, consolidation, (ground_glass + consolidation) / 2, lesion]
+        return [
+            accuracy_score(t, p),
+            mean_iou,
+            ground_glass,
+            consolidation,
+            (ground_glass + consolidation) / 2,
+            lesion,
+        ]
 
     table = compare(near, far)
     first, second = scores(predict(NEAR)), scores(predict(FAR))
     assert table.loc[0, list(HEADLINE)].tolist() == pytest.approx(first)
     assert table.loc[1, list(HEADLINE)].tolist() == pytest.approx(second)
     differences = table[[f"{name}_difference" for name in HEADLINE]]
-    assert differences.loc[0].isna().all() and differences.loc[1].tolist() == pytest.approx(np.subtract(second, first).tolist())
+    assert differences.loc[0].isna().all() and differences.loc[1].tolist() == pytest.approx(
+        np.subtract(second, first).tolist()
+    )
     for name in HEADLINE:
         value, low, high = table.loc[1, [name, f"{name}_low", f"{name}_high"]]
         assert low < value < high
-        value, low, high = table.loc[1, [f"{name}_difference", f"{name}_difference_low", f"{name}_difference_high"]]
+        value, low, high = table.loc[
+            1, [f"{name}_difference", f"{name}_difference_low", f"{name}_difference_high"]
+        ]
         assert low < value < high < 0
 
 
@@ -152,7 +182,12 @@ def test_many_volumes_are_drawn_whole(near, far, tmp_path):
 def test_only_settings_that_differ_seeds_side_by_side(batch):
     table = compare(*batch)
     assert list(table.columns[:5]) == ["run", "setting", "loss", "seed", "scored_on"]
-    assert table.run.tolist() == ["cross_entropy-0", "cross_entropy-1", "dice_cross_entropy-0", "dice_cross_entropy-1"]
+    assert table.run.tolist() == [
+        "cross_entropy-0",
+        "cross_entropy-1",
+        "dice_cross_entropy-0",
+        "dice_cross_entropy-1",
+    ]
     assert table.setting.tolist() == 2 * ["loss cross_entropy"] + 2 * ["loss dice_cross_entropy"]
     assert table.seed.tolist() == [0, 1, 0, 1]
     assert compare(batch[3], *batch).run[0] == "dice_cross_entropy-1" and len(compare(batch[3], *batch)) == 4
@@ -174,13 +209,19 @@ def test_an_old_run_is_shown_and_what_it_lacks_is_said(near, far):
     make_old(far)
     table = compare(near, far)
     assert table.loc[1, "accuracy"] == pytest.approx(accuracy_score(TRUTH.ravel(), predict(FAR).ravel()))
-    assert table.loc[1, [f"{name}_{part}" for name in HEADLINE for part in ("low", "high", "difference")]].isna().all()
+    assert (
+        table.loc[1, [f"{name}_{part}" for name in HEADLINE for part in ("low", "high", "difference")]]
+        .isna()
+        .all()
+    )
     [_, no_intervals, no_difference] = notes(load_runs([near, far]))
     assert no_intervals.startswith("No intervals for far: ") and "04_results" in no_intervals
     assert no_difference.startswith("No paired difference for far: ") and "older" in no_difference
     assert "Paired difference" not in as_text(blocks(table))
     assert plot_comparison(table).axes[-1].get_xlabel() == "score"
-    assert "per_slice.csv of far" in notes(load_runs([far, near]))[-1]  # the first run is the one that lacks them
+    assert (
+        "per_slice.csv of far" in notes(load_runs([far, near]))[-1]
+    )  # the first run is the one that lacks them
 
 
 def test_an_old_run_predicted_as_the_defaults_do(near, far):
@@ -216,7 +257,11 @@ def test_without_the_single_slices_there_is_no_difference(near, far):
     hole.loc[0, "lung_other_as_background"] = np.nan
     hole.to_csv(path, index=False)
     assert compare(near, far).accuracy_difference.isna().all() and "far" in notes(load_runs([near, far]))[-1]
-    for damage in (lambda: path.write_text("source,index\nmedseg,0\n"), lambda: path.write_bytes(b"\xff\xfe,"), path.unlink):
+    for damage in (
+        lambda: path.write_text("source,index\nmedseg,0\n"),
+        lambda: path.write_bytes(b"\xff\xfe,"),
+        path.unlink,
+    ):
         damage()
         assert "per_slice.csv of far is missing or unreadable" in notes(load_runs([near, far]))[-1]
         assert compare(near, far).accuracy_difference.isna().all()
@@ -261,7 +306,11 @@ def test_what_is_no_readable_run_gets_one_sentence_that_names_it(near, far, how,
     break_run(far, how)
     result = invoke(near, far)
     assert (result.exit_code, result.stdout) == (2, "")
-    assert result.stderr.startswith(f"error: {far}") and words in result.stderr and result.stderr.count("\n") == 1
+    assert (
+        result.stderr.startswith(f"error: {far}")
+        and words in result.stderr
+        and result.stderr.count("\n") == 1
+    )
     with pytest.raises(InputError):
         load_runs([far])
 
@@ -276,20 +325,31 @@ def test_the_command_prints_and_keeps_the_comparison(batch, tmp_path):
     result = invoke(*batch, "--out", tmp_path / "out")
     assert result.exit_code == 0, result.output
     assert max(map(len, result.stdout.splitlines())) <= 120
-    for words in ("Settings that differ:", "Paired difference to cross_entropy-0:", "bootstrap interval", "the seed show"):
+    for words in (
+        "Settings that differ:",
+        "Paired difference to cross_entropy-0:",
+        "bootstrap interval",
+        "the seed show",
+    ):
         assert words in result.stdout
     assert sum(line.startswith("dice_cross_entropy-1 ") for line in result.stdout.splitlines()) == 3
     written = pd.read_csv(tmp_path / "out" / "comparison.csv")
     pd.testing.assert_frame_equal(written, compare(*batch), check_dtype=False)
     markdown = (tmp_path / "out" / "comparison.md").read_text()
-    assert "| cross_entropy-0 | cross_entropy | 0 |" in markdown and "conditional on these patients" in markdown
+    assert (
+        "| cross_entropy-0 | cross_entropy | 0 |" in markdown and "conditional on these patients" in markdown
+    )
     assert (tmp_path / "out" / "comparison.png").read_bytes().startswith(b"\x89PNG") and not plt.get_fignums()
 
 
 def test_the_comparison_stays_with_the_first_run_by_default(near, far):
     result = invoke(far, near)
     assert result.stdout.endswith(f"comparison: {far / 'compare'}\n")
-    assert {path.name for path in (far / "compare").iterdir()} == {"comparison.csv", "comparison.md", "comparison.png"}
+    assert {path.name for path in (far / "compare").iterdir()} == {
+        "comparison.csv",
+        "comparison.md",
+        "comparison.png",
+    }
     assert not (near / "compare").exists()
 
 
@@ -322,7 +382,19 @@ def test_three_seeds_by_two_losses_on_a_tiny_phantom(prepared_dir, tmp_path):
     for loss in ("cross_entropy", "dice_cross_entropy"):
         first = tmp_path / f"{loss}-0"
         shutil.copytree(prepared_dir, first / "prepared")
-        command = ["run", "--profile", "demo", "--from", "03", "--run-dir", str(first), "-p", "loss", loss, *options]
+        command = [
+            "run",
+            "--profile",
+            "demo",
+            "--from",
+            "03",
+            "--run-dir",
+            str(first),
+            "-p",
+            "loss",
+            loss,
+            *options,
+        ]
         done = CliRunner().invoke(main, command)
         assert done.exit_code == 0, done.output
         for seed in (1, 2):
@@ -334,8 +406,16 @@ def test_three_seeds_by_two_losses_on_a_tiny_phantom(prepared_dir, tmp_path):
     result = invoke(*runs)
     assert result.exit_code == 0, result.output
     table = pd.read_csv(runs[0] / "compare" / "comparison.csv")
-    assert table.run.tolist() == [f"{loss}-{seed}" for loss in ("cross_entropy", "dice_cross_entropy") for seed in range(3)]
-    assert [*table.columns[:5]] == ["run", "setting", "loss", "seed", "scored_on"] and table.seed.tolist() == [0, 1, 2] * 2
+    assert table.run.tolist() == [
+        f"{loss}-{seed}" for loss in ("cross_entropy", "dice_cross_entropy") for seed in range(3)
+    ]
+    assert [*table.columns[:5]] == [
+        "run",
+        "setting",
+        "loss",
+        "seed",
+        "scored_on",
+    ] and table.seed.tolist() == [0, 1, 2] * 2
     assert set(table.scored_on) == {"24 medseg slices of 64 x 64 pixels"}
     assert table.accuracy.nunique() > 1 and table.accuracy_difference.notna().tolist() == [False] + 5 * [True]
     assert len(notes(load_runs(runs))) == 2, result.output  # nothing is missing

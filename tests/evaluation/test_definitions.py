@@ -7,10 +7,10 @@ import torch
 from sklearn import metrics as sk
 from torchmetrics.classification import MulticlassJaccardIndex
 
-from lungseg_utils.evaluation import metrics
 from lungseg_utils.core.classes import BACKGROUND, CONSOLIDATION, GROUND_GLASS
-from lungseg_utils.evaluation.definitions import ABSENT, definitions_table
 from lungseg_utils.core.files import InputError
+from lungseg_utils.evaluation import metrics
+from lungseg_utils.evaluation.definitions import ABSENT, definitions_table
 
 BATCH = 2
 
@@ -31,7 +31,11 @@ def stacks():
 
 @pytest.fixture(scope="module")
 def table(stacks):
-    return definitions_table(*stacks, BATCH).set_index(["background", "rule", "averaging", "absent"]).sort_index()
+    return (
+        definitions_table(*stacks, BATCH)
+        .set_index(["background", "rule", "averaging", "absent"])
+        .sort_index()
+    )
 
 
 def test_one_row_a_definition_and_no_two_mious_alike_where_classes_are_missing(table):
@@ -63,7 +67,9 @@ def test_the_reference_recipe_batch_by_batch(stacks, table):
     batches = []
     for start in range(0, len(truth), BATCH):
         t, p = (stack[start : start + BATCH] for stack in (truth, prediction))
-        batches.append(np.mean([((t == c) & (p == c)).sum() / ((t == c) | (p == c)).sum() for c in np.unique(t)]))
+        batches.append(
+            np.mean([((t == c) & (p == c)).sum() / ((t == c) | (p == c)).sum() for c in np.unique(t)])
+        )
     row = table.loc[("with", "argmax", "batch", "skipped if not true")]
     assert row.mean_iou == pytest.approx(np.mean(batches))
     reference = metrics.reference_definition(truth, prediction, BATCH)
@@ -73,7 +79,9 @@ def test_the_reference_recipe_batch_by_batch(stacks, table):
 def test_absent_is_skipped_as_in_torchmetrics(stacks, table):
     truth, prediction = (torch.from_numpy(s) for s in (stacks[0], stacks[1]["argmax"]))
     slices = [float(MulticlassJaccardIndex(4)(p, t)) for t, p in zip(truth, prediction)]
-    assert table.loc[("with", "argmax", "slice", "skipped")].mean_iou == pytest.approx(np.mean(slices), rel=1e-6)
+    assert table.loc[("with", "argmax", "slice", "skipped")].mean_iou == pytest.approx(
+        np.mean(slices), rel=1e-6
+    )
 
 
 @pytest.mark.parametrize("rule", ["argmax", "0.5 threshold"])

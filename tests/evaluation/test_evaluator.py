@@ -7,14 +7,14 @@ import pandas as pd
 import pytest
 from conftest import CPU
 
+from lungseg_utils.core.files import InputError
+from lungseg_utils.data.preprocessing import load_prepared
 from lungseg_utils.evaluation import metrics
 from lungseg_utils.evaluation.calibration import Reliability
 from lungseg_utils.evaluation.evaluator import HEADLINE, Predictions, collect_predictions, evaluate
-from lungseg_utils.core.files import InputError
-from lungseg_utils.inference.settings import InferenceSettings
-from lungseg_utils.inference.segmenter import Segmenter
-from lungseg_utils.data.preprocessing import load_prepared
 from lungseg_utils.evaluation.results import counts_of, save_results
+from lungseg_utils.inference.segmenter import Segmenter
+from lungseg_utils.inference.settings import InferenceSettings
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,11 @@ def evaluated(prepared_dir, trained_dir):
     hu, truth = prepared.images["radiopaedia"], prepared.labels["radiopaedia"]
     volume = prepared.slices[prepared.slices.source == "radiopaedia"].volume
     predictions = collect_predictions(Segmenter.load(trained_dir / "model", CPU), hu, truth, batch_size=3)
-    return truth, predictions, evaluate(truth, predictions, "radiopaedia", range(len(truth)), volume, 4, spacing=(0.7, 0.7))
+    return (
+        truth,
+        predictions,
+        evaluate(truth, predictions, "radiopaedia", range(len(truth)), volume, 4, spacing=(0.7, 0.7)),
+    )
 
 
 def test_predictions_of_one_pass(prepared_dir, trained_dir, evaluated):
@@ -38,8 +42,12 @@ def test_predictions_of_one_pass(prepared_dir, trained_dir, evaluated):
     lung = ((truth != 3) | (predictions.labels != 3)).sum()
     assert (predictions.reliability.pixels.sum(1) == lung).all()
     switched = InferenceSettings(thresholds=(1e-6, 1, 1, 1))
-    other = collect_predictions(Segmenter.load(trained_dir / "model", CPU, switched), truth.astype(np.int16), truth)
-    assert (other.labels == 0).mean() > 0.99 > (other.argmax == 0).mean()  # the settings reach the labels, not the argmax
+    other = collect_predictions(
+        Segmenter.load(trained_dir / "model", CPU, switched), truth.astype(np.int16), truth
+    )
+    assert (
+        (other.labels == 0).mean() > 0.99 > (other.argmax == 0).mean()
+    )  # the settings reach the labels, not the argmax
 
 
 def test_the_record_is_json_and_agrees_with_the_tables(evaluated, tmp_path):
@@ -53,7 +61,11 @@ def test_the_record_is_json_and_agrees_with_the_tables(evaluated, tmp_path):
         value = record["full_size"]
         for key in name.split("."):
             value = value[key]
-        assert value == pytest.approx(float(score(counts)), nan_ok=True) if value is not None else np.isnan(score(counts))
+        assert (
+            value == pytest.approx(float(score(counts)), nan_ok=True)
+            if value is not None
+            else np.isnan(score(counts))
+        )
     assert record["slices"] == len(table) == len(truth) and record["spacing_mm"] == [0.7, 0.7]
     assert sum(record["borders"]["lung"]["cases"].values()) == len(truth)
     assert record["borders"]["lung"]["hd95_mm"]["slices"] == table.lung_hd95_mm.notna().sum() > 0
@@ -61,7 +73,9 @@ def test_the_record_is_json_and_agrees_with_the_tables(evaluated, tmp_path):
     assert volumes["values"] + volumes["no_true_lung"] == 2  # this phantom's second volume shows no lung
     assert record["per_slice"]["accuracy"]["slices"] == len(truth)
     assert record["lesions"]["all"]["true"] == (evaluation.lesions.kind == "true").sum()
-    ours = next(row for row in record["definitions"] if row["averaging"] == "pooled" and row["absent"] == "skipped")
+    ours = next(
+        row for row in record["definitions"] if row["averaging"] == "pooled" and row["absent"] == "skipped"
+    )
     assert ours["mean_iou"] == pytest.approx(record["full_size"]["mean_iou"])
     assert {row["size"] for row in record["definitions"]} == {"64 x 64", "256 x 256"}
 
@@ -73,4 +87,10 @@ def test_masks_that_do_not_fit_are_refused(evaluated):
     odd = truth.copy()
     odd[0, 0, 0] = 7
     with pytest.raises(InputError, match="expected 0 to 3"):
-        evaluate(odd, Predictions(truth, truth, truth, Reliability()), "radiopaedia", range(len(truth)), [1] * len(truth))
+        evaluate(
+            odd,
+            Predictions(truth, truth, truth, Reliability()),
+            "radiopaedia",
+            range(len(truth)),
+            [1] * len(truth),
+        )

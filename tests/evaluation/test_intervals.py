@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lungseg_utils.evaluation import metrics
 from lungseg_utils.core.files import InputError
+from lungseg_utils.evaluation import metrics
 from lungseg_utils.evaluation.intervals import bootstrap, paired_difference, sum_by_volume, volume_scores
 
 SCORES = {
@@ -69,15 +69,21 @@ def test_whole_volumes_are_drawn_where_they_are_known():
 
 def test_no_interval_from_one_slice_one_volume_or_too_few_valid_draws():
     counts = make(6)
-    assert set(bootstrap(counts[:1], SCORES).values()) == {None} == set(bootstrap(counts[:0], SCORES).values())
+    assert (
+        set(bootstrap(counts[:1], SCORES).values()) == {None} == set(bootstrap(counts[:0], SCORES).values())
+    )
     assert set(bootstrap(counts, SCORES, [3] * 6).values()) == {None}
     rare = counts.copy()
-    rare[1:, 1] = rare[1:, :, 1] = 0  # consolidation in one of six slices: in 1 - (5 / 6) ** 6 = 67 % of the draws
+    rare[1:, 1] = rare[1:, :, 1] = (
+        0  # consolidation in one of six slices: in 1 - (5 / 6) ** 6 = 67 % of the draws
+    )
     assert None not in bootstrap(rare, SCORES).values()
     rare[:, 1] = rare[:, :, 1] = 0
     found = bootstrap(rare, SCORES)
     assert found["consolidation_dice"] is None and found["accuracy"] is not None
-    half = {"half": lambda drawn: np.where(np.arange(len(drawn)) % 5 < 2, 0.5, np.nan)}  # two draws of five are valid
+    half = {
+        "half": lambda drawn: np.where(np.arange(len(drawn)) % 5 < 2, 0.5, np.nan)
+    }  # two draws of five are valid
     assert bootstrap(counts, half) == {"half": None}
 
 
@@ -91,7 +97,9 @@ def test_paired_difference():
     accuracy = found["accuracy"]
     assert accuracy["difference"] == pytest.approx(metrics.accuracy(a.sum(0)) - metrics.accuracy(b.sum(0)))
     assert 0 < accuracy["interval"][0] < accuracy["difference"] < accuracy["interval"][1]
-    assert accuracy["share_above"] == 1 and found["consolidation_dice"]["share_above"] == 0  # equal is not above
+    assert (
+        accuracy["share_above"] == 1 and found["consolidation_dice"]["share_above"] == 0
+    )  # equal is not above
     marginal = bootstrap(a, SCORES)["accuracy"]
     assert np.ptp(accuracy["interval"]) < np.ptp(marginal) / 2  # what both find hard has cancelled out
     mirrored = paired_difference(b, a, SCORES)["accuracy"]
@@ -122,4 +130,8 @@ def test_volumes_one_by_one():
     assert scores.slices.tolist() == [1, 2, 2] and list(scores) == ["volume", "slices", *SCORES]
     assert scores.accuracy[1] == metrics.accuracy(counts[0] + counts[3])
     whole = volume_scores(counts, SCORES)
-    assert len(whole) == 1 and whole.volume.isna().all() and whole.lesion_dice[0] == metrics.lesion_dice(counts.sum(0))
+    assert (
+        len(whole) == 1
+        and whole.volume.isna().all()
+        and whole.lesion_dice[0] == metrics.lesion_dice(counts.sum(0))
+    )

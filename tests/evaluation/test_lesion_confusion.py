@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lungseg_utils.evaluation import metrics
 from lungseg_utils.core.files import InputError
+from lungseg_utils.evaluation import metrics
 from lungseg_utils.evaluation.lesions import HU_EDGES, LesionConfusion, lesion_confusion
 
 

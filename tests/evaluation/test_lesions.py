@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from lungseg_utils.core.classes import BACKGROUND, CONSOLIDATION, GROUND_GLASS, LUNG_OTHER
-from lungseg_utils.data.arrays import to_labels
 from lungseg_utils.core.files import InputError
+from lungseg_utils.data.arrays import to_labels
 from lungseg_utils.evaluation.lesions import SIZES, lesion_summary, lesion_table
 from lungseg_utils.evaluation.metrics import NO_CLASS
 
@@ -40,7 +40,9 @@ def by_flood_fill(truth, prediction):
             for component in flood_fill(mine):
                 if len(component) >= 10:
                     shared = sum(bool(other[pixel]) for pixel in component)
-                    rows.append((index, kind, len(component), shared / len(component), 10 * shared >= len(component)))
+                    rows.append(
+                        (index, kind, len(component), shared / len(component), 10 * shared >= len(component))
+                    )
     return sorted(rows)
 
 
@@ -77,7 +79,9 @@ def test_real_masks_agree_with_a_flood_fill(real_data):
 def test_a_lesion_is_found_from_a_tenth_of_its_pixels(pixels, found):
     truth, prediction = EMPTY.copy(), EMPTY.copy()
     truth[0, 5, 10:30] = GROUND_GLASS
-    prediction[0, 5, 10 : 10 + pixels] = CONSOLIDATION  # the other lesion class; and a piece too small to be a lesion
+    prediction[0, 5, 10 : 10 + pixels] = (
+        CONSOLIDATION  # the other lesion class; and a piece too small to be a lesion
+    )
     table = lesion_table(truth, prediction)
     assert table.hit[table.kind == "true"].tolist() == [found]
     assert table.overlap.iloc[0] == pixels / 20

@@ -12,10 +12,10 @@ from sklearn import metrics as sk
 from torchmetrics.classification import MulticlassJaccardIndex, MulticlassSpecificity
 from torchmetrics.segmentation import DiceScore
 
-from lungseg_utils.evaluation import metrics
 from lungseg_utils.core.classes import BACKGROUND, CONSOLIDATION, GROUND_GLASS, LESIONS, LUNG_OTHER
-from lungseg_utils.data.arrays import to_labels
 from lungseg_utils.core.files import InputError
+from lungseg_utils.data.arrays import to_labels
+from lungseg_utils.evaluation import metrics
 
 LABELS = range(4)
 maps = arrays(np.uint8, (2, 8, 8), elements=st.integers(0, 3))
@@ -43,7 +43,9 @@ def check_against_scikit_learn(truth, prediction):
     # Specificity is the recall of "not this class".
     others = [sk.recall_score(t != c, p != c, zero_division=np.nan) for c in LABELS]
     np.testing.assert_allclose(metrics.specificity(counts), others)
-    present = np.isin(LABELS, [*t, *p])  # scikit-learn's IoU gives 0 where a class is nowhere; ours has no score
+    present = np.isin(
+        LABELS, [*t, *p]
+    )  # scikit-learn's IoU gives 0 where a class is nowhere; ours has no score
     ours = metrics.iou(counts)
     jaccard = sk.jaccard_score(t, p, labels=LABELS, average=None, zero_division=0)
     np.testing.assert_allclose(ours[present], jaccard[present])
@@ -79,7 +81,9 @@ def test_scores_agree_with_torchmetrics():
     counts = metrics.confusion_matrix(truth, prediction)
     t, p = torch.from_numpy(truth), torch.from_numpy(prediction)
     np.testing.assert_allclose(metrics.iou(counts), MulticlassJaccardIndex(4, average=None)(p, t), rtol=1e-6)
-    np.testing.assert_allclose(metrics.specificity(counts), MulticlassSpecificity(4, average=None)(p, t), rtol=1e-6)
+    np.testing.assert_allclose(
+        metrics.specificity(counts), MulticlassSpecificity(4, average=None)(p, t), rtol=1e-6
+    )
     assert metrics.mean_iou(counts) == pytest.approx(float(MulticlassJaccardIndex(4)(p, t)))
     per_image = np.array([metrics.confusion_matrix(a, b) for a, b in zip(truth, prediction)])
     for background in (True, False):  # torchmetrics leaves out class 0
@@ -118,13 +122,18 @@ def test_leading_axes_are_scored_one_by_one(columns):
         np.testing.assert_array_equal(score(counts), expected)
     both = metrics.competition_score(counts)  # the axis before the matrices is that of the images
     for reading in ("pooled", "per_image"):
-        np.testing.assert_array_equal(both[reading], [metrics.competition_score(draw)[reading] for draw in counts])
+        np.testing.assert_array_equal(
+            both[reading], [metrics.competition_score(draw)[reading] for draw in counts]
+        )
 
 
 def test_one_matrix_gives_plain_floats():
     """Which format, go into JSON, and into checkpoints, whose safe loading refuses numpy's scalars."""
     counts = metrics.confusion_matrix(RANDOM, RANDOM)
-    scores = [score(counts) for score in (metrics.accuracy, metrics.lesion_dice, metrics.mean_iou, metrics.mean_dice)]
+    scores = [
+        score(counts)
+        for score in (metrics.accuracy, metrics.lesion_dice, metrics.mean_iou, metrics.mean_dice)
+    ]
     scores += metrics.competition_score(counts[None]).values()
     assert {type(score) for score in scores} == {float} and set(scores) == {1.0}
 
@@ -173,7 +182,9 @@ def test_competition_score_in_both_readings():
 def test_the_competition_score_agrees_with_scikit_learn_in_both_readings():
     truth, prediction = np.random.default_rng(1).integers(0, 4, (2, 6, 64))
     truth[:3][truth[:3] == CONSOLIDATION] = prediction[:2][prediction[:2] == CONSOLIDATION] = BACKGROUND
-    score = metrics.competition_score(np.array([metrics.confusion_matrix(t, p) for t, p in zip(truth, prediction)]))
+    score = metrics.competition_score(
+        np.array([metrics.confusion_matrix(t, p) for t, p in zip(truth, prediction)])
+    )
     f1 = {"labels": LESIONS, "average": None, "zero_division": np.nan}
     assert score["pooled"] == pytest.approx(sk.f1_score(truth.ravel(), prediction.ravel(), **f1).mean())
     images = np.array([sk.f1_score(t, p, **f1) for t, p in zip(truth, prediction)])
@@ -185,7 +196,9 @@ def test_summary_is_json_without_nan():
     counts = np.zeros((2, 4, 4), int)
     counts[:, BACKGROUND, BACKGROUND] = 5
     summary = json.loads(json.dumps(metrics.summary(counts), allow_nan=False))
-    assert summary["accuracy"] == summary["mean_dice"] == 1 and summary["mean_dice_without_background"] is None
+    assert (
+        summary["accuracy"] == summary["mean_dice"] == 1 and summary["mean_dice_without_background"] is None
+    )
     assert summary["lesion_dice"] is None and summary["lesion"]["recall"] is None
     nowhere = {"iou": None, "dice": None, "precision": None, "recall": None, "specificity": 1, "pixels": 0}
     assert summary["classes"]["ground_glass"] == nowhere
@@ -199,7 +212,11 @@ def test_pooled_and_per_slice_tell_different_stories():
     slices = np.array([large, speck, healthy])
     assert metrics.summary(slices)["lesion_dice"] == pytest.approx(2 * 990 / (2 * 990 + 10))
     per_slice = json.loads(json.dumps(metrics.per_slice_summary(slices), allow_nan=False))
-    assert per_slice["lesion_dice"] == {"mean": 0.5, "median": 0.5, "slices": 2}  # the healthy slice has no score
+    assert per_slice["lesion_dice"] == {
+        "mean": 0.5,
+        "median": 0.5,
+        "slices": 2,
+    }  # the healthy slice has no score
     assert per_slice["consolidation_iou"] == {"mean": None, "median": None, "slices": 0}
     assert per_slice["accuracy"] == pytest.approx({"mean": 2 / 3, "median": 1, "slices": 3})
 

@@ -9,7 +9,14 @@ from lungseg_utils.evaluation import metrics
 from lungseg_utils.evaluation.burden import burden_summary
 from lungseg_utils.evaluation.intervals import bootstrap
 from lungseg_utils.evaluation.lesions import lesion_summary
-from lungseg_utils.evaluation.results import conclusions, counts_of, save_results, slice_table, split_statement, worst_to_best
+from lungseg_utils.evaluation.results import (
+    conclusions,
+    counts_of,
+    save_results,
+    slice_table,
+    split_statement,
+    worst_to_best,
+)
 
 COUNTS = np.array([[60, 20, 20, 0], [30, 10, 0, 60], [5, 0, 300, 10], [0, 0, 20, 900]])
 
@@ -87,6 +94,8 @@ def test_results_are_read_back(tmp_path):
     assert back["index"].tolist() == [4, 7] and back.ground_glass_true.tolist() == [100, 95]
     assert back.ground_glass_predicted.tolist() == [95, 100]
     assert np.allclose(back.lesion_dice, [metrics.lesion_dice(c) for c in per_slice])
-    np.testing.assert_array_equal(pd.read_csv(tmp_path / "confusion.csv", index_col="true").to_numpy(), COUNTS)
+    np.testing.assert_array_equal(
+        pd.read_csv(tmp_path / "confusion.csv", index_col="true").to_numpy(), COUNTS
+    )
     record = json.loads((tmp_path / "metrics.json").read_text())
     assert record["schema"] == 2 and record["full_size"]["accuracy"] == metrics.accuracy(per_slice.sum(0))

@@ -14,14 +14,20 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from sklearn.metrics import f1_score
 
-from lungseg_utils.inference import segmenter as inference
 from lungseg_utils.cli import main
 from lungseg_utils.core.classes import CONSOLIDATION, GROUND_GLASS, LUNG_OTHER
 from lungseg_utils.core.files import InputError
-from lungseg_utils.inference.settings import InferenceSettings
-from lungseg_utils.inference.segmenter import Segmenter
 from lungseg_utils.data.preprocessing import load_prepared
-from lungseg_utils.evaluation.submission import channel_counts, load_truth, read_submission, score_submission, write_submission
+from lungseg_utils.evaluation.submission import (
+    channel_counts,
+    load_truth,
+    read_submission,
+    score_submission,
+    write_submission,
+)
+from lungseg_utils.inference import segmenter as inference
+from lungseg_utils.inference.segmenter import Segmenter
+from lungseg_utils.inference.settings import InferenceSettings
 
 SHAPE = (2, 3, 4)
 LABELS = np.random.default_rng(0).integers(0, 4, SHAPE).astype(np.uint8)
@@ -179,14 +185,18 @@ def test_both_readings_against_scikit_learn(tmp_path):
     np.save(tmp_path / "masks.npy", one_hot)
     scores = score_submission(tmp_path / "sub.csv", tmp_path / "masks.npy")
     pooled = [f1_score(truth[..., c].ravel(), predicted[..., c].ravel()) for c in range(2)]
-    single = [[f1_score(truth[i, ..., c].ravel(), predicted[i, ..., c].ravel()) for i in range(3)] for c in range(2)]
+    single = [
+        [f1_score(truth[i, ..., c].ravel(), predicted[i, ..., c].ravel()) for i in range(3)] for c in range(2)
+    ]
     assert list(scores["classes"].values()) == pytest.approx(pooled)
     assert (scores["pooled"], scores["per_image"]) == pytest.approx((np.mean(pooled), np.mean(single)))
 
 
 @pytest.mark.parametrize("dtype", [bool, np.uint8, np.int64, np.float32, np.float64])
 def test_truth_of_any_numeric_type(tmp_path, dtype):
-    truth = {"one_hot": np.eye(4)[LABELS]} | ({"index": LABELS, "last": LABELS[..., None]} if dtype is not bool else {})
+    truth = {"one_hot": np.eye(4)[LABELS]} | (
+        {"index": LABELS, "last": LABELS[..., None]} if dtype is not bool else {}
+    )
     for name, masks in truth.items():
         np.save(tmp_path / f"{name}.npy", masks.astype(dtype))
         np.testing.assert_array_equal(load_truth(tmp_path / f"{name}.npy"), channels(LABELS))

@@ -10,14 +10,20 @@ import pytest
 import torch
 from conftest import CPU
 from safetensors.numpy import load_file
+from ship import in_half_precision, model_card, ship  # fmt: skip
 
-from lungseg_utils.inference import pretrained
 from lungseg_utils.core.files import InputError
-from lungseg_utils.inference.segmenter import Segmenter
 from lungseg_utils.data.phantom import phantom_slice
 from lungseg_utils.data.preprocessing import load_prepared
-from lungseg_utils.inference.pretrained import WEIGHTS, load_pretrained, model_folder, pretrained_dir, read_history
-from ship import in_half_precision, model_card, ship  # fmt: skip
+from lungseg_utils.inference import pretrained
+from lungseg_utils.inference.pretrained import (
+    WEIGHTS,
+    load_pretrained,
+    model_folder,
+    pretrained_dir,
+    read_history,
+)
+from lungseg_utils.inference.segmenter import Segmenter
 
 
 @pytest.fixture(scope="module")
@@ -37,9 +43,16 @@ def altered(folder, out):
 def test_the_shipped_folder_is_whole(shipped, trained_dir):
     names = {"weights.safetensors", "config.json", "README.md", "LICENSE", "history.csv"}
     assert {path.name for path in shipped.iterdir()} == names  # not the last weights
-    before, config = (json.loads((folder / "config.json").read_text()) for folder in (trained_dir / "model", shipped))
-    assert config["weights_sha256"] == hashlib.sha256((shipped / "weights.safetensors").read_bytes()).hexdigest()
-    assert (config["license"], config["weights_precision"]) == ("CC-BY-NC-SA-4.0", "float16") and "last_sha256" not in config
+    before, config = (
+        json.loads((folder / "config.json").read_text()) for folder in (trained_dir / "model", shipped)
+    )
+    assert (
+        config["weights_sha256"] == hashlib.sha256((shipped / "weights.safetensors").read_bytes()).hexdigest()
+    )
+    assert (config["license"], config["weights_precision"]) == (
+        "CC-BY-NC-SA-4.0",
+        "float16",
+    ) and "last_sha256" not in config
     kept = ("architecture", "encoder", "image_size", "preprocessing", "training", "best_epoch", "classes")
     assert [config[name] for name in kept] == [before[name] for name in kept]
     assert (shipped / "README.md").read_text() == "# A card\n"
@@ -56,7 +69,9 @@ def test_each_weight_is_the_trained_one_rounded(shipped, trained_dir):
         np.testing.assert_array_equal(after[name], expected)
 
 
-def test_loaded_it_computes_in_single_precision_and_answers_nearly_the_same(shipped, trained_dir, prepared_dir, monkeypatch):
+def test_loaded_it_computes_in_single_precision_and_answers_nearly_the_same(
+    shipped, trained_dir, prepared_dir, monkeypatch
+):
     monkeypatch.setattr(pretrained, "WEIGHTS", shipped)
     segmenter = load_pretrained(CPU)
     assert {p.dtype for p in segmenter.model.parameters()} == {torch.float32}
@@ -76,7 +91,9 @@ def test_shipping_replaces_an_older_model_as_a_whole_or_not_at_all(trained_dir, 
     monkeypatch.setenv("LUNGSEG_HOME", str(tmp_path))
     (tmp_path / "weights").mkdir()
     (tmp_path / "weights" / "old.txt").touch()
-    assert ship(trained_dir / "model", "card", "weights") == tmp_path / "weights"  # relative: the same as everywhere
+    assert (
+        ship(trained_dir / "model", "card", "weights") == tmp_path / "weights"
+    )  # relative: the same as everywhere
     assert len(list((tmp_path / "weights").iterdir())) == 5
     shutil.copytree(trained_dir / "model", tmp_path / "no_history" / "model")
     with pytest.raises(InputError, match="no history.csv in .*model or beside it"):
@@ -86,7 +103,10 @@ def test_shipping_replaces_an_older_model_as_a_whole_or_not_at_all(trained_dir, 
 
 def test_a_weight_too_large_for_half_precision_is_refused():
     layer = torch.nn.BatchNorm2d(2)
-    assert in_half_precision(layer).running_var.dtype == torch.float16 and layer.num_batches_tracked.dtype == torch.int64
+    assert (
+        in_half_precision(layer).running_var.dtype == torch.float16
+        and layer.num_batches_tracked.dtype == torch.int64
+    )
     layer = torch.nn.BatchNorm2d(2)
     layer.running_var[1] = 70000
     with pytest.raises(InputError, match="does not fit into float16"):

@@ -11,16 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage, special
 
-from lungseg_utils.inference import segmenter as inference
 from lungseg_utils.core.classes import BACKGROUND, CONSOLIDATION, GROUND_GLASS
-from lungseg_utils.data.datasets import SliceDataset
 from lungseg_utils.core.files import InputError
-from lungseg_utils.inference.settings import InferenceSettings
-from lungseg_utils.inference.segmenter import Segmenter
-from lungseg_utils.inference.postprocess import predict, remove_lung_islands, remove_small_lesions, temper
-from lungseg_utils.inference.views import resample, view_matrices
 from lungseg_utils.core.image import resize_nearest
+from lungseg_utils.data.datasets import SliceDataset
 from lungseg_utils.data.preprocessing import Preprocessing, load_prepared
+from lungseg_utils.inference import segmenter as inference
+from lungseg_utils.inference.postprocess import predict, remove_lung_islands, remove_small_lesions, temper
+from lungseg_utils.inference.segmenter import Segmenter
+from lungseg_utils.inference.settings import InferenceSettings
+from lungseg_utils.inference.views import resample, view_matrices
 
 ALL_VIEWS = InferenceSettings(flip=True, angles=(-10, 10))
 AS_IS = Preprocessing(low=-1, high=1, mean=0, std=1, fit_on="all")
@@ -80,7 +80,9 @@ def test_one_batch_at_a_time(segmenter, hu):
     """The network sees batch_size slices before the first answer is out, however long the stack."""
     seen = []
     hook = segmenter.model.register_forward_hook(lambda module, images, logits: seen.append(len(images[0])))
-    position, probabilities = next(replace(segmenter, settings=ALL_VIEWS).batches(np.repeat(hu, 100, axis=0), 2))
+    position, probabilities = next(
+        replace(segmenter, settings=ALL_VIEWS).batches(np.repeat(hu, 100, axis=0), 2)
+    )
     hook.remove()
     assert position == slice(0, 2) and probabilities.shape == (2, 4, 64, 64) and seen == 6 * [2]
 
@@ -171,7 +173,9 @@ def test_views_average_probabilities_not_logits(segmenter):
     plain = placed.probabilities(hu)
     both = replace(placed, settings=InferenceSettings(flip=True)).probabilities(hu)
     np.testing.assert_allclose(both, (plain + plain[..., ::-1]) / 2, atol=1e-6)
-    assert both[:, :2].max() > 0.49  # averaged logits would leave (0, 0, -9, -9) everywhere, which hides the certainty
+    assert (
+        both[:, :2].max() > 0.49
+    )  # averaged logits would leave (0, 0, -9, -9) everywhere, which hides the certainty
 
 
 @pytest.mark.parametrize("size", [(128, 128), (96, 128)])
@@ -286,7 +290,9 @@ def test_lung_islands_become_background_with_their_lesions():
                        "....ll..")  # fmt: skip
     # Pieces of 9, 3 and 4 pixels; the third touches none of the others.
     after = remove_lung_islands(before, 0.4)
-    np.testing.assert_array_equal(after, labels_of("lll.....", "lgl.....", "lll.....", "....ll..", "....ll.."))
+    np.testing.assert_array_equal(
+        after, labels_of("lll.....", "lgl.....", "lll.....", "....ll..", "....ll..")
+    )
     np.testing.assert_array_equal(remove_lung_islands(before, 0.3), before)
     only = labels_of("lll.....", "lgl.....", "lll.....", "........", "........")
     np.testing.assert_array_equal(remove_lung_islands(before, 1), only)
@@ -308,7 +314,9 @@ def test_small_lesions_take_the_class_around_them():
                        "........l",
                        ".c......l",
                        "........l")  # fmt: skip
-    after = labels_of("lllllllll", "lllgggggl", "lllgggggl", "lllgggggl", "........l", "........l", "........l")
+    after = labels_of(
+        "lllllllll", "lllgggggl", "lllgggggl", "lllgggggl", "........l", "........l", "........l"
+    )
     np.testing.assert_array_equal(remove_small_lesions(before, 2), after)
     np.testing.assert_array_equal(remove_small_lesions(before, 1), before)
     np.testing.assert_array_equal(remove_small_lesions(before, 14), after)

@@ -36,7 +36,11 @@ def test_effects_lie_at_their_differences_in_order_and_in_their_topics_colour():
     points = [line for line in ax.lines if line.get_marker() == "o"]
     assert [line.get_xdata()[0] for line in points] == [-0.02, 0.01, 0.05]
     assert points[0].get_color() == points[1].get_color() != points[2].get_color()
-    bars = [list(line.get_xdata()) for line in ax.lines if line.get_linewidth() == 1.5 and line.get_marker() != "o"]
+    bars = [
+        list(line.get_xdata())
+        for line in ax.lines
+        if line.get_linewidth() == 1.5 and line.get_marker() != "o"
+    ]
     assert bars[0] == [-0.06, 0.01] and bars[2] == [0.02, 0.08]
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["loss", "schedule"]  # each once
     assert "held-out slices" in ax.get_title()

@@ -8,16 +8,21 @@ from matplotlib.collections import PathCollection
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
+from lungseg_utils.core.classes import CLASSES, SHORT_NAMES
 from lungseg_utils.evaluation import metrics
-from lungseg_utils.plots import results as plots_results
 from lungseg_utils.evaluation.borders import REGIONS, border_table
 from lungseg_utils.evaluation.burden import predicted_burden, true_burden
 from lungseg_utils.evaluation.calibration import Reliability, reliability
-from lungseg_utils.core.classes import CLASSES, SHORT_NAMES
 from lungseg_utils.evaluation.definitions import definitions_table
 from lungseg_utils.evaluation.intervals import bootstrap, paired_difference
-from lungseg_utils.evaluation.lesions import HU_EDGES, LesionConfusion, lesion_confusion
-from lungseg_utils.evaluation.lesions import lesion_summary, lesion_table
+from lungseg_utils.evaluation.lesions import (
+    HU_EDGES,
+    LesionConfusion,
+    lesion_confusion,
+    lesion_summary,
+    lesion_table,
+)
+from lungseg_utils.plots import results as plots_results
 from lungseg_utils.training.loop import kept_by_monitor
 
 SCORES = {
@@ -47,7 +52,11 @@ def dots(ax: plt.Axes) -> list[list[float]]:
 
 def texts(figure: Figure) -> str:
     figure.draw_without_rendering()
-    found = [text.get_text() for ax in figure.axes for text in [*ax.texts, ax.title, ax.xaxis.label, ax.yaxis.label]]
+    found = [
+        text.get_text()
+        for ax in figure.axes
+        for text in [*ax.texts, ax.title, ax.xaxis.label, ax.yaxis.label]
+    ]
     return "\n".join([*found, *(text.get_text() for legend in figure.legends for text in legend.get_texts())])
 
 
@@ -60,7 +69,9 @@ def test_pooled_and_per_slice():
         values = [*metrics.dice(counts)[:, row], metrics.dice(counts.sum(0))[row]]
         assert {(round(value, 9), row) for value in values if not np.isnan(value)} <= drawn
     assert "5 of 6 slices" in texts(figure)
-    assert texts(plots_results.plot_pooled_and_per_slice(NOTHING)).count("0 of 3 slices") == 4  # all but background
+    assert (
+        texts(plots_results.plot_pooled_and_per_slice(NOTHING)).count("0 of 3 slices") == 4
+    )  # all but background
 
 
 def test_intervals_and_their_label():
@@ -70,7 +81,10 @@ def test_intervals_and_their_label():
     assert bar[:, 0].tolist() == list(intervals["mean_iou"])
     said = texts(figure)
     assert "over volumes; conditional on these patients" in said and "no interval" in said
-    assert [label.get_text() for label in figure.axes[0].get_yticklabels()][:2] == ["mIoU", "ground glass opacity Dice"]
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()][:2] == [
+        "mIoU",
+        "ground glass opacity Dice",
+    ]
     figure = plots_results.plot_intervals(metrics.summary(NOTHING), bootstrap(NOTHING, SCORES, draws=20))
     assert len(figure.axes[0].lines) == 1  # mIoU of background alone; what has no score is left out
 
@@ -114,7 +128,9 @@ def test_entropy_beside_the_errors():
 def test_lesions_by_size():
     lesions = lesion_summary(lesion_table(TRUTH, PREDICTION), len(TRUTH))
     figure = plots_results.plot_lesion_sizes(lesions)
-    assert [bar.get_width() for bar in figure.axes[0].patches] == [found["recall"] or 0 for found in lesions.values()]
+    assert [bar.get_width() for bar in figure.axes[0].patches] == [
+        found["recall"] or 0 for found in lesions.values()
+    ]
     assert f"{lesions['small']['false_alarms']} of {lesions['small']['predicted']} predicted" in texts(figure)
     nothing = np.full((2, 16, 16), 3)
     lesions = lesion_summary(lesion_table(nothing, nothing), 2)
@@ -137,7 +153,10 @@ def test_borders_and_what_has_none():
 
 
 def test_every_definition_is_a_dot_and_the_slides_are_ringed():
-    predictions = {"argmax": PREDICTION, "0.5 threshold": np.where(PREDICTION == 1, metrics.NO_CLASS, PREDICTION)}
+    predictions = {
+        "argmax": PREDICTION,
+        "0.5 threshold": np.where(PREDICTION == 1, metrics.NO_CLASS, PREDICTION),
+    }
     small = {rule: labels[:, ::2, ::2] for rule, labels in predictions.items()}
     sizes = [definitions_table(TRUTH, predictions, 4), definitions_table(TRUTH[:, ::2, ::2], small, 4)]
     table = pd.concat(sizes, ignore_index=True)
@@ -146,9 +165,13 @@ def test_every_definition_is_a_dot_and_the_slides_are_ringed():
         drawn = [x for group in dots(ax) for x, _ in group]
         rows = table[table.background == background]
         assert set(drawn) == set(rows.mean_iou) and len(drawn) == len(rows) + (background == "with")
-    ringed = table.query("size == '32 x 32' and rule == 'argmax' and averaging == 'batch' and background == 'with'")
+    ringed = table.query(
+        "size == '32 x 32' and rule == 'argmax' and averaging == 'batch' and background == 'with'"
+    )
     ringed = ringed[ringed.absent == "skipped if not true"]
-    assert [[ringed.mean_iou.item()]] == [[x for x, _ in group] for group in dots(figure.axes[0]) if len(group) == 1]
+    assert [[ringed.mean_iou.item()]] == [
+        [x for x, _ in group] for group in dots(figure.axes[0]) if len(group) == 1
+    ]
     assert "0.57: the slides" in texts(figure)
 
 
@@ -165,10 +188,16 @@ def test_lesions_by_the_wrong_name():
 
 
 def test_monitors_keep_their_own_epochs():
-    history = pd.DataFrame({"epoch": [1, 2, 3, 4], "val_loss": [3.0, 1, 2, 4], "val_miou": [0.1, 0.2, 0.5, 0.3]})
+    history = pd.DataFrame(
+        {"epoch": [1, 2, 3, 4], "val_loss": [3.0, 1, 2, 4], "val_miou": [0.1, 0.2, 0.5, 0.3]}
+    )
     history["val_lesion_dice"] = [0.1, 0.2, 0.3, 0.4]
     figure = plots_results.plot_monitors(history, kept_by_monitor(history))
-    assert dots(figure.axes[1]) == [[[2, 0.2]], [[3, 0.5]], [[4, 0.3]]]  # the three kept epochs on the mIoU's curve
+    assert dots(figure.axes[1]) == [
+        [[2, 0.2]],
+        [[3, 0.5]],
+        [[4, 0.3]],
+    ]  # the three kept epochs on the mIoU's curve
     assert "kept by validation loss: epoch 2" in texts(figure)
 
 
@@ -182,7 +211,9 @@ def test_inference_steps_against_the_first():
     left, right = figure.axes
     assert [bar.get_width() for bar in left.patches] == list(scores.values())
     assert right.collections[0].get_segments()[0][:, 0].tolist() == list(differences["better"]["interval"])
-    assert f"{differences['better']['difference']:+.3f}" in texts(figure) and "against argmax" in texts(figure)
+    assert f"{differences['better']['difference']:+.3f}" in texts(figure) and "against argmax" in texts(
+        figure
+    )
     texts(plots_results.plot_inference_steps({"argmax": 0.5}, {}, "accuracy"))
 
 

@@ -5,8 +5,8 @@ import pytest
 from matplotlib import pyplot as plt
 from matplotlib.colors import to_rgb
 
-from lungseg_utils.plots import slices as plots
 from lungseg_utils.core.classes import CLASSES
+from lungseg_utils.plots import slices as plots
 
 
 @pytest.fixture(autouse=True)

@@ -10,12 +10,19 @@ from nbclient import NotebookClient
 from lungseg_utils.plots.training import LiveChart, plot_progress, plot_strip
 from lungseg_utils.series.run import own_kernel
 
-HISTORY = pd.DataFrame({"epoch": [1, 2], **{f"{part}_{score}": [0.5, 0.4] for part in ("train", "val") for score in ("loss", "miou")}})
+HISTORY = pd.DataFrame(
+    {
+        "epoch": [1, 2],
+        **{f"{part}_{score}": [0.5, 0.4] for part in ("train", "val") for score in ("loss", "miou")},
+    }
+)
 
 
 def test_the_strip_runs_from_the_first_epoch_to_the_last(trained_dir, tmp_path):
     two = plot_strip(trained_dir / "examples.npz")
-    assert [ax.get_title() for ax in two.axes[:3]] == ["radiologist's labels", "epoch 1", "epoch 2"] and len(two.axes) == 9
+    assert [ax.get_title() for ax in two.axes[:3]] == ["radiologist's labels", "epoch 1", "epoch 2"] and len(
+        two.axes
+    ) == 9
     with np.load(trained_dir / "examples.npz") as examples:
         arrays = dict(examples)
     arrays["predictions"] = np.repeat(arrays["predictions"][:1], 21, axis=0)
@@ -27,7 +34,9 @@ def test_the_strip_runs_from_the_first_epoch_to_the_last(trained_dir, tmp_path):
 
 def test_progress_shows_both_parts():
     lines = plot_progress(HISTORY).axes[0].lines
-    assert [line.get_label() for line in lines] == ["training", "validation"] and lines[0].get_ydata().tolist() == [0.5, 0.4]
+    assert [line.get_label() for line in lines] == ["training", "validation"] and lines[
+        0
+    ].get_ydata().tolist() == [0.5, 0.4]
 
 
 def test_the_live_chart_is_one_output_in_a_notebook_and_nothing_in_a_terminal(capfd):

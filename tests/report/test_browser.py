@@ -10,8 +10,15 @@ from matplotlib import colormaps
 from matplotlib.colors import to_rgb
 from PIL import Image
 
-from lungseg_utils.report.browser import SliceBrowser, browse, has_front_end, slice_montage, slice_picture, square_pixels
 from lungseg_utils.core.classes import BACKGROUND, CLASSES, CONSOLIDATION, GROUND_GLASS, LUNG_OTHER
+from lungseg_utils.report.browser import (
+    SliceBrowser,
+    browse,
+    has_front_end,
+    slice_montage,
+    slice_picture,
+    square_pixels,
+)
 
 CORNERS = {GROUND_GLASS: (0, 0), CONSOLIDATION: (0, 15), LUNG_OTHER: (15, 0), BACKGROUND: (15, 15)}
 
@@ -106,7 +113,9 @@ def test_only_a_front_end_that_names_its_cell_gets_widgets(metadata, live, monke
     """JupyterLab's, then nbclient's and papermill's request; at last no kernel at all."""
     kernel = Kernel()
     kernel.set_parent([b""], {"header": {}, "metadata": metadata})
-    monkeypatch.setattr("IPython.get_ipython", lambda: None if metadata is None else SimpleNamespace(kernel=kernel))
+    monkeypatch.setattr(
+        "IPython.get_ipython", lambda: None if metadata is None else SimpleNamespace(kernel=kernel)
+    )
     shown = []
     monkeypatch.setattr("IPython.display.display", shown.append)
     assert has_front_end() is live

@@ -9,13 +9,22 @@ import matplotlib.figure
 import numpy as np
 import pytest
 
-from lungseg_utils.report import case as case_module
-from lungseg_utils.report.case import Case, case_id, check_case_folder, model_in_short, predict_case, predict_scan, save_case, square_margins
 from lungseg_utils.core.classes import BACKGROUND, CONSOLIDATION, GROUND_GLASS, LUNG_OTHER
 from lungseg_utils.core.files import InputError
-from lungseg_utils.inference.settings import InferenceSettings
-from lungseg_utils.data.phantom import phantom_volume
 from lungseg_utils.core.image import body_mask
+from lungseg_utils.data.phantom import phantom_volume
+from lungseg_utils.inference.settings import InferenceSettings
+from lungseg_utils.report import case as case_module
+from lungseg_utils.report.case import (
+    Case,
+    case_id,
+    check_case_folder,
+    model_in_short,
+    predict_case,
+    predict_scan,
+    save_case,
+    square_margins,
+)
 from lungseg_utils.scans.scan import Scan
 
 
@@ -55,7 +64,9 @@ class Reader(FakeSegmenter):
 def coarse_pictures():
     """Figures at 20 dots an inch: they are drawn to see that they can be."""
     save = matplotlib.figure.Figure.savefig
-    matplotlib.figure.Figure.savefig = lambda self, target, **options: save(self, target, **options | {"dpi": 20})
+    matplotlib.figure.Figure.savefig = lambda self, target, **options: save(
+        self, target, **options | {"dpi": 20}
+    )
     yield
     matplotlib.figure.Figure.savefig = save
 
@@ -90,14 +101,22 @@ def case() -> Case:
     return predict_case(chest_scan(notes=("The scan's own note.",)), Reader())
 
 
-@pytest.mark.parametrize(("shape", "spacing"), [
-    ((5, 31, 47), (2.0, 1.3, 0.7)), ((5, 50, 33), (1.0, 0.5, 0.9)), ((3, 40, 40), None), ((4, 30, 41), None),
-    ((2, 33, 33), (1.0, 1.0, 1.5)),
-])
+@pytest.mark.parametrize(
+    ("shape", "spacing"),
+    [
+        ((5, 31, 47), (2.0, 1.3, 0.7)),
+        ((5, 50, 33), (1.0, 0.5, 0.9)),
+        ((3, 40, 40), None),
+        ((4, 30, 41), None),
+        ((2, 33, 33), (1.0, 1.0, 1.5)),
+    ],
+)
 def test_the_network_sees_squares_and_the_answer_is_on_the_scans_grid(shape, spacing):
     hu = np.random.default_rng(0).integers(-1000, 1000, shape).astype(np.int16)
     fake = FakeSegmenter()
-    labels, entropy = predict_scan(Scan(hu, spacing, None, "array", True, None, (), shape), fake, batch_size=2)
+    labels, entropy = predict_scan(
+        Scan(hu, spacing, None, "array", True, None, (), shape), fake, batch_size=2
+    )
     np.testing.assert_array_equal(labels, hu.clip(-1350, 150) % 4)  # and in the window of its training
     assert labels.dtype == entropy.dtype == np.uint8 and (entropy == entropy[0, 0, 0]).all()
     for _, rows, columns in fake.seen:
@@ -122,7 +141,9 @@ def test_a_case_is_measured_and_keeps_the_scans_notes(case):
     assert case.warnings[0] == "The scan's own note." and case.summary["warnings"] == list(case.warnings)
     assert case.summary["all"]["percent_of_lung"]["involved"] > 0 and case.summary["score"]["of"] == 24
     assert case.summary["scan"]["volume"] and 0 < case.summary["mean_entropy_in_lung"] < 1
-    assert case.card["encoder"] is None and case.card["training_ranges"] is False  # an older config.json says less
+    assert (
+        case.card["encoder"] is None and case.card["training_ranges"] is False
+    )  # an older config.json says less
     json.dumps(case.summary, allow_nan=False)
 
 
@@ -133,8 +154,13 @@ def test_the_name_of_a_case_is_a_checksum_of_the_pixels_alone():
 
 
 def test_the_card_has_no_path_of_the_machine_that_trained():
-    config = {"encoder": "resnet18", "training": {"encoder_weights": "/home/someone/weights.pt", "train_slices": 7},
-              "best_epoch": {"val_miou": 0.5}, "device": "cpu of someone", "weights_sha256": "ab" * 32}
+    config = {
+        "encoder": "resnet18",
+        "training": {"encoder_weights": "/home/someone/weights.pt", "train_slices": 7},
+        "best_epoch": {"val_miou": 0.5},
+        "device": "cpu of someone",
+        "weights_sha256": "ab" * 32,
+    }
     card = model_in_short(config)
     assert card["train_slices"] == 7 and card["weights"] == "ab" * 8 and "someone" not in json.dumps(card)
 
@@ -147,7 +173,10 @@ def test_doubts_about_the_masks():
     part = predict_case(chest_scan(slices=3), Reader())
     assert not any("lies outside the body" in text for text in part.warnings)
     assert any("go on beyond the" in text for text in part.warnings)
-    assert any("no thirds and no severity score" in text for text in part.warnings) and part.summary["score"] is None
+    assert (
+        any("no thirds and no severity score" in text for text in part.warnings)
+        and part.summary["score"] is None
+    )
 
 
 def test_memory_is_the_masks_and_a_few_slices():
@@ -159,7 +188,9 @@ def test_memory_is_the_masks_and_a_few_slices():
     predict_case(scan, fake)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < 4 * scan.hu.size  # bytes: less than one float32 copy of the stack, masks and entropy included
+    assert (
+        peak < 4 * scan.hu.size
+    )  # bytes: less than one float32 copy of the stack, masks and entropy included
 
 
 def stub_report(case, folder):

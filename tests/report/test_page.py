@@ -14,8 +14,8 @@ from test_case import Blind, Reader, chest_scan, coarse_pictures  # noqa: F401 (
 
 from lungseg_utils.report import figures as plots_case
 from lungseg_utils.report.case import STATEMENT, predict_case
-from lungseg_utils.report.page import key_numbers, model_line, report_html, report_page, write_report
 from lungseg_utils.report.figures import most_affected, plan_montage
+from lungseg_utils.report.page import key_numbers, model_line, report_html, report_page, write_report
 
 pytestmark = pytest.mark.usefixtures("coarse_pictures")
 EVIL = '<script src="http://evil.example/x.js">&'
@@ -38,7 +38,11 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def case():
-    config = {"architecture": "unet", "encoder": EVIL, "best_epoch": {"val_miou": 0.5, "val_lesion_dice": 0.25}}
+    config = {
+        "architecture": "unet",
+        "encoder": EVIL,
+        "best_epoch": {"val_miou": 0.5, "val_lesion_dice": 0.25},
+    }
     return predict_case(chest_scan(notes=(f"A doubt {EVIL}",)), Reader(), config)
 
 
@@ -49,9 +53,13 @@ def html(case):
 
 def test_the_page_needs_nothing_and_escapes_everything(html):
     page = Page(html)
-    assert EVIL in page.text and f"A doubt {EVIL}" in page.text and STATEMENT in page.text  # as text, not as tags
+    assert (
+        EVIL in page.text and f"A doubt {EVIL}" in page.text and STATEMENT in page.text
+    )  # as text, not as tags
     assert {tag for tag, _ in page.tags}.isdisjoint({"script", "link", "iframe", "object", "form"})
-    assert not any(name.startswith("on") or name == "href" for _, attributes in page.tags for name in attributes)
+    assert not any(
+        name.startswith("on") or name == "href" for _, attributes in page.tags for name in attributes
+    )
     images = [attributes["src"] for tag, attributes in page.tags if tag == "img"]
     assert len(images) == 4 and all(src.startswith("data:image/png;base64,") for src in images)
     for src in images:
@@ -84,7 +92,9 @@ def test_every_kind_of_case_has_its_page(kind):
     scan = chest_scan(slices=slices, spacing=None if kind != "many doubts" else (10.0, 3.0, 4.0))
     case = predict_case(scan, Blind() if kind == "no lung" else Reader())
     if kind == "many doubts":
-        case = replace(case, warnings=("A long sentence about something that is doubtful in this scan. " * 5,) * 30)
+        case = replace(
+            case, warnings=("A long sentence about something that is doubtful in this scan. " * 5,) * 30
+        )
     height = report_page(case).get_size_inches()[1]
     assert height > 12 if kind == "many doubts" else height == 11.69
     html = report_html(case)
@@ -105,7 +115,9 @@ def test_the_most_affected_slices_are_spread_and_stand_head_first():
 
 def test_text_beside_the_body_is_not_shown(case, monkeypatch):
     shown = []
-    monkeypatch.setattr(plots_case, "overlay", lambda hu, label, *_: shown.append(hu) or np.zeros((*hu.shape, 3)))
+    monkeypatch.setattr(
+        plots_case, "overlay", lambda hu, label, *_: shown.append(hu) or np.zeros((*hu.shape, 3))
+    )
     monkeypatch.setattr(plots_case, "_lung_box", lambda labels: (slice(0, 256), slice(0, 256)))
     hu = np.full((12, 256, 256), -1000, np.int16)
     hu[:, 80:176, 80:176] = case.scan.hu
@@ -115,7 +127,9 @@ def test_text_beside_the_body_is_not_shown(case, monkeypatch):
     labels = np.pad(case.labels, ((0, 0), (80, 80), (80, 80)), constant_values=3)
     burned = replace(case, scan=replace(case.scan, hu=hu), labels=labels, entropy=np.zeros_like(labels))
     plots_case.draw_montage(matplotlib.figure.Figure(), burned)
-    assert len(shown) == 8 and all(picture[:60].max() < -900 and picture[80:176].max() > 0 for picture in shown)
+    assert len(shown) == 8 and all(
+        picture[:60].max() < -900 and picture[80:176].max() > 0 for picture in shown
+    )
 
 
 def test_a_model_that_says_little_is_still_named():

@@ -84,10 +84,14 @@ def predicted(folder, kind, monkeypatch, *options):
     source.mkdir()
     model.mkdir()
     training = {"encoder_weights": f"/home/{MARKER}/weights.pt", "prepared": MARKER}
-    (model / "config.json").write_text(json.dumps({"encoder": "resnet18", "training": training, "device": MARKER}))
+    (model / "config.json").write_text(
+        json.dumps({"encoder": "resnet18", "training": training, "device": MARKER})
+    )
     monkeypatch.setattr(Segmenter, "load", lambda folder: Reader())
     scan = WRITERS[kind](source)
-    result = CliRunner().invoke(main, ["predict", str(scan), "--model", str(model), "--out", str(out), *options])
+    result = CliRunner().invoke(
+        main, ["predict", str(scan), "--model", str(model), "--out", str(out), *options]
+    )
     assert result.exit_code == 0, result.output
     assert MARKER not in result.output
     return out
@@ -116,10 +120,21 @@ def finds(folder, text):
 def test_no_byte_of_the_results_names_anybody(tmp_path, monkeypatch, kind):
     out = predicted(tmp_path, kind, monkeypatch)
     assert finds(tmp_path / MARKER, MARKER)  # the search works: the scan itself is full of it
-    masks = {"nifti": "mask.nii.gz", "dicom": "mask.dcm", "picture": "mask.npy mask.png", "array": "mask.npy"}[kind]
+    masks = {
+        "nifti": "mask.nii.gz",
+        "dicom": "mask.dcm",
+        "picture": "mask.npy mask.png",
+        "array": "mask.npy",
+    }[kind]
     written = sorted(path.name for path in out.iterdir())
     assert written == [*masks.split(), "report.html", "report.json", "report.png"]
-    for text in (MARKER, MARKER.lower(), str(tmp_path), tmp_path.name, *([BIRTH] if kind != "picture" else [])):
+    for text in (
+        MARKER,
+        MARKER.lower(),
+        str(tmp_path),
+        tmp_path.name,
+        *([BIRTH] if kind != "picture" else []),
+    ):
         assert finds(out, text) == []
 
 
@@ -134,7 +149,9 @@ def test_the_search_opens_what_is_packed(tmp_path):
     buffer = io.BytesIO()
     Image.new("L", (4, 4)).save(buffer, "png", pnginfo=info)
     (tmp_path / "a.nii.gz").write_bytes(gzip.compress(MARKER.encode()))
-    (tmp_path / "b.html").write_bytes(b'src="data:image/png;base64,' + base64.b64encode(buffer.getvalue()) + b'"')
+    (tmp_path / "b.html").write_bytes(
+        b'src="data:image/png;base64,' + base64.b64encode(buffer.getvalue()) + b'"'
+    )
     (tmp_path / "c.dcm").write_bytes(MARKER.encode("utf-16-le"))
     (tmp_path / "d.png").write_bytes(zlib.compress(b"nothing"))
     assert sorted(finds(tmp_path, MARKER)) == ["a.nii.gz", "b.html", "c.dcm"]

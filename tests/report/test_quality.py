@@ -6,14 +6,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from lungseg_utils.data.datasets import SliceDataset
 from lungseg_utils.core.files import InputError
-from lungseg_utils.data.phantom import _burn_text, phantom_volume
-from lungseg_utils.data.features import FEATURES, slice_features
 from lungseg_utils.core.image import body_mask, body_with_rim
+from lungseg_utils.data.datasets import SliceDataset
+from lungseg_utils.data.features import FEATURES, slice_features
+from lungseg_utils.data.phantom import _burn_text, phantom_volume
 from lungseg_utils.report.quality import check_scan, is_volume
-from lungseg_utils.training.model_card import training_ranges
 from lungseg_utils.scans.scan import Scan
+from lungseg_utils.training.model_card import training_ranges
 
 
 @pytest.fixture(scope="module")
@@ -27,14 +27,23 @@ def test_a_chest_passes_without_a_word(chest):
     assert check_scan(chest) == [] and is_volume(chest)
 
 
-@pytest.mark.parametrize(("change", "words"), [
-    (lambda hu: np.full_like(hu, 40), "all pixels are 40"),
-    (lambda hu: ((np.clip(hu, -1350, 150) + 1350) / 1500 * 255).astype(np.int16), "values run from 0 to 255"),
-    (lambda hu: hu + 1024, "expected Hounsfield units"),  # the rescale intercept was forgotten
-    (lambda hu: np.where(hu < -400, -1000, 1500).astype(np.int16), "0% within 150 of 0"),
-    (lambda hu: np.where(body_mask(hu[4]), 40, -1000)[None].astype(np.int16), "no body with lungs"),
-    (lambda hu: np.tile(np.where(np.arange(128) < 64, 40, -1000), (1, 128, 1)).astype(np.int16), "no body with lungs"),
-])
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda hu: np.full_like(hu, 40), "all pixels are 40"),
+        (
+            lambda hu: ((np.clip(hu, -1350, 150) + 1350) / 1500 * 255).astype(np.int16),
+            "values run from 0 to 255",
+        ),
+        (lambda hu: hu + 1024, "expected Hounsfield units"),  # the rescale intercept was forgotten
+        (lambda hu: np.where(hu < -400, -1000, 1500).astype(np.int16), "0% within 150 of 0"),
+        (lambda hu: np.where(body_mask(hu[4]), 40, -1000)[None].astype(np.int16), "no body with lungs"),
+        (
+            lambda hu: np.tile(np.where(np.arange(128) < 64, 40, -1000), (1, 128, 1)).astype(np.int16),
+            "no body with lungs",
+        ),
+    ],
+)
 def test_what_is_no_chest_in_hu_is_refused(chest, change, words):
     with pytest.raises(InputError, match=words):
         check_scan(replace(chest, hu=change(chest.hu)))
@@ -45,11 +54,14 @@ def test_another_modality_is_refused(chest):
         check_scan(replace(chest, modality="MR"))
 
 
-@pytest.mark.parametrize(("change", "words"), [
-    ({"thickness": 8.0}, ["Slices are 8 mm thick", "13.5 mm apart"]),
-    ({"spacing": None}, ["pixel's size"]),
-    ({"spacing": (5.0, 0.5, 0.5)}, ["is it a whole chest", "is it a whole chest"]),
-])
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"thickness": 8.0}, ["Slices are 8 mm thick", "13.5 mm apart"]),
+        ({"spacing": None}, ["pixel's size"]),
+        ({"spacing": (5.0, 0.5, 0.5)}, ["is it a whole chest", "is it a whole chest"]),
+    ],
+)
 def test_doubts_about_the_geometry_are_sentences(chest, change, words):
     found = check_scan(replace(chest, **change))
     assert len(found) == len(words) and all(word in sentence for word, sentence in zip(words, found))
@@ -75,8 +87,12 @@ def test_a_scan_is_compared_with_what_training_saw(chest):
     ranges = {name: [min(v[name] for v in values), max(v[name] for v in values)] for name in FEATURES}
     assert check_scan(chest, ranges) == []
     noisy = chest.hu + np.random.default_rng(0).normal(0, 120, chest.hu.shape)
-    found = check_scan(replace(chest, hu=noisy.astype(np.int16)), {"slices": 8, "noise_hu": ranges["noise_hu"]})
-    assert len(found) == 1 and found[0].startswith("Unlike most training slices: the noise in soft tissue is ")
+    found = check_scan(
+        replace(chest, hu=noisy.astype(np.int16)), {"slices": 8, "noise_hu": ranges["noise_hu"]}
+    )
+    assert len(found) == 1 and found[0].startswith(
+        "Unlike most training slices: the noise in soft tissue is "
+    )
     small = np.pad(chest.hu, ((0, 0), (150, 150), (150, 150)), constant_values=-1000)
     found = check_scan(replace(chest, hu=small), {"body_percent": ranges["body_percent"]})
     assert len(found) == 1 and "the picture that the body fills is" in found[0]

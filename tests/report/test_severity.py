@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from lungseg_utils.core.classes import BACKGROUND, CONSOLIDATION, GROUND_GLASS, LUNG_OTHER
-from lungseg_utils.report.severity import left_lung, midline, severity, severity_score, third_of_slices, zone_grade
+from lungseg_utils.report.severity import (
+    left_lung,
+    midline,
+    severity,
+    severity_score,
+    third_of_slices,
+    zone_grade,
+)
 
 SPACING = (10.0, 2.0, 1.0)
 
@@ -32,19 +39,30 @@ def test_percent_and_millilitres_by_class_side_and_third():
     assert found["all"]["percent_of_lung"]["ground_glass"] == round(100 * 4 * 20 * 15 / lung, 2)
     assert found["all"]["percent_of_lung"]["involved"] == round(100 * (4 * 300 + 2 * 150) / lung, 2)
     assert found["sides"]["right"]["percent_of_lung"]["involved"] == pytest.approx(100 / 3, abs=0.01)
-    assert found["sides"]["left"]["percent_of_lung"] == {"ground_glass": 0, "consolidation": 8.33, "lung_other": 91.67,
-                                                         "involved": 8.33}
+    assert found["sides"]["left"]["percent_of_lung"] == {
+        "ground_glass": 0,
+        "consolidation": 8.33,
+        "lung_other": 91.67,
+        "involved": 8.33,
+    }
     assert found["thirds"]["upper"]["percent_of_lung"]["ground_glass"] == 50
     assert found["thirds"]["middle"]["percent_of_lung"]["involved"] == 0
     assert found["thirds"]["lower"]["millilitres"]["consolidation"] == 2 * 150 * 20 / 1000
     zones = found["score"]["zones"]
-    assert zones["right_upper"] == {"percent": 100, "grade": 4} and zones["left_lower"] == {"percent": 25, "grade": 2}
-    assert found["score"]["total"] == 6 and found["score"]["of"] == 24 and "adapted" in found["score"]["method"]
+    assert zones["right_upper"] == {"percent": 100, "grade": 4} and zones["left_lower"] == {
+        "percent": 25,
+        "grade": 2,
+    }
+    assert (
+        found["score"]["total"] == 6 and found["score"]["of"] == 24 and "adapted" in found["score"]["method"]
+    )
     json.dumps(found, allow_nan=False)
 
 
-@pytest.mark.parametrize(("percent", "grade"), [(0, 0), (0.4, 0), (0.6, 1), (24, 1), (25, 2), (49, 2), (50, 3), (74, 3),
-                                                (75, 4), (100, 4)])
+@pytest.mark.parametrize(
+    ("percent", "grade"),
+    [(0, 0), (0.4, 0), (0.6, 1), (24, 1), (25, 2), (49, 2), (50, 3), (74, 3), (75, 4), (100, 4)],
+)
 def test_grades_follow_the_published_limits(percent, grade):
     assert zone_grade(percent / 100) == grade
 
@@ -58,8 +76,16 @@ def test_a_zone_without_lung_has_no_grade_and_is_named():
     assert score["zones_without_lung"] == ["left_lower", "left_middle", "left_upper"]
 
 
-@pytest.mark.parametrize(("right", "left", "share"), [((10, 25), None, 1), (None, (35, 50), 0), ((10, 33), None, 1),
-                                                      (None, (26, 50), 0), ((6, 14), (20, 56), 8 / 44)])
+@pytest.mark.parametrize(
+    ("right", "left", "share"),
+    [
+        ((10, 25), None, 1),
+        (None, (35, 50), 0),
+        ((10, 33), None, 1),
+        (None, (26, 50), 0),
+        ((6, 14), (20, 56), 8 / 44),
+    ],
+)
 def test_sides_hold_with_one_lung_or_a_small_one(right, left, share):
     labels, hu = chest(right=right, left=left)
     found = severity(labels, hu, SPACING, volume=True)
@@ -72,15 +98,19 @@ def test_touching_lungs_are_cut_at_the_midline_and_a_lung_that_leans_over_stays_
     found = severity(labels, hu, SPACING, volume=True)
     assert found["sides"]["right"]["millilitres"]["lung"] == 12 * 20 * 20 * 20 / 1000
     labels, hu = chest()
-    labels[:, 10:12, 25:33] = LUNG_OTHER  # the right lung's tongue before the heart, over the middle of the body
+    labels[:, 10:12, 25:33] = (
+        LUNG_OTHER  # the right lung's tongue before the heart, over the middle of the body
+    )
     found = severity(labels, hu, SPACING, volume=True)
     assert found["sides"]["left"]["millilitres"]["lung"] == 12 * 300 * 20 / 1000
 
 
 def test_the_midline_is_the_bodys_not_the_pictures():
     labels, hu = chest()
-    labels, hu = (np.pad(a, ((0, 0), (0, 0), (40, 0)), constant_values=v)
-                  for a, v in ((labels, BACKGROUND), (hu, -1000)))
+    labels, hu = (
+        np.pad(a, ((0, 0), (0, 0), (40, 0)), constant_values=v)
+        for a, v in ((labels, BACKGROUND), (hu, -1000))
+    )
     assert 65 <= midline(labels, hu) <= 75
     assert left_lung(labels[0] != BACKGROUND, midline(labels, hu)).sum() == 300
 
@@ -94,8 +124,10 @@ def test_thirds_ignore_stray_pixels_and_need_enough_lung():
 
 
 def test_unordered_slices_have_no_zones_no_millilitres_and_their_own_midlines():
-    labels, hu = (np.pad(a, ((0, 0), (0, 0), (0, 30)), constant_values=v)
-                  for a, v in zip(chest(slices=2), (BACKGROUND, -1000)))
+    labels, hu = (
+        np.pad(a, ((0, 0), (0, 0), (0, 30)), constant_values=v)
+        for a, v in zip(chest(slices=2), (BACKGROUND, -1000))
+    )
     hu[1], labels[1] = np.roll(hu[1], 25, axis=1), np.roll(labels[1], 25, axis=1)
     labels[0, 10:30, 10:25] = labels[1, 10:30, 35:50] = GROUND_GLASS  # the right lung of each
     found = severity(labels, hu, SPACING, volume=False)

@@ -25,12 +25,12 @@ from pydicom.uid import (
     RLELossless,
     generate_uid,
 )
-from test_scans import LANDMARK, chest, marked
+from test_scans import chest, marked
 
 from lungseg_utils.core.classes import BACKGROUND, CLASSES
 from lungseg_utils.core.files import InputError
-from lungseg_utils.scans.orientation import LPS
 from lungseg_utils.scans.io import read_scan, write_masks
+from lungseg_utils.scans.orientation import LPS
 
 SPACING = (5.0, 0.75, 0.9)  # mm: slices, rows, columns
 ORIGIN = np.array([-40.5, -30.25, 110.0])
@@ -60,7 +60,9 @@ def write_series(
     if step is not None:
         vectors[0] = step
     file = hu[tuple(slice(None, None, sign) for sign in signs)].transpose(order)
-    origin = ORIGIN + sum(v * (n - 1) for v, n, sign in zip(vectors, hu.shape, signs, strict=True) if sign < 0)
+    origin = ORIGIN + sum(
+        v * (n - 1) for v, n, sign in zip(vectors, hu.shape, signs, strict=True) if sign < 0
+    )
     along = (vectors * np.array(signs)[:, None])[list(order)]
     between = np.linalg.norm(along, axis=1)
     for i, slice_ in enumerate(file):
@@ -78,11 +80,18 @@ def write_series(
         dataset.PatientName, dataset.PatientID = "Nobody", "0"
         dataset.Rows, dataset.Columns = slice_.shape
         dataset.PixelSpacing = [f"{between[1]:.6f}", f"{between[2]:.6f}"]
-        dataset.ImageOrientationPatient = [f"{v:.10f}" for v in (*along[2] / between[2], *along[1] / between[1])]
+        dataset.ImageOrientationPatient = [
+            f"{v:.10f}" for v in (*along[2] / between[2], *along[1] / between[1])
+        ]
         dataset.ImagePositionPatient = [f"{v:.8f}" for v in origin + i * along[0]]
         dataset.SliceThickness = "4.5"
         dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
-        dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 16, 12, 11, 0
+        dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = (
+            16,
+            12,
+            11,
+            0,
+        )
         dataset.RescaleSlope, dataset.RescaleIntercept, dataset.RescaleType = 1, -1100, "HU"
         dataset.PixelData = (slice_ + 1100).astype("<u2").tobytes()
         change(dataset, i)
@@ -144,7 +153,9 @@ def test_scan_and_segmentation_agree_in_every_layout(tmp_path, layout):
     between = 5 * np.cos(np.radians(15)) if layout == "gantry tilt" else spacing[0]
     np.testing.assert_allclose(scan.spacing, (between, *spacing[1:]), atol=1e-5)
     assert (scan.kind, scan.is_hu, scan.modality, scan.thickness) == ("dicom", True, "CT", 4.5)
-    assert any("oblique or tilted" in note for note in scan.notes) == ("oblique" in layout or "tilt" in layout)
+    assert any("oblique or tilted" in note for note in scan.notes) == (
+        "oblique" in layout or "tilt" in layout
+    )
     (path,) = write_masks(scan, marked(scan), tmp_path / "out")
     assert path.name == "mask.dcm"
     segmentation = hd.seg.segread(path)
@@ -219,7 +230,11 @@ def test_pydicoms_own_ct_files_are_read(name, landmarks):
     dataset = pydicom.dcmread(path)
     expected = dataset.pixel_array * float(dataset.RescaleSlope) + float(dataset.RescaleIntercept)
     np.testing.assert_array_equal(np.sort(scan.hu.ravel()), np.sort(expected.ravel()))
-    assert scan.modality == "CT" and scan.is_hu and scan.spacing[1:] == tuple(float(v) for v in dataset.PixelSpacing)
+    assert (
+        scan.modality == "CT"
+        and scan.is_hu
+        and scan.spacing[1:] == tuple(float(v) for v in dataset.PixelSpacing)
+    )
 
 
 @pytest.mark.parametrize(("name", "words"), [
@@ -278,7 +293,9 @@ def test_missing_slices_are_reported_and_the_mask_leaves_them_out(tmp_path):
     folder = write_series(tmp_path / "scan", chest(12), skip=(6, 7, 10))
     scan = read_scan(folder)
     assert len(scan.hu) == 9 and scan.spacing[0] == 5
-    assert any("3 slices are missing in 2 places, the widest step being 15.0 mm" in note for note in scan.notes)
+    assert any(
+        "3 slices are missing in 2 places, the widest step being 15.0 mm" in note for note in scan.notes
+    )
     (path,) = write_masks(scan, marked(scan), tmp_path / "out")
     segmentation = hd.seg.segread(path)
     np.testing.assert_allclose(mask_places(segmentation, 1)[0][0], source_place(folder)[0], atol=1e-4)
@@ -333,7 +350,9 @@ def test_several_series_are_listed_and_one_is_chosen_by_number_or_uid(tmp_path):
     (folder / "notes.txt").write_text("not DICOM")
     with pytest.raises(InputError, match="2 series, and none was chosen") as caught:
         read_scan(folder)
-    assert "1: 6 slices of 100 x 112, 5.00 mm apart; 2: 9 slices of 100 x 112, 3.00 mm apart" in str(caught.value)
+    assert "1: 6 slices of 100 x 112, 5.00 mm apart; 2: 9 slices of 100 x 112, 3.00 mm apart" in str(
+        caught.value
+    )
     for series in (2, "2", generate_uid(entropy_srcs=["series", "5"])):
         assert len(read_scan(folder, series).hu) == 9
     for series in (0, 3, "1.2.3"):
@@ -350,7 +369,9 @@ def test_one_slice_has_its_thickness_as_spacing(tmp_path):
 
 
 def test_a_scan_that_does_not_say_its_thickness(tmp_path):
-    folder = write_series(tmp_path / "scan", chest(), change=lambda dataset, i: delattr(dataset, "SliceThickness"))
+    folder = write_series(
+        tmp_path / "scan", chest(), change=lambda dataset, i: delattr(dataset, "SliceThickness")
+    )
     scan = read_scan(folder)
     assert scan.thickness is None and scan.spacing[0] == 5
     (path,) = write_masks(scan, marked(scan), tmp_path / "out")
@@ -375,7 +396,11 @@ def test_a_zip_is_read_from_memory_and_leaves_nothing_behind(tmp_path, monkeypat
     monkeypatch.setattr(tempfile, "tempdir", str(scratch))
     path = pack(tmp_path / "a.zip", write_series(tmp_path / "scan", chest()), note=b"text")
     np.testing.assert_array_equal(read_scan(path).hu, chest())
-    assert not list(scratch.iterdir()) and sorted(p.name for p in tmp_path.iterdir()) == ["a.zip", "scan", "scratch"]
+    assert not list(scratch.iterdir()) and sorted(p.name for p in tmp_path.iterdir()) == [
+        "a.zip",
+        "scan",
+        "scratch",
+    ]
 
 
 def member(name, mode=stat.S_IFREG | 0o644):
@@ -456,7 +481,9 @@ def test_a_truncated_file_is_refused(tmp_path, share):
         read_scan(path)
 
 
-@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, JPEGLSLossless, RLELossless], ids=lambda uid: uid.keyword)
+@pytest.mark.parametrize(
+    "syntax", [ExplicitVRLittleEndian, JPEGLSLossless, RLELossless], ids=lambda uid: uid.keyword
+)
 def test_damaged_bytes_end_in_a_scan_or_in_one_sentence(tmp_path, syntax):
     path = next(write_series(tmp_path / "scan", chest(1), change=compress(syntax)).iterdir())
     whole, rng = path.read_bytes(), np.random.default_rng(0)
@@ -476,7 +503,14 @@ def plant(dataset, i):
         text = vr in ("LO", "SH", "PN", "LT", "ST", "UT", "UC", "CS", "AE")
         if text and tag >> 16 > 2 and keyword and keyword not in dataset and not retired:
             setattr(dataset, keyword, MARKER)
-    for keyword in ("PatientName", "PatientID", "StudyID", "AccessionNumber", "StudyDescription", "SeriesDescription"):
+    for keyword in (
+        "PatientName",
+        "PatientID",
+        "StudyID",
+        "AccessionNumber",
+        "StudyDescription",
+        "SeriesDescription",
+    ):
         setattr(dataset, keyword, MARKER)
     block = dataset.private_block(0x11, MARKER, create=True)
     block.add_new(1, "LO", MARKER)
@@ -500,7 +534,14 @@ def test_only_what_an_overlay_needs_is_copied_unless_the_identity_is_kept(tmp_pa
     copied = {e.keyword for e in segmentation.iterall() if e.VR != "SQ" and MARKER in str(e.value)}
     if not keep:
         assert MARKER.encode() not in raw and MARKER.encode("utf-16-le") not in raw and not copied
-        for keyword in ("PatientName", "PatientID", "PatientBirthDate", "StudyDate", "StudyID", "AccessionNumber"):
+        for keyword in (
+            "PatientName",
+            "PatientID",
+            "PatientBirthDate",
+            "StudyDate",
+            "StudyID",
+            "AccessionNumber",
+        ):
             assert segmentation[keyword].is_empty
     else:
         assert copied == {"PatientName", "PatientID", "PatientSex", "StudyID", "StudyDescription", "AccessionNumber",

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from lungseg_utils.scans.example import write_example_scan
 from lungseg_utils.report.quality import check_scan, is_volume
+from lungseg_utils.scans.example import write_example_scan
 from lungseg_utils.scans.io import read_scan
 
 
@@ -13,12 +13,16 @@ def test_it_is_a_chest_ct_that_lies_as_the_file_says(tmp_path):
     assert (scan.kind, scan.is_hu, scan.hu.shape, scan.notes) == ("nifti", True, (15, 96, 96), ())
     np.testing.assert_allclose(scan.spacing, (290 / 15, 380 / 96, 380 / 96), rtol=1e-6)
     assert is_volume(scan) and not check_scan(scan)
-    lowest = scan.hu[0] > -300  # the liver, at the image's left, is more than the spleen; the spine is at the back
+    lowest = (
+        scan.hu[0] > -300
+    )  # the liver, at the image's left, is more than the spleen; the spine is at the back
     assert lowest[:, :48].sum() > lowest[:, 48:].sum()
     bone = scan.hu[7] > 150
     assert bone[48:].sum() > 2 * bone[:48].sum()
 
 
 def test_same_seed_same_bytes(tmp_path):
-    first, second = (write_example_scan(tmp_path / name, slices=2, size=96) for name in ("a.nii.gz", "b.nii.gz"))
+    first, second = (
+        write_example_scan(tmp_path / name, slices=2, size=96) for name in ("a.nii.gz", "b.nii.gz")
+    )
     assert first.read_bytes() == second.read_bytes()

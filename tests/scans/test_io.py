@@ -10,9 +10,9 @@ from PIL import Image
 
 from lungseg_utils.core.classes import BACKGROUND, CONSOLIDATION, GROUND_GLASS, LUNG_OTHER
 from lungseg_utils.core.files import InputError
+from lungseg_utils.scans.io import read_scan, write_masks
 from lungseg_utils.scans.orientation import LPS, orient
 from lungseg_utils.scans.scan import MASK_TABLE, MASK_VALUES, MAX_SIDE, check_size
-from lungseg_utils.scans.io import read_scan, write_masks
 
 LANDMARK = (4, 30, 25)  # slice, row, column: to the head, to the front, to the patient's right
 
@@ -45,7 +45,9 @@ def marked(scan) -> np.ndarray:
 def test_every_exchange_and_reversal_of_axes_is_undone(order):
     volume = np.arange(24).reshape(2, 3, 4)
     for signs in product((1, -1), repeat=3):
-        directions = (LPS * np.array(signs)[:, None])[list(order)]  # file axis i runs along hu's axis order[i]
+        directions = (LPS * np.array(signs)[:, None])[
+            list(order)
+        ]  # file axis i runs along hu's axis order[i]
         file = volume[tuple(slice(None, None, sign) for sign in signs)].transpose(order)
         orientation = orient(directions)
         np.testing.assert_array_equal(orientation.to_hu(file), volume)
@@ -63,12 +65,20 @@ def test_arrays_of_numbers_are_read_and_their_masks_have_the_same_shape(tmp_path
     hu = chest()
     np.save(tmp_path / "a.npy", (hu if len(shape) > 2 else hu[LANDMARK[0]]).reshape(shape).astype(dtype))
     scan = read_scan(tmp_path / "a.npy")
-    assert (scan.kind, scan.is_hu, scan.spacing, scan.thickness, scan.modality) == ("array", True, None, None, None)
+    assert (scan.kind, scan.is_hu, scan.spacing, scan.thickness, scan.modality) == (
+        "array",
+        True,
+        None,
+        None,
+        None,
+    )
     np.testing.assert_array_equal(scan.hu, hu if len(shape) > 2 else hu[LANDMARK[0]][None])
     (path,) = write_masks(scan, marked(scan), tmp_path / "out")
     mask = np.load(path)
     assert path.name == "mask.npy" and mask.shape == shape
-    assert np.argwhere(mask.reshape(scan.hu.shape)[-2 if len(shape) > 2 else 0] == GROUND_GLASS).tolist() == [[30, 25]]
+    assert np.argwhere(mask.reshape(scan.hu.shape)[-2 if len(shape) > 2 else 0] == GROUND_GLASS).tolist() == [
+        [30, 25]
+    ]
 
 
 def test_an_array_of_grey_levels_is_recognised_and_mapped(tmp_path):

@@ -9,8 +9,8 @@ import pytest
 from test_scans import LANDMARK, chest, marked
 
 from lungseg_utils.core.files import InputError
-from lungseg_utils.scans.orientation import LPS
 from lungseg_utils.scans.io import read_scan, write_masks
+from lungseg_utils.scans.orientation import LPS
 
 RAS = LPS * [-1, -1, 1]  # hu's axes in the coordinates that NIfTI counts in
 SPACING = (5.0, 0.75, 0.9)  # mm: slices, rows, columns
@@ -112,7 +112,11 @@ def test_no_text_of_the_header_reaches_the_mask(tmp_path):
     scan = read_scan(tmp_path / f"{MARKER}.nii.gz")
     (mask,) = write_masks(scan, marked(scan), tmp_path / "out")
     raw = mask.read_bytes()
-    assert MARKER.encode() not in raw and MARKER.encode() not in gzip.decompress(raw) and MARKER not in repr(scan)
+    assert (
+        MARKER.encode() not in raw
+        and MARKER.encode() not in gzip.decompress(raw)
+        and MARKER not in repr(scan)
+    )
 
 
 def test_scaled_values_and_other_units_are_understood(tmp_path):

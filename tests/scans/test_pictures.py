@@ -15,7 +15,9 @@ SLICE = chest()[LANDMARK[0]]
 
 
 def windowed(hu, low=-1350, high=150, top=255):
-    return np.rint(np.clip((hu - low) / (high - low), 0, 1) * top).astype(np.uint8 if top == 255 else np.uint16)
+    return np.rint(np.clip((hu - low) / (high - low), 0, 1) * top).astype(
+        np.uint8 if top == 255 else np.uint16
+    )
 
 
 @pytest.mark.parametrize("window", [(-1350, 150), (-1000, 400), (-1150, 350), (-1024, 1024), (-1400, 250)])
@@ -115,6 +117,8 @@ def test_a_png_that_claims_a_billion_pixels_is_refused_before_memory_is_taken(tm
 
     head = b"IHDR" + struct.pack(">IIBBBBB", 40_000, 40_000, 8, 0, 0, 0, 0)
     raw = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + head + struct.pack(">I", zlib.crc32(head))
-    (tmp_path / "a.png").write_bytes(raw + struct.pack(">I", 0) + b"IDAT" + struct.pack(">I", zlib.crc32(b"IDAT")))
+    (tmp_path / "a.png").write_bytes(
+        raw + struct.pack(">I", 0) + b"IDAT" + struct.pack(">I", zlib.crc32(b"IDAT"))
+    )
     with pytest.raises(InputError, match="the header claims|no PNG"):
         read_scan(tmp_path / "a.png")

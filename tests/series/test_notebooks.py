@@ -34,7 +34,11 @@ def test_skeleton(notebook):
         assert heading in text
     assert len(tagged(notebook, "parameters")) == len(tagged(notebook, "setup")) == 1
     assert len(tagged(notebook, "solution")) == 3
-    code = [cell for cell in notebook.cells if cell.cell_type == "code" and "setup" not in cell.metadata.get("tags", [])]
+    code = [
+        cell
+        for cell in notebook.cells
+        if cell.cell_type == "code" and "setup" not in cell.metadata.get("tags", [])
+    ]
     for cell in code:
         assert not re.search(r"sys\.path|^[!%]|^def |^class |filterwarnings", cell.source, re.M), cell.source
         assert max(map(len, cell.source.splitlines())) <= 110, cell.source
@@ -47,34 +51,53 @@ def test_committed_outputs_are_whole_clean_and_small(notebook, request):
     assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1)), "run `make notebooks`"
     for output in (output for cell in code for output in cell.outputs):
         assert output.output_type != "error" and output.get("name") != "stderr", output
-    assert not re.search(r"Warning|/tmp/|/home/|/root/|Traceback \(", json.dumps([cell.outputs for cell in code]))
+    assert not re.search(
+        r"Warning|/tmp/|/home/|/root/|Traceback \(", json.dumps([cell.outputs for cell in code])
+    )
 
 
 def test_open_exercises_wait_and_solutions_are_right(notebook):
     for cell in tagged(notebook, "solution"):
         assert cell.source.startswith("# Solution\n")  # JupyterLab shows the first line of a folded cell
-        assert re.fullmatch(r"Exercise \d+\.\d: right\.\n", "".join(o.get("text", "") for o in cell.outputs)), cell.source
-    waiting = [o.text for c in notebook.cells if c.cell_type == "code" for o in c.outputs if ": open." in o.get("text", "")]
+        assert re.fullmatch(
+            r"Exercise \d+\.\d: right\.\n", "".join(o.get("text", "") for o in cell.outputs)
+        ), cell.source
+    waiting = [
+        o.text
+        for c in notebook.cells
+        if c.cell_type == "code"
+        for o in c.outputs
+        if ": open." in o.get("text", "")
+    ]
     assert len(waiting) == 3
 
 
 def test_relative_links_lead_somewhere():
     texts = {path: path.read_text() for path in (CHECKOUT / "README.md", CHECKOUT / "data" / "README.md")}
     for path in NOTEBOOK_FILES:
-        texts[path] = "\n".join(cell.source for cell in nbformat.read(path, 4).cells if cell.cell_type == "markdown")
+        texts[path] = "\n".join(
+            cell.source for cell in nbformat.read(path, 4).cells if cell.cell_type == "markdown"
+        )
     for path, text in texts.items():
         for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", text):
             assert (path.parent / target).exists(), f"{path.name} links to {target}"
 
 
 def test_series_end_to_end_on_a_tiny_phantom(tiny_phantom, tmp_path):
-    run_series(profile="demo", data_dir=str(tiny_phantom), run_dir=str(tmp_path), parameters={k: str(v) for k, v in TINY.items()})
+    run_series(
+        profile="demo",
+        data_dir=str(tiny_phantom),
+        run_dir=str(tmp_path),
+        parameters={k: str(v) for k, v in TINY.items()},
+    )
     record = json.loads((tmp_path / "results" / "metrics.json").read_text())
     assert (record["schema"], record["slices"], record["size"]) == (2, 24, [64, 64])
     classes = record["full_size"]["classes"]
     assert sum(c["pixels"] for c in classes.values()) == 24 * 64 * 64
     table = pd.read_csv(tmp_path / "results" / "per_slice.csv")
-    assert table[[f"{short}_true" for short in classes]].sum().tolist() == [c["pixels"] for c in classes.values()]
+    assert table[[f"{short}_true" for short in classes]].sum().tolist() == [
+        c["pixels"] for c in classes.values()
+    ]
     confusion = pd.read_csv(tmp_path / "results" / "confusion.csv", index_col="true").to_numpy()
     assert record["full_size"]["accuracy"] == pytest.approx(confusion.trace() / confusion.sum())
     submission = pd.read_csv(tmp_path / "results" / "sub.csv")
@@ -88,7 +111,18 @@ def test_series_end_to_end_on_a_tiny_phantom(tiny_phantom, tmp_path):
 
 def test_committed_notebooks_run_again(tmp_path):
     """nbval: every cell of the demo runs from an empty folder; outputs marked NBVAL_CHECK_OUTPUT are compared."""
-    command = [sys.executable, "-m", "pytest", "--nbval-lax", "-q", "-p", "no:cacheprovider", "-c", os.devnull, *map(str, NOTEBOOK_FILES)]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "--nbval-lax",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-c",
+        os.devnull,
+        *map(str, NOTEBOOK_FILES),
+    ]
     environment = {**os.environ, "LUNGSEG_HOME": str(tmp_path), "LUNGSEG_DATA_DIR": "/nowhere"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=NOTEBOOKS)
     assert done.returncode == 0, done.stdout[-3000:]

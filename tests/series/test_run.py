@@ -13,18 +13,28 @@ import pytest
 from click.testing import CliRunner
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from lungseg_utils.series import run as series
 from lungseg_utils.cli import main
 from lungseg_utils.core.files import InputError
+from lungseg_utils.series import run as series
 from lungseg_utils.series.parameters import NOTEBOOKS, check_parameters, declared_parameters, load_profile
-from lungseg_utils.series.run import NotebookError, all_notebooks, find_notebooks, refresh_notebooks, run_series, select_notebooks
+from lungseg_utils.series.run import (
+    NotebookError,
+    all_notebooks,
+    find_notebooks,
+    refresh_notebooks,
+    run_series,
+    select_notebooks,
+)
 
 DATA = 'data_dir: str = "phantom"  # phantom, auto, or a folder\n'
 RUN = 'run_dir: str = "runs/tiny"  # where the results go\n'
 TINY = {
     "01_look.ipynb": (DATA + RUN + "clip_min: float = -1500.0  # HU, lowest = air\n", ""),
     "02_prepare.ipynb": (RUN + "flip: bool = True\nworkers: int | None = None\n", ""),
-    "03_train.ipynb": (RUN + "epochs: int = 10\nseed: int = 0\ndivisor: int = 1\n", "\n# a comment first\n1 / divisor"),
+    "03_train.ipynb": (
+        RUN + "epochs: int = 10\nseed: int = 0\ndivisor: int = 1\n",
+        "\n# a comment first\n1 / divisor",
+    ),
 }
 LOG = """\
 import json, os, sys
@@ -83,13 +93,37 @@ def history(tiny, tmp_path_factory):
         patch.setenv("JUPYTER_PATH", str(home / "jupyter"))
         patch.setenv("MPLBACKEND", "Agg")
         run = ["run", "--run-dir", "runs/a"]
-        arguments = ["--data-dir", "some/data", "-p", "divisor", "0", "-p", "epochs", "5", "-p", "clip_min", "-900"]
-        keep("failed", subprocess.run([sys.executable, "-c", COMMAND, tiny, *run, *arguments], cwd=tiny.parent,
-                                      capture_output=True, text=True))
+        arguments = [
+            "--data-dir",
+            "some/data",
+            "-p",
+            "divisor",
+            "0",
+            "-p",
+            "epochs",
+            "5",
+            "-p",
+            "clip_min",
+            "-900",
+        ]
+        keep(
+            "failed",
+            subprocess.run(
+                [sys.executable, "-c", COMMAND, tiny, *run, *arguments],
+                cwd=tiny.parent,
+                capture_output=True,
+                text=True,
+            ),
+        )
         found["copies"] = {p.name: nbformat.read(p, 4) for p in (out / "notebooks").glob("*.ipynb")}
         patch.setattr(series, "run_series", functools.partial(run_series, folder=tiny))
-        keep("from", CliRunner().invoke(main, [*run, "--from", "03", "-p", "seed", "7", "-p", "divisor", "1"]))
-        keep("only", CliRunner().invoke(main, [*run, "--only", "01_look", "--data-dir", "auto", "-p", "seed", "8"]))
+        keep(
+            "from", CliRunner().invoke(main, [*run, "--from", "03", "-p", "seed", "7", "-p", "divisor", "1"])
+        )
+        keep(
+            "only",
+            CliRunner().invoke(main, [*run, "--only", "01_look", "--data-dir", "auto", "-p", "seed", "8"]),
+        )
         assert os.environ["JUPYTER_PATH"] == str(home / "jupyter")
     return found
 
@@ -106,7 +140,11 @@ def test_each_notebook_receives_its_own_parameters(history):
     _, _, seen = history["failed"]
     run_dir = str(history["out"])
     assert [entry["values"] for entry in seen] == [
-        {"data_dir": str(history["home"] / "some" / "data"), "run_dir": run_dir, "clip_min": -900.0},  # -p over profile
+        {
+            "data_dir": str(history["home"] / "some" / "data"),
+            "run_dir": run_dir,
+            "clip_min": -900.0,
+        },  # -p over profile
         {"run_dir": run_dir, "flip": False, "workers": None},  # profile over default
         {"run_dir": run_dir, "epochs": 5, "seed": 0, "divisor": 0},
     ]
@@ -119,7 +157,9 @@ def test_failure_is_three_lines_on_a_clean_screen(history):
     done, record, _ = history["failed"]
     assert done.returncode == 1
     assert done.stdout == ""
-    bars = [line for line in done.stderr.splitlines() if "%|" in line]  # a bar redraws itself as often as it likes
+    bars = [
+        line for line in done.stderr.splitlines() if "%|" in line
+    ]  # a bar redraws itself as often as it likes
     lines = [line for line in done.stderr.splitlines() if line and line not in bars]
     assert [*dict.fromkeys(line.split(":")[0] for line in bars)] == ["01_look", "02_prepare", "03_train"]
     assert {line.split(":")[0] for line in bars if "100%" in line} == {"01_look", "02_prepare"}
@@ -135,13 +175,19 @@ def test_failure_is_three_lines_on_a_clean_screen(history):
 
 def test_partial_copy_is_kept(history):
     cells = history["copies"]["03_train.ipynb"].cells
-    assert any(o.output_type == "error" and o.ename == "ZeroDivisionError" for c in cells for o in c.get("outputs", []))
+    assert any(
+        o.output_type == "error" and o.ename == "ZeroDivisionError"
+        for c in cells
+        for o in c.get("outputs", [])
+    )
 
 
 def test_a_stop_is_not_a_failure(tmp_path):
     stop = "class Stopped(Exception):\n    pass\nraise Stopped('after step 3')"
     write_notebook(tmp_path / "03_train.ipynb", "run_dir: str = 'runs/a'", stop)
-    with pytest.raises(NotebookError, match="(?s)03_train stopped; .*go on with: .*--from 03.*Stopped: after step 3"):
+    with pytest.raises(
+        NotebookError, match="(?s)03_train stopped; .*go on with: .*--from 03.*Stopped: after step 3"
+    ):
         run_series(run_dir=str(tmp_path / "out"), folder=tmp_path, progress=False)
     record = json.loads((tmp_path / "out" / "run.json").read_text())
     assert record["status"] == record["notebooks"]["03_train"]["status"] == "interrupted"
@@ -160,11 +206,30 @@ def test_an_interrupt_says_how_to_go_on(tmp_path, monkeypatch):
 
 def test_run_json_of_a_failed_run(history):
     _, record, _ = history["failed"]
-    assert set(record) == {"schema", "status", "started", "finished", "device", "profile", "given", "parameters",
-                           "seed", "versions", "python", "platform", "notebooks"}
+    assert set(record) == {
+        "schema",
+        "status",
+        "started",
+        "finished",
+        "device",
+        "profile",
+        "given",
+        "parameters",
+        "seed",
+        "versions",
+        "python",
+        "platform",
+        "notebooks",
+    }
     assert (record["schema"], record["status"], record["profile"], record["seed"]) == (1, "failed", "demo", 0)
-    assert record["given"] == {"epochs": 5, "clip_min": -900.0, "flip": False, "divisor": 0,
-                               "data_dir": str(history["home"] / "some" / "data"), "run_dir": str(history["out"])}
+    assert record["given"] == {
+        "epochs": 5,
+        "clip_min": -900.0,
+        "flip": False,
+        "divisor": 0,
+        "data_dir": str(history["home"] / "some" / "data"),
+        "run_dir": str(history["out"]),
+    }
     assert record["parameters"] == {**record["given"], "workers": None, "seed": 0}
     assert {"lungseg", "torch", "numpy", "papermill"} <= record["versions"].keys()
     assert [n["status"] for n in record["notebooks"].values()] == ["finished", "finished", "failed"]
@@ -208,24 +273,34 @@ def test_dead_kernel_is_a_failure_too(tmp_path, capfd):
     with pytest.raises(NotebookError) as caught:
         run_series(run_dir=str(tmp_path / "run"), folder=tmp_path, progress=False)
     first, second, third = str(caught.value).splitlines()
-    assert "01_dies" in first and second == "cell 4: import os; os._exit(1)" and third.startswith("DeadKernelError")
-    assert nbformat.read(tmp_path / "run" / "notebooks" / "01_dies.ipynb", 4).cells[3].outputs[0].text == "here\n"
+    assert (
+        "01_dies" in first
+        and second == "cell 4: import os; os._exit(1)"
+        and third.startswith("DeadKernelError")
+    )
+    assert (
+        nbformat.read(tmp_path / "run" / "notebooks" / "01_dies.ipynb", 4).cells[3].outputs[0].text
+        == "here\n"
+    )
     assert capfd.readouterr() == ("", "")
 
 
-@pytest.mark.parametrize(("options", "message"), [
-    ({"parameters": {"epoch": "3"}}, "no notebook has the parameter 'epoch' of -p; did you mean epochs?"),
-    ({"parameters": {"zzz": "3"}}, "expected one of data_dir, run_dir"),
-    ({"parameters": {"epochs": "3.5"}}, "epochs is '3.5' in -p; expected int"),
-    ({"parameters": {"epochs": "many"}}, "expected int, like the default 10"),
-    ({"parameters": {"flip": "maybe"}}, "flip is 'maybe' in -p; expected bool"),
-    ({"parameters": {"clip_min": ""}}, "expected float"),
-    ({"parameters": {"epochs": True}}, "epochs is True"),
-    ({"profile": "absent"}, "no profile 'absent'.*expected one of demo, or"),
-    ({"only": "07"}, "no notebook '07'; expected one of 01_look, 02_prepare, 03_train"),
-    ({"start": "training"}, "no notebook 'training'"),
-    ({"only": "01", "start": "02"}, "both --only and --from"),
-])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"parameters": {"epoch": "3"}}, "no notebook has the parameter 'epoch' of -p; did you mean epochs?"),
+        ({"parameters": {"zzz": "3"}}, "expected one of data_dir, run_dir"),
+        ({"parameters": {"epochs": "3.5"}}, "epochs is '3.5' in -p; expected int"),
+        ({"parameters": {"epochs": "many"}}, "expected int, like the default 10"),
+        ({"parameters": {"flip": "maybe"}}, "flip is 'maybe' in -p; expected bool"),
+        ({"parameters": {"clip_min": ""}}, "expected float"),
+        ({"parameters": {"epochs": True}}, "epochs is True"),
+        ({"profile": "absent"}, "no profile 'absent'.*expected one of demo, or"),
+        ({"only": "07"}, "no notebook '07'; expected one of 01_look, 02_prepare, 03_train"),
+        ({"start": "training"}, "no notebook 'training'"),
+        ({"only": "01", "start": "02"}, "both --only and --from"),
+    ],
+)
 def test_mistakes_are_refused_before_anything_runs(tiny, tmp_path, options, message):
     with pytest.raises(InputError, match=message) as caught:
         run_series(run_dir=str(tmp_path / "run"), folder=tiny, **options)
@@ -233,15 +308,18 @@ def test_mistakes_are_refused_before_anything_runs(tiny, tmp_path, options, mess
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize(("text", "message"), [
-    ("epochs: '3'", "epochs is '3' in profile"),
-    ("clip_min: 1e-3", "write 0.001"),
-    ("flip: 1", "expected bool"),
-    ("epocs: 3", "did you mean epochs"),
-    ("- epochs", "holds list; expected a YAML mapping"),
-    ("a: b: c", "is not YAML"),
-    ("", "holds NoneType"),
-])
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("epochs: '3'", "epochs is '3' in profile"),
+        ("clip_min: 1e-3", "write 0.001"),
+        ("flip: 1", "expected bool"),
+        ("epocs: 3", "did you mean epochs"),
+        ("- epochs", "holds list; expected a YAML mapping"),
+        ("a: b: c", "is not YAML"),
+        ("", "holds NoneType"),
+    ],
+)
 def test_mistakes_in_a_profile_are_refused(tiny, tmp_path, text, message):
     (tmp_path / "mine.yaml").write_text(text)
     with pytest.raises(InputError, match=message) as caught:
@@ -269,10 +347,19 @@ def test_broken_notebook_is_named(tmp_path, content):
         declared_parameters(tmp_path / "01_broken.ipynb")
 
 
-@pytest.mark.parametrize(("text", "value"), [
-    (("epochs", "3"), 3), (("clip_min", "-1e3"), -1000.0), (("clip_min", "7"), 7.0), (("flip", "No"), False),
-    (("flip", "1"), True), (("data_dir", "0012"), "0012"), (("workers", "none"), None), (("workers", "2"), 2),
-])
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        (("epochs", "3"), 3),
+        (("clip_min", "-1e3"), -1000.0),
+        (("clip_min", "7"), 7.0),
+        (("flip", "No"), False),
+        (("flip", "1"), True),
+        (("data_dir", "0012"), "0012"),
+        (("workers", "none"), None),
+        (("workers", "2"), 2),
+    ],
+)
 def test_text_becomes_the_declared_kind(tiny, text, value):
     declared = {}
     for notebook in find_notebooks(tiny):
@@ -292,10 +379,14 @@ def test_a_notebook_is_chosen_by_number_or_name(tiny, name):
 def test_refresh_leaves_only_what_means_something(tmp_path, monkeypatch):
     monkeypatch.setenv("LUNGSEG_DATA_DIR", "elsewhere")
     path = tmp_path / "01_look.ipynb"
-    write_notebook(path, RUN, "import os; print('LUNGSEG_DATA_DIR' in os.environ)",
-                   "from lungseg_utils.files import resolve_path; print(resolve_path(run_dir))",
-                   "from IPython.display import display\n"
-                   "display({'application/vnd.jupyter.widget-view+json': {}, 'text/plain': 'bar'}, raw=True)")
+    write_notebook(
+        path,
+        RUN,
+        "import os; print('LUNGSEG_DATA_DIR' in os.environ)",
+        "from lungseg_utils.files import resolve_path; print(resolve_path(run_dir))",
+        "from IPython.display import display\n"
+        "display({'application/vnd.jupyter.widget-view+json': {}, 'text/plain': 'bar'}, raw=True)",
+    )
     before = nbformat.read(path, 4)
     refresh_notebooks(tmp_path)
     after = nbformat.read(path, 4)

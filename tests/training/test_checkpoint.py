@@ -16,11 +16,11 @@ import torch
 from conftest import CPU, SERVER, TINY_CONFIG
 from safetensors.torch import load_file
 
+from lungseg_utils.core.files import InputError
+from lungseg_utils.core.stopping import Stopped, StopRequest
+from lungseg_utils.model import load_model
 from lungseg_utils.training import checkpoint
 from lungseg_utils.training.checkpoint import check_room
-from lungseg_utils.core.files import InputError
-from lungseg_utils.model import load_model
-from lungseg_utils.core.stopping import StopRequest, Stopped
 from lungseg_utils.training.loop import train
 
 ALWAYS = 1e-9  # minutes: a checkpoint after each step
@@ -34,7 +34,9 @@ FINISHED, STOPPED = 0, 3
 
 def in_a_process(prepared_dir, run_dir, config):
     torch.set_num_threads(1)
-    multiprocessing.set_start_method("fork", force=True)  # for the loader's workers; else the server's way goes on here
+    multiprocessing.set_start_method(
+        "fork", force=True
+    )  # for the loader's workers; else the server's way goes on here
     try:
         train(prepared_dir, run_dir, config, CPU)
     except Stopped:
@@ -101,7 +103,9 @@ def test_sigterm_saves_and_the_run_goes_on(prepared_dir, never_stopped, tmp_path
     assert_same(tmp_path, never_stopped[0])
 
 
-def test_an_interrupt_or_the_budget_ends_the_batch_and_leaves_the_process_usable(prepared_dir, trained_dir, tmp_path):
+def test_an_interrupt_or_the_budget_ends_the_batch_and_leaves_the_process_usable(
+    prepared_dir, trained_dir, tmp_path
+):
     torch.set_num_threads(1)
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(Stopped, match=r"SIGINT.*epoch 2 after step 1.*run the same training again"):

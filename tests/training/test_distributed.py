@@ -9,21 +9,24 @@ import pytest
 import torch
 from conftest import CPU, SERVER, TINY_CONFIG
 
-from lungseg_utils.training import checkpoint, loop as training
 from lungseg_utils.core import files
-from lungseg_utils.data.datasets import EpochBatches, SliceDataset, make_loader
 from lungseg_utils.core.device import Device
-from lungseg_utils.training.accelerator import make_accelerator
 from lungseg_utils.core.files import InputError
+from lungseg_utils.core.stopping import Stopped
+from lungseg_utils.data.datasets import EpochBatches, SliceDataset, make_loader
+from lungseg_utils.model import load_model
+from lungseg_utils.training import checkpoint
+from lungseg_utils.training import loop as training
+from lungseg_utils.training.accelerator import make_accelerator
+from lungseg_utils.training.epoch_scores import Tally
 from lungseg_utils.training.launcher import launch
 from lungseg_utils.training.learner import Learner
-from lungseg_utils.training.losses import build_loss
-from lungseg_utils.model import load_model
-from lungseg_utils.core.stopping import Stopped
-from lungseg_utils.training.epoch_scores import Tally
 from lungseg_utils.training.loop import run_epoch, train, validate
+from lungseg_utils.training.losses import build_loss
 
-SMALL = replace(TINY_CONFIG, encoder="efficientnet-b0", batch_size=7)  # ten slices: batches of five, shares of 3 and 2
+SMALL = replace(
+    TINY_CONFIG, encoder="efficientnet-b0", batch_size=7
+)  # ten slices: batches of five, shares of 3 and 2
 
 
 def one_of_two(process, port, function, args):
@@ -57,7 +60,9 @@ def gradients(prepared_dir, config, path):
     found, take_step = [], learner.take_step
 
     def noted():
-        found.append({name: p.grad.clone() for name, p in learner.network.named_parameters() if p.grad is not None})
+        found.append(
+            {name: p.grad.clone() for name, p in learner.network.named_parameters() if p.grad is not None}
+        )
         return take_step()
 
     learner.take_step = noted
@@ -78,11 +83,15 @@ def assert_close(path, expected):
     found = torch.load(path)
     assert found.keys() == expected.keys() and len(found) > 100
     for name, gradient in expected.items():
-        torch.testing.assert_close(found[name], gradient, rtol=1e-5, atol=1e-5 * gradient.abs().max().item(), msg=name)
+        torch.testing.assert_close(
+            found[name], gradient, rtol=1e-5, atol=1e-5 * gradient.abs().max().item(), msg=name
+        )
 
 
 @pytest.mark.parametrize("accumulation", [1, 2])
-def test_gradients_of_two_processes_are_those_of_one(prepared_dir, expected_gradients, tmp_path, accumulation):
+def test_gradients_of_two_processes_are_those_of_one(
+    prepared_dir, expected_gradients, tmp_path, accumulation
+):
     together(gradients, prepared_dir, replace(SMALL, accumulation=accumulation), tmp_path / "two.pt")
     assert_close(tmp_path / "two.pt", expected_gradients)
 

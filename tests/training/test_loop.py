@@ -11,16 +11,16 @@ import torch
 from conftest import CPU, TINY_CONFIG
 from safetensors.torch import load_file
 
-from lungseg_utils.training import loop as training
-from lungseg_utils.data.datasets import SliceDataset
-from lungseg_utils.training.accelerator import make_accelerator, memory_advice
-from lungseg_utils.training.snapshots import choose_examples
 from lungseg_utils.core.files import InputError
+from lungseg_utils.data.datasets import SliceDataset
 from lungseg_utils.inference.segmenter import Segmenter
-from lungseg_utils.training.learner import Learner
-from lungseg_utils.training.epoch_scores import Tally
+from lungseg_utils.training import loop as training
+from lungseg_utils.training.accelerator import make_accelerator, memory_advice
 from lungseg_utils.training.config import TrainingConfig
+from lungseg_utils.training.epoch_scores import Tally
+from lungseg_utils.training.learner import Learner
 from lungseg_utils.training.loop import early_stop, is_best, kept_by_monitor, train
+from lungseg_utils.training.snapshots import choose_examples
 
 
 @pytest.fixture(autouse=True)
@@ -37,22 +37,34 @@ def test_what_a_run_leaves_behind(trained_dir):
     assert history.best.iloc[0] and not (trained_dir / "checkpoint").exists()
     config = json.loads((trained_dir / "model" / "config.json").read_text())
     kept = history[history.best].iloc[-1]
-    assert config["best_epoch"]["epoch"] == kept.epoch and config["best_epoch"]["val_miou"] == pytest.approx(kept.val_miou)
+    assert config["best_epoch"]["epoch"] == kept.epoch and config["best_epoch"]["val_miou"] == pytest.approx(
+        kept.val_miou
+    )
     assert config["training"]["train_slices"] == 10 and {"weights_sha256", "last_sha256"} <= config.keys()
     assert f"lesion Dice {kept.val_lesion_dice:.3f}" in (trained_dir / "model" / "README.md").read_text()
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(prepared_dir, tmp_path):
-    with pytest.raises(FloatingPointError, match=r"Epoch 1: the train .* on slices \[.*learning rate .*lower the learning_rate"):
+    with pytest.raises(
+        FloatingPointError,
+        match=r"Epoch 1: the train .* on slices \[.*learning rate .*lower the learning_rate",
+    ):
         train(prepared_dir, tmp_path, replace(TINY_CONFIG, learning_rate=1e30), CPU)
     assert not (tmp_path / "model").exists() and not (tmp_path / "checkpoint").exists()
 
 
 def test_a_gradient_that_is_not_finite_stops_the_run_unless_a_scaler_skips_the_step():
     accelerator = make_accelerator(CPU)
-    logits, labels, rows = torch.zeros(2, 4, 8, 8), torch.zeros(2, 8, 8, dtype=torch.long), torch.tensor([7, 9])
+    logits, labels, rows = (
+        torch.zeros(2, 4, 8, 8),
+        torch.zeros(2, 8, 8, dtype=torch.long),
+        torch.tensor([7, 9]),
+    )
     loss, norms = torch.tensor(1.4), map(torch.tensor, (0.5, 2.0, math.inf))
-    with pytest.raises(FloatingPointError, match=r"Epoch 3: the train gradient is not finite on slices \[7, 9\], learning rate 0.01;"):
+    with pytest.raises(
+        FloatingPointError,
+        match=r"Epoch 3: the train gradient is not finite on slices \[7, 9\], learning rate 0.01;",
+    ):
         Tally(accelerator, "train", 3).add(loss, logits, labels, rows, torch.tensor(math.nan), 0.01)
     accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
     tally = Tally(accelerator, "train", 3, max_norm=1.0)
@@ -103,7 +115,9 @@ def test_a_frozen_encoder_stays_and_then_learns(prepared_dir, tmp_path):
         patch.setattr(training, "end_epoch", note)
         train(prepared_dir, tmp_path, config, CPU)
     assert all(torch.equal(first[name], encoders[0][name]) for name in first)  # batch-norm averages as well
-    assert not any(torch.equal(first[name], encoders[1][name]) for name in first if name.endswith("conv1.weight"))
+    assert not any(
+        torch.equal(first[name], encoders[1][name]) for name in first if name.endswith("conv1.weight")
+    )
 
 
 def test_the_average_of_the_weights_is_what_is_measured_and_kept():
@@ -126,18 +140,29 @@ def test_the_average_of_the_weights_is_what_is_measured_and_kept():
 def test_bfloat16_is_used_where_the_device_says_so(prepared_dir, tmp_path):
     history = train(prepared_dir, tmp_path, replace(TINY_CONFIG, epochs=1), replace(CPU, precision="bf16"))
     assert history.train_loss.notna().all()
-    record, weights = json.loads((tmp_path / "model" / "config.json").read_text()), tmp_path / "model" / "last.safetensors"
+    record, weights = (
+        json.loads((tmp_path / "model" / "config.json").read_text()),
+        tmp_path / "model" / "last.safetensors",
+    )
     assert record["precision"] == "bf16" and record["processes"] == 1 and record["versions"]["torch"]
     assert {value.dtype for value in load_file(weights).values()} == {torch.float32, torch.int64}
 
 
-@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: can't allocate memory")])
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+    ],
+)
 def test_out_of_memory_says_how_to_keep_the_batch(prepared_dir, tmp_path, monkeypatch, error):
     def too_much(*_):
         raise error
 
     monkeypatch.setattr(training, "run_epoch", too_much)
-    with pytest.raises(InputError, match="8 slices of 32 px in 2 pieces; set accumulation to 4.*batch_size 8 still"):
+    with pytest.raises(
+        InputError, match="8 slices of 32 px in 2 pieces; set accumulation to 4.*batch_size 8 still"
+    ):
         train(prepared_dir, tmp_path, replace(TINY_CONFIG, accumulation=2), CPU)
     with pytest.raises(RuntimeError, match="shape"), memory_advice(TINY_CONFIG):
         raise RuntimeError("shape mismatch")
@@ -161,7 +186,13 @@ def test_best_and_early_stopping_follow_the_monitor():
     history = []
     for loss in (0.5, 0.4, 0.45, 0.41):
         assert not early_stop(history, config)
-        history.append({"val_loss": loss, "val_miou": loss, "best": is_best({"val_loss": loss, "val_miou": loss}, history, config)})
+        history.append(
+            {
+                "val_loss": loss,
+                "val_miou": loss,
+                "best": is_best({"val_loss": loss, "val_miou": loss}, history, config),
+            }
+        )
     assert [row["best"] for row in history] == [True, True, False, False]
     assert early_stop(history, config)
     assert is_best({"val_miou": 0.6}, history, replace(config, monitor="val_miou"))
@@ -190,7 +221,9 @@ def test_settings_that_cannot_work_are_refused(settings, message):
         TrainingConfig(**settings)
 
 
-def test_the_sampling_and_the_architecture_of_the_settings_are_those_that_train(prepared_dir, tmp_path, monkeypatch):
+def test_the_sampling_and_the_architecture_of_the_settings_are_those_that_train(
+    prepared_dir, tmp_path, monkeypatch
+):
     class Seen(Exception):
         pass
 
@@ -206,7 +239,9 @@ def test_the_sampling_and_the_architecture_of_the_settings_are_those_that_train(
     with pytest.raises(Seen) as seen:
         train(prepared_dir, tmp_path / "b", config, CPU)
     drawn, network = seen.value.args
-    assert drawn["medseg"] in (4, 5, 6) and sum(drawn.values()) == 10 and network == "UnetPlusPlus"  # each 2 or 3 times
+    assert (
+        drawn["medseg"] in (4, 5, 6) and sum(drawn.values()) == 10 and network == "UnetPlusPlus"
+    )  # each 2 or 3 times
     assert {"sampling", "architecture"} <= config.result().keys()  # a run does not go on with others
 
 
@@ -215,7 +250,11 @@ def test_what_each_monitor_would_have_kept():
         "epoch": [1, 2, 3], "val_loss": [0.5, 0.3, 0.4], "val_miou": [0.2, 0.3, 0.6], "val_lesion_dice": [0.7, 0.1, 0.7],
     })  # fmt: skip
     kept = kept_by_monitor(history)
-    assert kept.epoch.to_dict() == {"val_loss": 2, "val_miou": 3, "val_lesion_dice": 1}  # the first of equal ones, as is_best
+    assert kept.epoch.to_dict() == {
+        "val_loss": 2,
+        "val_miou": 3,
+        "val_lesion_dice": 1,
+    }  # the first of equal ones, as is_best
     assert kept.loc["val_miou", "val_loss"] == 0.4
     history["val_lesion_dice"] = float("nan")  # slices without a lesion, and none predicted
     assert [*kept_by_monitor(history).index] == ["val_loss", "val_miou"]

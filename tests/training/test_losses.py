@@ -4,14 +4,17 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from lungseg_utils.core.files import InputError
 from lungseg_utils.core.classes import LESION
+from lungseg_utils.core.files import InputError
 from lungseg_utils.training.losses import LOSSES, WEIGHTS, build_loss
 
 
 def test_dice_cross_entropy_is_the_sum_of_both():
     torch.manual_seed(0)
-    logits, labels = torch.randn(2, 4, 8, 8), torch.randint(0, 3, (2, 8, 8))  # class 3 does not occur: it has no Dice
+    logits, labels = (
+        torch.randn(2, 4, 8, 8),
+        torch.randint(0, 3, (2, 8, 8)),
+    )  # class 3 does not occur: it has no Dice
     probabilities, truth = logits.softmax(1), F.one_hot(labels, 4).movedim(-1, 1)
     both = (probabilities * truth).sum((0, 2, 3))
     dice = 2 * both / (probabilities.sum((0, 2, 3)) + truth.sum((0, 2, 3)))
@@ -38,7 +41,9 @@ def test_a_perfect_answer_costs_nothing_and_an_unknown_name_is_refused():
         assert loss.item() == pytest.approx(0, abs=1e-5)
         [gradient] = torch.autograd.grad(loss, logits)
         assert torch.isfinite(gradient).all()
-    with pytest.raises(InputError, match="'tversky'; expected one of cross_entropy, dice_cross_entropy, weighted_c"):
+    with pytest.raises(
+        InputError, match="'tversky'; expected one of cross_entropy, dice_cross_entropy, weighted_c"
+    ):
         build_loss("tversky")
 
 

@@ -29,7 +29,9 @@ def test_a_label_costs_minus_the_log_of_what_it_allows(label, probability):
 def test_the_mean_is_over_all_pixels_known_or_partial():
     labels = torch.tensor([[[0, LESION], [NOT_LESION, 3]]])
     expected = -(math.log(0.1) + math.log(0.4) + math.log(0.6) + math.log(0.4)) / 4
-    assert partial_cross_entropy(LOGITS.expand(1, 4, 2, 2), labels).item() == pytest.approx(expected, rel=1e-6)
+    assert partial_cross_entropy(LOGITS.expand(1, 4, 2, 2), labels).item() == pytest.approx(
+        expected, rel=1e-6
+    )
 
 
 def test_without_partial_labels_it_is_cross_entropy_to_the_last_bit_gradient_included():
@@ -61,7 +63,9 @@ def test_a_loss_with_an_ignore_index_sees_only_what_is_known():
     torch.manual_seed(0)
     dice = smp.losses.DiceLoss(mode="multiclass", ignore_index=UNKNOWN)
     logits, labels = torch.randn(1, 4, 8, 8), torch.randint(0, 4, (1, 8, 8))
-    assert torch.equal(dice(logits, only_known(labels)), smp.losses.DiceLoss(mode="multiclass")(logits, labels))
+    assert torch.equal(
+        dice(logits, only_known(labels)), smp.losses.DiceLoss(mode="multiclass")(logits, labels)
+    )
     partial = labels.clone()
     partial[:, 4:] = LESION
     partial[:, 6:] = NOT_LESION
