@@ -21,7 +21,7 @@ from lungseg_utils.report.page import write_report
 from lungseg_utils.report.quality import check_scan, is_volume, lung_outside
 from lungseg_utils.report.severity import severity
 from lungseg_utils.scans.io import write_masks
-from lungseg_utils.scans.scan import Scan
+from lungseg_utils.scans.scan import Scan, check_writable
 
 if TYPE_CHECKING:
     from lungseg_utils.inference.segmenter import Segmenter
@@ -67,9 +67,10 @@ def predict_case(
     """
     config = config or {}
     doubts = check_scan(scan, config.get("training_ranges"))
+    check_writable(scan)  # before the minutes that follow
     labels, uncertain = predict_scan(scan, segmenter, batch_size, description)
     volume = is_volume(scan)
-    measured = severity(labels, scan.hu, scan.spacing, volume)
+    measured = severity(labels, scan.hu, scan.spacing, volume, scan.places)
     warnings = (*scan.notes, *doubts, *_doubts_of(measured, lung_outside(labels, scan.hu)))
     lung = [values[label != BACKGROUND] for values, label in zip(uncertain, labels)]
     pixels = sum(map(len, lung))

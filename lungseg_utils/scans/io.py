@@ -59,8 +59,9 @@ def write_masks(
 
     labels: uint8 (N, H, W), class indices on scan.hu's grid. NIfTI: mask.nii.gz, the scan's shape and affine,
     MASK_VALUES (0 background, 1 ground glass, 2 consolidation, 3 other lung). DICOM: mask.dcm, a DICOM Segmentation
-    with these segment numbers; keep_identity copies the patient's and the study's attributes into it. Array: mask.npy,
-    the array's shape, class indices. Picture: mask.npy, and mask.png in the classes' colours (index = class index).
+    with these segment numbers; keep_identity copies the patient's and the study's attributes into it; beside the mask of
+    a tilted stack, which many viewers refuse, mask.nii.gz with straightened slices. Array: mask.npy, the array's shape,
+    class indices. Picture: mask.npy, and mask.png in the classes' colours (index = class index).
     """
     if labels.shape != scan.hu.shape or labels.dtype != np.uint8 or labels.max() >= NUM_CLASSES:
         raise InputError(
@@ -72,9 +73,14 @@ def write_masks(
 
         return [write_nifti(folder / "mask.nii.gz", scan.frame, labels)]
     if scan.kind == "dicom":
-        from lungseg_utils.scans.dicom_seg import write_segmentation
+        from lungseg_utils.scans.dicom_seg import straightened, write_segmentation
 
-        return [write_segmentation(folder / "mask.dcm", scan.frame, labels, keep_identity)]
+        written = [write_segmentation(folder / "mask.dcm", scan.frame, labels, keep_identity)]
+        if scan.frame.sheared:
+            from lungseg_utils.scans.nifti import save_volume
+
+            written.append(save_volume(*straightened(scan.frame, labels), folder / "mask.nii.gz"))
+        return written
     path = folder / "mask.npy"
     with atomic_write(path, "wb") as handle:
         np.save(handle, labels.reshape(scan.frame))
@@ -90,11 +96,13 @@ def _kind(head: bytes) -> str | None:
         return "nifti"  # nifti.py looks inside
     if head[344:348] == b"n+1\0" or head[4:8] == b"n+2\0":
         return "nifti"
-    if head[128:132] == b"DICM" or head[:4] in (b"PK\3\4", b"PK\5\6"):
-        return "dicom"
     if head[:6] == b"\x93NUMPY":
         return "array"
-    return "picture" if head[:8] == b"\x89PNG\r\n\x1a\n" or head[:3] == b"\xff\xd8\xff" else None
+    if head[:8] == b"\x89PNG\r\n\x1a\n" or head[:3] == b"\xff\xd8\xff":
+        return "picture"
+    from lungseg_utils.scans.dicom import is_dicom  # it imports this module
+
+    return "dicom" if is_dicom(head) or head[:4] in (b"PK\3\4", b"PK\5\6") else None
 
 
 def _read_array(path: Path) -> Scan:

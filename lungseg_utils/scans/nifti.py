@@ -106,6 +106,17 @@ def write_nifti(path: Path, frame: NiftiFrame, labels: np.ndarray) -> Path:
     return save_compressed(image, path)
 
 
+def save_volume(values: np.ndarray, affine: np.ndarray, path: Path) -> Path:
+    """A .nii.gz of values, uint8 in three dimensions, placed by affine (4, 4) in mm."""
+    import nibabel as nib
+
+    image = nib.Nifti1Image(values, affine)
+    image.header.set_xyzt_units("mm")
+    image.set_sform(affine, 1)
+    image.set_qform(affine, 1)
+    return save_compressed(image, path)
+
+
 def save_compressed(image, path: Path) -> Path:
     """Write nibabel's image as .nii.gz, without a name or a time in the archive's header: same image, same bytes."""
     with atomic_write(path, "wb") as raw, gzip.GzipFile("", "wb", 4, raw, mtime=0) as handle:

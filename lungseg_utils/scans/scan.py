@@ -41,6 +41,17 @@ class Scan:
     frame: Any = field(
         repr=False
     )  # what write_masks needs; it holds a patient's identifiers, so it is never printed
+    places: tuple[float, ...] | None = (
+        None  # (N,) mm of each slice above the first, where the steps are not all equal
+    )
+
+
+def check_writable(scan: Scan) -> None:
+    """Raises InputError, before any prediction, if `write_masks` could not write masks of this scan."""
+    if scan.kind == "dicom":
+        from lungseg_utils.scans.dicom_seg import check_segmentation
+
+        check_segmentation(scan.frame, scan.hu.shape)
 
 
 def check_size(shape: tuple[int, ...]) -> None:
