@@ -20,8 +20,8 @@ from lungseg_utils.inference.postprocess import predict
 from lungseg_utils.report.page import write_report
 from lungseg_utils.report.quality import check_scan, is_volume, lung_outside
 from lungseg_utils.report.severity import severity
-from lungseg_utils.scans.io import write_masks
-from lungseg_utils.scans.scan import Scan, check_writable
+from lungseg_utils.scans.io import check_writable, write_masks
+from lungseg_utils.scans.scan import Scan
 
 if TYPE_CHECKING:
     from lungseg_utils.inference.segmenter import Segmenter

@@ -91,6 +91,14 @@ def write_masks(
     return [write_picture(folder / "mask.png", labels[0]), path]
 
 
+def check_writable(scan: Scan) -> None:
+    """Raises InputError, before any prediction, if `write_masks` could not write masks of this scan."""
+    if scan.kind == "dicom":
+        from lungseg_utils.scans.dicom_seg import check_segmentation
+
+        check_segmentation(scan.frame, scan.hu.shape)
+
+
 def _kind(head: bytes) -> str | None:
     if head[:2] == b"\x1f\x8b":
         return "nifti"  # nifti.py looks inside

@@ -30,28 +30,17 @@ class Scan:
     """
 
     hu: np.ndarray
-    spacing: (
-        tuple[float, float, float] | None
-    )  # mm between slices, rows, columns; None if the file does not say
+    # mm between slices, rows, columns; None if the file does not say, or contradicts itself
+    spacing: tuple[float, float, float] | None
     thickness: float | None  # mm, of a slice, if the file says
     kind: str  # nifti, dicom, array or picture
     is_hu: bool  # False where HU were estimated from grey levels
     modality: str | None  # CT if the file says so; others are refused
     notes: tuple[str, ...]  # sentences for the user, without any name, path or text of the file
-    frame: Any = field(
-        repr=False
-    )  # what write_masks needs; it holds a patient's identifiers, so it is never printed
-    places: tuple[float, ...] | None = (
-        None  # (N,) mm of each slice above the first, where the steps are not all equal
-    )
-
-
-def check_writable(scan: Scan) -> None:
-    """Raises InputError, before any prediction, if `write_masks` could not write masks of this scan."""
-    if scan.kind == "dicom":
-        from lungseg_utils.scans.dicom_seg import check_segmentation
-
-        check_segmentation(scan.frame, scan.hu.shape)
+    # what write_masks needs; it holds a patient's identifiers, so it is never printed
+    frame: Any = field(repr=False)
+    # (N,) mm of each slice above the first, where the steps are not all equal
+    places: tuple[float, ...] | None = None
 
 
 def check_size(shape: tuple[int, ...]) -> None:
