@@ -236,7 +236,7 @@ def predict_scan(path: str, model: str | None, out: str, series: str | None, kee
 
     from lungseg_utils.inference.pretrained import PRETRAINED, model_folder
     from lungseg_utils.inference.segmenter import Segmenter
-    from lungseg_utils.report.case import check_case_folder, predict_case, save_case
+    from lungseg_utils.report.case import check_case_folder, check_room, predict_case, save_case
     from lungseg_utils.report.page import key_numbers
     from lungseg_utils.scans.io import read_scan
 
@@ -245,6 +245,7 @@ def predict_scan(path: str, model: str | None, out: str, series: str | None, kee
     segmenter = Segmenter.load(model_dir)
     config = json.loads((model_dir / "config.json").read_text(encoding="utf-8"))
     scan = read_scan(path, int(series) if series and series.isdecimal() else series)
+    check_room(out, scan)
     case = predict_case(scan, segmenter, config, description="slices")
     folder = save_case(case, out, keep_identity)
     click.echo(case.summary["case"])

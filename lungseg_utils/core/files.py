@@ -1,5 +1,6 @@
 """Where a path points, how a file or a folder is written, and how bad input is reported."""
 
+import glob
 import os
 import shutil
 import tempfile
@@ -32,6 +33,18 @@ def resolve_path(path: str | Path) -> Path:
     else:
         home = Path.cwd()
     return (home / Path(path).expanduser()).resolve()
+
+
+def input_path(path: str | Path) -> Path:
+    """Absolute path of something to read: a relative one where the caller stands if it is there, else `resolve_path`.
+
+    Shell completion names what lies where one stands. Raises InputError, with both places, if neither is there.
+    """
+    here, home = (Path.cwd() / Path(path).expanduser()).resolve(), resolve_path(path)
+    if here.exists() or home.exists():
+        return here if here.exists() else home
+    places = f"{here}" if here == home else f"{here}, nor {home}"
+    raise InputError(f"there is no {places} (No such file or directory); expected what is to be read; check the name.")
 
 
 @contextmanager
@@ -69,23 +82,99 @@ def first_line(error: BaseException) -> str:
 
 @contextmanager
 def replace_folder(path: str | Path) -> Iterator[Path]:
-    """Yield a new, empty folder beside `path`; it takes that name, and an older folder's place, when the body ends.
+    """Yield a new, empty folder; it takes the name `path`, and an older folder's place, when the body ends.
 
-    If anything fails, the body or the swap, the older folder stands as it was and the new one goes.
+    The new folder is made beside `path`. A folder that cannot be renamed, as a mount point or one whose parent is closed
+    to us, keeps its place, and what is in it is exchanged piece by piece.
+    If anything fails, the body or the swap, the older folder stands as it was and the new one goes. What a killed
+    process left is cleared by the next call for the same path.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    inside = path.exists() and (_is_mount(path) or not os.access(path.parent, os.W_OK))
+    home = path if inside else path.parent
+    _clear_leftovers(home, path)
+    work = Path(tempfile.mkdtemp(dir=home, prefix=f".{path.name}."))
     new, old = work / "new", work / "old"
-    try:
-        new.mkdir()  # mkdtemp made its own private
-        yield new
-        if path.exists():
-            os.replace(path, old)
-        os.replace(new, path)
-    except BaseException:
-        if old.exists() and not path.exists():
-            os.replace(old, path)  # should this fail as well, the older folder is still in `work`
-        shutil.rmtree(work, ignore_errors=True)
-        raise
+    with (work / LOCK).open("w") as lock:
+        _lock(lock)
+        try:
+            new.mkdir()  # mkdtemp made its own private
+            yield new
+            if inside:
+                _exchange(path, work)
+            else:
+                if path.exists():
+                    os.replace(path, old)
+                os.replace(new, path)
+        except BaseException:
+            if inside:
+                _put_back(path, work)
+            elif old.exists() and not path.exists():
+                os.replace(old, path)  # should this fail as well, the older folder is still in `work`
+            shutil.rmtree(work, ignore_errors=True)
+            raise
     shutil.rmtree(work, ignore_errors=True)
+
+
+LOCK = "in-use"  # held by the process that works in a folder of `replace_folder`; the system frees it at any death
+
+
+def _lock(handle: IO) -> bool:
+    """Whether the lock on an open file could be had. Where there are no such locks: never, and nothing is cleared."""
+    try:
+        import fcntl
+
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (ImportError, OSError):
+        return False
+    return True
+
+
+def _clear_leftovers(home: Path, path: Path) -> None:
+    """Remove working folders of `replace_folder` whose process is dead; an older folder that it had moved goes back."""
+    for work in home.glob(f".{glob.escape(path.name)}.*"):
+        try:
+            with (work / LOCK).open("r+") as lock:
+                if not _lock(lock):
+                    continue
+                if home == path:
+                    _put_back(path, work)
+                elif (work / "old").exists() and not path.exists():
+                    os.replace(work / "old", path)
+                shutil.rmtree(work, ignore_errors=True)
+        except OSError:  # no folder of ours, or no right to it
+            continue
+
+
+def _is_mount(path: Path) -> bool:
+    """Whether path is a mount point, also of a part of the same file system, as a container's volumes are."""
+    try:
+        mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        mounts = []  # not Linux
+    return path.is_mount() or str(path).replace(" ", "\\040") in {line.split()[4] for line in mounts}
+
+
+def _exchange(path: Path, work: Path) -> None:
+    """Move what is in `path` to work/old, and then, as work/replaced marks, what is in work/new to `path`."""
+    old, new = work / "old", work / "new"
+    old.mkdir()
+    for file in [file for file in path.iterdir() if file != work]:
+        os.replace(file, old / file.name)
+    os.replace(old, work / "replaced")
+    for file in list(new.iterdir()):
+        os.replace(file, path / file.name)
+
+
+def _put_back(path: Path, work: Path) -> None:
+    """Undo an `_exchange` that did not end: what stood in `path` stands there again, and nothing new."""
+    source = work / "old"
+    if (work / "replaced").exists():
+        if not any((work / "new").iterdir()):
+            return  # it did end
+        source = work / "replaced"
+        for file in [file for file in path.iterdir() if file != work]:
+            shutil.rmtree(file) if file.is_dir() else file.unlink()
+    for file in list(source.iterdir()) if source.exists() else []:
+        os.replace(file, path / file.name)

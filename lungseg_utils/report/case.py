@@ -5,6 +5,8 @@ Nothing that is written carries a name, a path or a file's own text: a case is c
 
 import hashlib
 import json
+import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +35,7 @@ STATEMENT = (
     "Research software, not a medical device: these are measurements by a neural network, not a diagnosis. "
     "They may be wrong; a radiologist must look at the scan itself."
 )
+REPORT_BYTES = 16 * 2**20  # for the reports, which are some megabytes
 CUT_OFF = 0.25  # of the largest slice's lung area: a first or last slice with more shows that the lungs go on beyond it
 OUTSIDE = 0.03  # share of the lung outside the body from which it is said
 NAMES = {"report.json", "report.html", "report.png", "mask.nii.gz", "mask.dcm", "mask.npy", "mask.png"}
@@ -187,6 +190,31 @@ def check_case_folder(folder: str | Path) -> Path:
     return folder
 
 
+def check_room(folder: str | Path, scan: Scan) -> Path:
+    """`check_case_folder`, and whether masks and reports of scan fit in there: asked before the minutes of a prediction."""
+    folder = check_case_folder(folder)
+    need = REPORT_BYTES + scan.hu.size * (1 if scan.kind in ("array", "picture") else 3 / 8)
+    try:
+        with suppress(_Enough), replace_folder(folder) as new:
+            free = shutil.disk_usage(new).free
+            raise _Enough
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+    if free < need:
+        found = f"{folder} has {free / 2**20:,.0f} MiB of room"
+        raise InputError(f"{found}; expected {need / 2**20:,.0f} MiB for masks and reports; choose another folder.")
+    return folder
+
+
+class _Enough(Exception):
+    """Ends a trial of `replace_folder`, which then leaves everything as it was."""
+
+
+def _unwritable(folder: Path, error: OSError) -> InputError:
+    found = f"{folder} cannot be written ({error.strerror or type(error).__name__})"
+    return InputError(f"{found}; expected a folder with room and rights; choose another.")
+
+
 def _is_case(folder: Path) -> bool:
     try:
         return "case" in json.loads((folder / "report.json").read_text(encoding="utf-8"))
@@ -206,6 +234,5 @@ def save_case(case: Case, folder: str | Path, keep_identity: bool = False) -> Pa
             write_masks(case.scan, case.labels, new, keep_identity)
             write_report(case, new)
     except OSError as error:
-        found = f"{folder} cannot be written ({error.strerror or type(error).__name__})"
-        raise InputError(f"{found}; expected a folder with room and rights; choose another.") from error
+        raise _unwritable(folder, error) from error
     return folder

@@ -20,6 +20,7 @@ from lungseg_utils.scans.scan import Scan, check_size, to_int16
 
 if TYPE_CHECKING:
     from pydicom import Dataset
+    from pydicom.uid import UID
 
 
 DEFLATED, MAX_DEFLATED = (
@@ -251,7 +252,7 @@ def _parted(stack: list[Slice], keywords: Sequence[str]) -> list[list[Slice]]:
         for slice_ in stack:
             value = _number(slice_, keyword)
             parts.setdefault(
-                str(slice_.header.get(keyword, "")) if value is None else f"{value:.4g}", []
+                str(slice_.header.get(keyword, "")) if value is None else f"{value:.2f}", []
             ).append(slice_)
         if _overlap(list(parts.values())):
             return [last for part in parts.values() for last in _parted(part, keywords[number + 1 :])]
@@ -458,29 +459,46 @@ def _decode(slice_: Slice, path: Path, inverted: bool) -> np.ndarray:
     from pydicom import dcmread
     from pydicom.pixels import apply_modality_lut, get_decoder, pixel_array
 
-    compressed = False
+    decoders, compression = (), ""
     with slice_.open() as handle:
         try:
-            dataset = dcmread(handle)
-            syntax = dataset.file_meta.TransferSyntaxUID
-            compressed = syntax.is_compressed
-            # Damaged data can end the whole process in GDCM: it decodes only what nothing else does.
-            decoders = get_decoder(syntax).available_plugins if syntax.is_encapsulated else ()
-            stored = pixel_array(
-                dataset, decoding_plugin=min(decoders, key=lambda name: name == "gdcm", default="")
-            )
+            dataset = dcmread(handle, force=True)
+            syntax = _transfer_syntax(dataset)
+            if syntax.is_encapsulated:
+                # Damaged data can end the whole process in GDCM: it decodes only what nothing else does.
+                compression = syntax.name
+                decoders = sorted(get_decoder(syntax).available_plugins, key=lambda name: name == "gdcm")
+            stored = pixel_array(dataset, decoding_plugin=decoders[0] if decoders else "")
             if inverted:  # both limits of what the bits can hold, so that it stays in them
                 bits = int(dataset.BitsStored)
                 stored = (-1 if dataset.PixelRepresentation else 2**bits - 1) - stored.astype(np.int32)
             hu = apply_modality_lut(stored, dataset)
         except Exception as error:  # each decoder has its own
-            how = "install python-gdcm, or export it again" if compressed else "copy or export it again"
-            found = "a slice that is cut short or cannot be decoded"
+            number = _number(slice_, "InstanceNumber")
+            which = f"InstanceNumber {number:.0f}, " if number else ""
+            which = f"a slice ({which}at {slice_.place:.1f} mm)"
+            if compression:
+                tried = f"{' or '.join(decoders)} cannot decode" if decoders else "nothing installed decodes"
+                found = f"{which} that {tried}: its compression is {compression}, or it is cut short or damaged"
+                more = "pylibjpeg with pylibjpeg-libjpeg and pylibjpeg-openjpeg"
+                how = f"copy it again, export it without compression, or install {more}"
+            else:
+                found, how = f"{which} that is cut short or damaged", "copy or export it again"
             raise InputError(f"{path} has {found}; expected a whole image; {how}.") from error
     if hu.shape != (slice_.header.Rows, slice_.header.Columns):
-        found = "a slice of another size than its header says"
+        found = f"a slice at {slice_.place:.1f} mm of another size than its header says"
         raise InputError(f"{path} has {found}; expected one image a file; export it again.")
     return to_int16(hu)
+
+
+def _transfer_syntax(dataset: "Dataset") -> "UID":
+    """How a file is encoded; one without a header of its own is little-endian, and was read so."""
+    from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+
+    if "TransferSyntaxUID" not in dataset.file_meta:
+        implicit = dataset.original_encoding[0]
+        dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
+    return dataset.file_meta.TransferSyntaxUID
 
 
 def _is_inverted(slice_: Slice, path: Path) -> bool:

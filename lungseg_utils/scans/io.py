@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from lungseg_utils.core.classes import NUM_CLASSES
-from lungseg_utils.core.files import InputError, atomic_write, resolve_path
+from lungseg_utils.core.files import InputError, atomic_write, input_path, resolve_path
 from lungseg_utils.scans.grey import settle_values
 from lungseg_utils.scans.scan import KINDS, Scan, check_size, to_int16
 
@@ -21,7 +21,7 @@ def read_scan(path: str | Path, series: str | int | None = None) -> Scan:
     holds several: the number in the list that the error shows, or a SeriesInstanceUID.
     Raises InputError for what is no usable chest CT; nothing is unpacked or written.
     """
-    path = resolve_path(path)
+    path = input_path(path)
     try:
         if path.is_dir():
             kind = "dicom"

@@ -10,6 +10,7 @@ import zipfile
 from pathlib import Path
 
 import highdicom as hd
+import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
@@ -20,6 +21,7 @@ from pydicom.uid import (
     CTImageStorage,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRLittleEndian,
+    JPEGExtended12Bit,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGLSLossless,
@@ -30,7 +32,7 @@ from test_scans import chest, marked
 
 from lungseg_utils.core.classes import BACKGROUND, CLASSES
 from lungseg_utils.core.files import InputError
-from lungseg_utils.scans.io import read_scan, write_masks
+from lungseg_utils.scans.io import check_writable, read_scan, write_masks
 from lungseg_utils.scans.orientation import LPS
 
 SPACING = (5.0, 0.75, 0.9)  # mm: slices, rows, columns
@@ -50,7 +52,7 @@ def turned(degrees, axis):
 
 def write_series(
     folder, hu, order=(0, 1, 2), signs=(1, 1, 1), directions=LPS, spacing=SPACING, step=None, series="1", skip=(),
-    change=lambda dataset, i: None,
+    change=lambda dataset, i: None, strict=True,
 ):  # fmt: skip
     """Write hu (N, H, W) as DICOM slices whose axes are hu's in another order and direction; voxels keep their place.
 
@@ -97,7 +99,7 @@ def write_series(
         dataset.PixelData = (slice_ + 1100).astype("<u2").tobytes()
         change(dataset, i)
         # Names say nothing of the order.
-        dataset.save_as(folder / f"{(i * 7 + 3) % 101:03d}{series}", enforce_file_format=True)
+        dataset.save_as(folder / f"{(i * 7 + 3) % 101:03d}{series}", enforce_file_format=strict)
     return folder
 
 
@@ -365,6 +367,139 @@ def test_several_series_are_listed_and_one_is_chosen_by_number_or_uid(tmp_path):
             read_scan(folder, series)
 
 
+def joined(dataset, **other):
+    """One series, study and frame of reference for all; and other attributes."""
+    dataset.SeriesInstanceUID, dataset.StudyInstanceUID, dataset.FrameOfReferenceUID = "1.2.3", "1.2.4", "1.2.5"
+    for keyword, value in other.items():
+        setattr(dataset, keyword, value)
+
+
+def write_two(folder, first, second, shift, hu=None):
+    """Two scans of twelve slices in one series, the second `shift` mm higher; first, second: what differs in them."""
+    hu = chest(12) if hu is None else hu
+    write_series(folder, hu, series="1", change=lambda d, i: joined(d, SeriesNumber=3, **first))
+
+    def change(dataset, i):
+        x, y, z = dataset.ImagePositionPatient
+        joined(dataset, SeriesNumber=3, ImagePositionPatient=[x, y, float(z) + shift], **second)
+
+    return write_series(folder, np.roll(hu, 6, 1), series="2", change=change)
+
+
+@pytest.mark.parametrize("shift", [0, 2, 20, 300])
+@pytest.mark.parametrize(("keyword", "values"), [
+    ("PatientID", "ab"), ("PatientName", ("A^B", "C^D")), ("PatientBirthDate", ("19500101", "19600101")),
+    ("AcquisitionNumber", (1, 2)), ("ConvolutionKernel", ("B30f", "B70f")), ("SliceThickness", ("1", "4.5")),
+    ("KVP", (80, 140)), ("AcquisitionDate", ("20200101", "20200203")), ("PatientPosition", ("HFS", "HFP")),
+    ("ImageType", (["ORIGINAL", "PRIMARY", "AXIAL"], ["DERIVED", "PRIMARY", "AXIAL"])),
+    ("NominalPercentageOfCardiacPhase", (0, 50)), ("SeriesDescription", ("insp", "exp")),
+])  # fmt: skip
+def test_two_scans_in_one_series_are_told_apart_and_never_mixed(tmp_path, keyword, values, shift):
+    folder = write_two(tmp_path / "scan", *({keyword: value} for value in values), shift)
+    if shift == 300 and keyword not in ("PatientID", "PatientName", "PatientBirthDate"):  # one after the other: table positions of one scan
+        return
+    with pytest.raises(InputError, match="2 series or acquisitions") as caught:
+        read_scan(folder)
+    assert "3a: 12 slices" in str(caught.value) and "3b: 12 slices" in str(caught.value)
+    assert "A^B" not in str(caught.value) and "1950" not in str(caught.value)
+    np.testing.assert_array_equal(read_scan(folder, "3a").hu, chest(12))
+
+
+def test_two_scans_that_only_their_numbering_tells_apart(tmp_path):
+    folder = write_two(tmp_path / "scan", {}, {}, 2)
+
+    def renumber(path):
+        dataset = pydicom.dcmread(path)
+        dataset.InstanceNumber += 12
+        dataset.save_as(path)
+
+    for path in folder.iterdir():
+        if path.name.endswith("2"):
+            renumber(path)
+    with pytest.raises(InputError, match="2 series or acquisitions"):
+        read_scan(folder)
+
+
+def test_table_positions_that_follow_each_other_are_one_scan(tmp_path):
+    def change(dataset, i):
+        dataset.AcquisitionNumber = i // 4
+
+    scan = read_scan(write_series(tmp_path / "scan", chest(12), change=change))
+    np.testing.assert_array_equal(scan.hu, chest(12))
+    assert any("3 acquisitions that follow each other" in note for note in scan.notes)
+    alone = write_series(tmp_path / "each", chest(12), change=lambda d, i: setattr(d, "AcquisitionNumber", i))
+    np.testing.assert_array_equal(read_scan(alone).hu, chest(12))
+
+
+def test_slices_with_one_identifier_are_all_read(tmp_path):
+    def change(dataset, i):
+        dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = "1.2.3"
+
+    scan = read_scan(write_series(tmp_path / "scan", chest(), change=change))
+    np.testing.assert_array_equal(scan.hu, chest())
+    assert any("no identifiers" in note for note in scan.notes)
+    (path,) = write_masks(scan, marked(scan), tmp_path / "out")
+    references = hd.seg.segread(path).ReferencedSeriesSequence[0].ReferencedInstanceSequence
+    assert len({reference.ReferencedSOPInstanceUID for reference in references}) == 6
+
+
+def test_slices_that_all_claim_one_position_are_refused_in_these_words(tmp_path):
+    change = {"ImagePositionPatient": [0, 0, 0]}
+    folder = write_series(tmp_path / "scan", chest(), change=lambda d, i: d.__setattr__(*next(iter(change.items()))))
+    with pytest.raises(InputError, match=r"6 slices that all claim one position, \(0, 0, 0\) mm"):
+        read_scan(folder)
+
+
+@pytest.mark.parametrize("keyword", ["ImageOrientationPatient", "PixelSpacing", "FrameOfReferenceUID", "StudyDate"])
+def test_headers_that_differ_in_the_last_digit_make_one_mask(tmp_path, keyword):
+    values = {
+        "ImageOrientationPatient": lambda i: [1, i % 2 * 1e-6, 0, -(i % 2) * 1e-6, 1, 0],
+        "PixelSpacing": lambda i: [0.75 + i % 2 * 1e-6, 0.9],
+        "FrameOfReferenceUID": lambda i: f"1.2.{i}",
+        "StudyDate": lambda i: f"2020010{i % 2 + 1}",
+    }
+    scan = read_scan(
+        write_series(tmp_path / "scan", chest(), change=lambda d, i: setattr(d, keyword, values[keyword](i // 3)))
+    )
+    check_writable(scan)
+    (path,) = write_masks(scan, marked(scan), tmp_path / "out")
+    assert hd.seg.segread(path).pixel_array.any()
+
+
+def test_each_slice_counts_with_its_own_step(tmp_path):
+    hu = chest(12)
+    skipped = write_series(tmp_path / "scan", hu, skip=(3, 4, 6, 8, 9))
+    scan = read_scan(skipped)
+    assert scan.places == (0, 5, 10, 25, 35, 50, 55)
+    backwards = read_scan(write_series(tmp_path / "head", hu, signs=(-1, 1, 1), skip=(0, 2, 3)))
+    assert backwards.places == (0, 5, 10, 15, 20, 25, 30, 35, 50) and len(backwards.hu) == 9
+    assert any("steps between slices vary, 5.0 to 15.0 mm" in note for note in scan.notes)
+
+
+def test_the_straightened_mask_of_a_tilted_scan_lies_where_the_scan_lies(tmp_path):
+    folder = write_series(tmp_path / "scan", chest(12), **LAYOUTS["gantry tilt"])
+    scan = read_scan(folder)
+    assert any("3D Slicer" in note for note in scan.notes)
+    image = nib.load(write_masks(scan, marked(scan), tmp_path / "out")[1])
+    steps = image.affine[:3, :3] / np.linalg.norm(image.affine[:3, :3], axis=0)
+    np.testing.assert_allclose(steps.T @ steps, np.eye(3), atol=1e-6)
+    found = image.affine @ [*np.argwhere(np.asarray(image.dataobj) == 1)[0], 1]
+    np.testing.assert_allclose(found[:3] * [-1, -1, 1], source_place(folder)[0], atol=0.5)
+    assert (np.asarray(image.dataobj) > 0).sum() == (marked(scan) != BACKGROUND).sum()
+
+
+def test_derived_pictures_are_not_taken_for_the_scan_and_the_list_shows_no_name(tmp_path):
+    folder = write_series(tmp_path / "scan", chest(12), series="2", change=lambda d, i: setattr(
+        d, "SeriesDescription", "Thorax DOE^JANE lung 5 mm 19500101"))  # fmt: skip
+    for number, kind in enumerate((["DERIVED", "SECONDARY", "MIP"], ["DERIVED", "SECONDARY", "MPR"]), 3):
+        write_series(folder, chest(12), series=str(number), change=lambda d, i, k=kind: setattr(d, "ImageType", k))
+    scan = read_scan(folder)
+    assert any("Of 2 series, 2: 12 slices" in note and "left out: 4: 12 slices" in note for note in scan.notes)
+    shown = " ".join(scan.notes)
+    assert '"Thorax lung 5 mm"' in shown and "DOE" not in shown and "1950" not in shown
+    assert len(read_scan(folder, 4).hu) == 12
+
+
 def test_one_slice_has_its_thickness_as_spacing(tmp_path):
     folder = write_series(tmp_path / "scan", chest(), skip=(0, 1, 2, 3, 5))
     scan = read_scan(next(folder.iterdir()))
@@ -484,6 +619,65 @@ def test_a_truncated_file_is_refused(tmp_path, share):
     path.write_bytes(raw[: int(len(raw) * share)])
     with pytest.raises(InputError, match="cut short|no CT slice"):
         read_scan(path)
+
+
+def test_the_damaged_slice_is_named(tmp_path):
+    folder = write_series(tmp_path / "scan", chest())
+    path = next(path for path in folder.iterdir() if pydicom.dcmread(path).InstanceNumber == 4)
+    path.write_bytes(path.read_bytes()[:9000])
+    with pytest.raises(InputError, match=r"InstanceNumber 4, at 125.0 mm\) that is cut short or damaged; .* copy"):
+        read_scan(folder)
+
+
+def test_a_compression_that_nothing_decodes_is_named(tmp_path):
+    def change(dataset, i):
+        dataset.file_meta.TransferSyntaxUID = JPEGExtended12Bit
+        dataset.PixelData = encapsulate([b"\xff\xd8\xff\xc1" + bytes(200) + b"\xff\xd9"])
+        dataset["PixelData"].VR = "OB"
+        dataset["PixelData"].is_undefined_length = True
+
+    folder = write_series(tmp_path / "scan", chest(1), change=change)
+    with pytest.raises(InputError, match="its compression is JPEG Extended.*pylibjpeg-libjpeg") as caught:
+        read_scan(folder)
+    assert "install python-gdcm" not in str(caught.value)
+
+
+def bare(change):
+    """The files as older consoles write them: no preamble, no header of the file's own."""
+
+    def strip(dataset, path):
+        del dataset.file_meta
+        pydicom.dcmwrite(path, dataset, implicit_vr=change, little_endian=True, enforce_file_format=False)
+
+    return strip
+
+
+@pytest.mark.parametrize("implicit", [True, False])
+def test_files_without_a_preamble_are_read(tmp_path, implicit):
+    folder = write_series(tmp_path / "scan", chest())
+    for path in folder.iterdir():
+        bare(implicit)(pydicom.dcmread(path), path)
+    scan = read_scan(folder)
+    np.testing.assert_array_equal(scan.hu, chest())
+    assert read_scan(next(folder.iterdir())).kind == "dicom"
+    assert write_masks(scan, marked(scan), tmp_path / "out")
+
+
+@pytest.mark.parametrize("keep_meta", [True, False])
+def test_files_whose_identifiers_are_blank_are_one_scan(tmp_path, keep_meta):
+    def change(dataset, i):
+        dataset.SOPClassUID = dataset.SOPInstanceUID = dataset.SeriesInstanceUID = dataset.StudyInstanceUID = ""
+        dataset.file_meta.MediaStorageSOPInstanceUID = f"1.2.3.{i + 1}" if keep_meta else "1.2.3"
+        dataset.file_meta.MediaStorageSOPClassUID = CTImageStorage
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        folder = write_series(tmp_path / "scan", chest(), change=change, strict=False)
+    scan = read_scan(folder)
+    np.testing.assert_array_equal(scan.hu, chest())
+    assert any("no identifiers" in note for note in scan.notes) != keep_meta
+    (path,) = write_masks(scan, marked(scan), tmp_path / "out")
+    assert hd.seg.segread(path).SeriesInstanceUID
 
 
 @pytest.mark.parametrize(
