@@ -20,7 +20,15 @@ from lungseg_utils.core.files import InputError, replace_folder, resolve_path
 from lungseg_utils.evaluation.calibration import entropy
 from lungseg_utils.inference.postprocess import predict
 from lungseg_utils.report.page import write_report
-from lungseg_utils.report.quality import check_scan, is_volume, lung_outside
+from lungseg_utils.report.quality import (
+    CUT_OFF,
+    check_scan,
+    chest_doubt,
+    is_volume,
+    joined_doubt,
+    lung_outside,
+    size_doubt,
+)
 from lungseg_utils.report.severity import severity
 from lungseg_utils.scans.io import check_writable, write_masks
 from lungseg_utils.scans.scan import Scan
@@ -36,7 +44,6 @@ STATEMENT = (
     "They may be wrong; a radiologist must look at the scan itself."
 )
 REPORT_BYTES = 16 * 2**20  # for the reports, which are some megabytes
-CUT_OFF = 0.25  # of the largest slice's lung area: a first or last slice with more shows that the lungs go on beyond it
 OUTSIDE = 0.03  # share of the lung outside the body from which it is said
 NAMES = {"report.json", "report.html", "report.png", "mask.nii.gz", "mask.dcm", "mask.npy", "mask.png"}
 
@@ -73,8 +80,10 @@ def predict_case(
     check_writable(scan)  # before the minutes that follow
     labels, uncertain = predict_scan(scan, segmenter, batch_size, description)
     volume = is_volume(scan)
-    measured = severity(labels, scan.hu, scan.spacing, volume, scan.places)
-    warnings = (*scan.notes, *doubts, *_doubts_of(measured, lung_outside(labels, scan.hu)))
+    measured, withheld = _measure(scan, labels, volume)
+    if not (withheld and measured["all"]["percent_of_lung"]["involved"] is None):
+        doubts += _doubts_of(measured, lung_outside(labels, scan.hu))
+    warnings = (*withheld, *scan.notes, *doubts)
     lung = [values[label != BACKGROUND] for values, label in zip(uncertain, labels)]
     pixels = sum(map(len, lung))
     summary = {
@@ -88,11 +97,25 @@ def predict_case(
             "thickness_mm": scan.thickness, "volume": volume, "hounsfield_units": scan.is_hu,
         },
         **measured,
+        "withheld": list(withheld),
         "mean_entropy_in_lung": round(sum(int(v.sum()) for v in lung) / pixels / 255, 4) if pixels else None,
         "warnings": list(warnings),
         "model": model_in_short(config),
     }  # fmt: skip
     return Case(scan, labels, uncertain, warnings, summary)
+
+
+def _measure(scan: Scan, labels: np.ndarray, volume: bool) -> tuple[dict[str, Any], list[str]]:
+    """`severity` of a scan, and why numbers were left out of it: all of what is no chest, sizes where they contradict."""
+    if reason := chest_doubt(scan):
+        return severity(np.full_like(labels, BACKGROUND), scan.hu, scan.spacing), [reason]
+    measured = severity(labels, scan.hu, scan.spacing, volume, scan.places)
+    reasons = []
+    if scan.spacing is not None:
+        lung_ml = (measured["all"]["millilitres"] or {}).get("lung")
+        reasons = [size_doubt(scan, measured["profile"], lung_ml), joined_doubt(scan) if volume else None]
+    reasons = [reason for reason in reasons if reason]
+    return (severity(labels, scan.hu, scan.spacing) if reasons else measured), reasons
 
 
 def predict_scan(

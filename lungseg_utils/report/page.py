@@ -59,7 +59,7 @@ def key_numbers(summary: dict[str, Any]) -> list[tuple[str, str]]:
     """(value, what it is) of what a reader looks for first; also what the command prints."""
     share, ml, score = summary["all"]["percent_of_lung"], summary["all"]["millilitres"], summary["score"]
     if share["involved"] is None:
-        return [("-", "no lung found")]
+        return [("-", "numbers withheld" if summary["withheld"] else "no lung found")]
     numbers = [(f"{share['involved']:.1f} %", "of the lungs involved")]
     numbers += [(f"{share[CLASSES[c].short]:.1f} %", CLASSES[c].name) for c in LESIONS]
     if score:

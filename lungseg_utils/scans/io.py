@@ -21,8 +21,8 @@ def read_scan(path: str | Path, series: str | int | None = None) -> Scan:
     holds several: the number in the list that the error shows, or a SeriesInstanceUID.
     Raises InputError for what is no usable chest CT; nothing is unpacked or written.
     """
-    path = input_path(path)
     try:
+        path = input_path(path)
         if path.is_dir():
             kind = "dicom"
         else:
