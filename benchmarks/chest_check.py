@@ -74,7 +74,7 @@ def main(folder: str, *files: str) -> None:
     slices = real_slices(Path(folder))
     table = slices.groupby("kind").share.describe(percentiles=[0.01, 0.05, 0.5, 0.95]).drop(columns=["mean", "std"])
     table["below"] = slices.groupby("kind").share.apply(lambda share: int((share < CHEST_SLICE).sum()))
-    print(table.round(4).to_markdown(), "\n")
+    print(table.round(4).to_string(), "\n")
     volumes = slices[slices.kind.str.startswith("radio")].groupby("volume").share.max()
     print("Fullest slice of each Radiopaedia volume:", volumes.round(3).tolist(), "\n")
     chests = [phantom_volume(np.random.default_rng(seed), 12, 256, (0.1, 0.03))[0] for seed in range(4)]

@@ -8,6 +8,7 @@ from lungseg_utils.core.npy import chunks
 
 THINNED = 256  # pixels a side
 SOLID = -400  # HU; above it is body, below it air or aerated lung
+AERATED = (-930, -500)  # HU of aerated lung: darker is plain gas, outside and in bowel, sinuses and windpipe
 
 
 def thumbnails(images: np.ndarray) -> np.ndarray:
@@ -56,13 +57,21 @@ def enclosed(piece: np.ndarray) -> np.ndarray:
 def body_mask(hu: np.ndarray) -> np.ndarray:
     """The largest piece of solid tissue with all that it encloses, bool (H, W): the trunk with the lungs. hu: (H, W).
 
-    An opening by two pixels takes the table and sleeves away, a closing mends a wall that noise or pressed-up pixels
-    broke: meant for slices thinned to about 256 px.
+    An opening by two pixels takes the table and sleeves away, a closing mends a wall that noise broke: meant for slices
+    thinned to about 256 px. Where a tight crop cuts the lungs open, they count as the body by their values.
     """
-    solid = ndimage.gaussian_filter(np.asarray(hu, np.float32), 1) > SOLID
-    piece, _ = largest_piece(solid)
+    smooth = ndimage.gaussian_filter(np.asarray(hu, np.float32), 1)
+    piece, _ = largest_piece(smooth > SOLID)
     wall = ndimage.binary_closing(np.pad(piece, 4), iterations=4)[4:-4, 4:-4]
-    return enclosed(wall | piece)
+    body = enclosed(wall | piece)
+    if not body.any():
+        return body
+    pieces, count = ndimage.label(~body & (smooth < SOLID))
+    medians = ndimage.median(smooth, pieces, np.arange(count + 1))
+    large = np.bincount(pieces.ravel(), minlength=count + 1) > body.size / 100
+    lungs = large & (medians > AERATED[0]) & (medians < AERATED[1])
+    lungs[0] = False
+    return body | lungs[pieces]
 
 
 def body_with_rim(hu: np.ndarray) -> np.ndarray:

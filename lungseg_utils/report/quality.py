@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from lungseg_utils.core.classes import BACKGROUND
 from lungseg_utils.core.files import InputError
-from lungseg_utils.core.image import SOLID, THINNED, body_mask, body_with_rim, thumbnails
+from lungseg_utils.core.image import AERATED, SOLID, THINNED, body_mask, body_with_rim, thumbnails
 from lungseg_utils.data.features import FEATURES, LUNG_SLICE, SOFT_TISSUE, looked_at, slice_features
 
 from lungseg_utils.report.severity import EDGE_AREA
@@ -27,12 +27,12 @@ LUNG_AREA, BODY_AREA = (40, 800), (150, 1800)  # cm2 that the largest slice of a
 THICK = 5.0  # mm
 # The ranges are widened by a tenth at each end, where a per cent of the training slices lies outside.
 MARGIN = 0.1
-AERATED = (-930, -500)  # HU of aerated lung: darker is plain gas, in bowel, sinuses and windpipe
 # Aerated lung as a share of the body, in the fullest slice of a volume and in single slices: with less it is no chest.
 # Measured in benchmarks/chest_check.md: real chests have 0.16 and more, other regions up to 0.011.
 CHEST_VOLUME, CHEST_SLICE = 0.05, 0.012
 FEW_SLICES = 6  # fewer are judged as single slices
 ALTERNATING = 1.2  # times; a slice differs more from the next than from the next but one: real volumes have up to 0.92
+LEAST_OUTSIDE = 0.1  # of a picture's edge is air, if it shows the whole body
 BODY_LIMITS = (60, 3000)  # cm2; no body, child or adult, has less or more in its largest slice
 CUT_OFF = 0.25  # of the largest slice's lung area: a first or last slice with more shows that the lungs go on beyond it
 LUNG_ML, LUNG_HEIGHT = (300, 12000), (80, 450)  # whole lungs, both together
@@ -79,8 +79,7 @@ def aerated_share(hu: np.ndarray) -> float:
     step = max(round(max(hu.shape) / THINNED), 1)
     thin = hu[::step, ::step].astype(np.float32)
     body, smooth = body_mask(thin), ndimage.uniform_filter(thin, 3)
-    border = max(round(2 * max(thin.shape) / THINNED), 1)
-    inner = ndimage.binary_erosion(body & (smooth < SOLID), iterations=border)
+    inner = ndimage.binary_erosion(body & (smooth < SOLID), iterations=2)
     lung = inner & (smooth > AERATED[0]) & (smooth < AERATED[1])
     return float(lung.sum() / max(body.sum(), 1))
 
@@ -210,11 +209,18 @@ def _geometry_doubts(scan: "Scan", features: list[dict[str, float]]) -> list[str
 
 
 def lung_outside(labels: np.ndarray, hu: np.ndarray) -> float:
-    """Share of the predicted lung, 0..1, that lies outside the body: a network's error. labels, hu: (N, H, W)."""
-    chosen = looked_at(len(hu))
-    lung = labels[chosen] != BACKGROUND
-    body = np.stack([body_with_rim(picture) for picture in hu[chosen]])
-    return float((lung & ~body).sum() / max(lung.sum(), 1))
+    """Share of the predicted lung, 0..1, that lies outside the body: a network's error. labels, hu: (N, H, W).
+
+    A picture that ends at the lungs has no outside: hardly any air stands at its edge.
+    """
+    lung = outside = 0
+    for label, picture in zip(labels[chosen := looked_at(len(hu))], hu[chosen], strict=True):
+        beyond = ~body_with_rim(picture)
+        air = beyond & (picture < AERATED[0])
+        edge = np.r_[air[0], air[-1], air[:, 0], air[:, -1]].mean()
+        lung += (label != BACKGROUND).sum()
+        outside += (beyond & (label != BACKGROUND)).sum() if edge > LEAST_OUTSIDE else 0
+    return float(outside / max(lung, 1))
 
 
 def burned_in_text(slices: np.ndarray) -> bool:
