@@ -6,7 +6,7 @@ import numpy as np
 
 from lungseg_utils.core.classes import NUM_CLASSES
 from lungseg_utils.core.files import InputError, atomic_write, input_path, resolve_path
-from lungseg_utils.scans.grey import settle_values
+from lungseg_utils.scans.grey import Spread, settle_values
 from lungseg_utils.scans.scan import KINDS, Scan, check_size, to_int16
 
 UNPLACED = (
@@ -134,7 +134,9 @@ def _read_array(path: Path) -> Scan:
         )
     check_size(array.shape)
     hu = np.empty(array.shape, np.int16)
+    spread = Spread()
     for out, values in zip(hu, array, strict=True):
-        out[:] = to_int16(values)
+        out[:] = to_int16(spread.seen(values))
+    spread.check()
     is_hu, notes = settle_values(hu)
     return Scan(hu, None, None, "array", is_hu, None, (UNPLACED, *notes), frame)

@@ -15,6 +15,7 @@ from lungseg_utils.core.files import InputError
 # Values in mask.nii.gz and segment numbers in mask.dcm; 0 is what viewers leave transparent.
 MASK_VALUES = {BACKGROUND: 0, GROUND_GLASS: 1, CONSOLIDATION: 2, LUNG_OTHER: 3}
 MASK_TABLE = np.array([MASK_VALUES[index] for index in range(NUM_CLASSES)], np.uint8)
+WRAPPED = 60_000  # negative HU that were stored without a sign lie above it, and nothing else
 MAX_SIDE = 4096  # pixels; the largest clinical matrix is 2048
 MIN_SIDE = 96  # pixels: below, a pixel of a chest is wider than 4 mm
 MAX_VOXELS = 2**29  # 2,048 slices of 512 x 512, 1 GiB in int16
@@ -60,6 +61,8 @@ def to_int16(values: np.ndarray) -> np.ndarray:
     """Values rounded and clipped to int16, the type of HU. Raises InputError for NaN and infinity."""
     if values.dtype == np.int16:
         return np.asarray(values)
+    if values.dtype == np.uint16 and values.max(initial=0) > WRAPPED:
+        return np.asarray(values).view(np.int16)
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         raise InputError(
             "the scan holds NaN or infinite values; expected Hounsfield units; repair or export it again."

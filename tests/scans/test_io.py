@@ -96,6 +96,11 @@ def test_a_blank_slice_among_others_is_reported(tmp_path):
     assert "1 of 6 slices are blank." in read_scan(tmp_path / "a.npy").notes
 
 
+def test_negative_values_without_a_sign_are_read_as_they_were(tmp_path):
+    np.save(tmp_path / "a.npy", chest().astype(np.uint16))
+    np.testing.assert_array_equal(read_scan(tmp_path / "a.npy").hu, chest())
+
+
 def with_value(value):
     hu = chest().astype(float)
     hu[2, 5, 5] = value
@@ -112,7 +117,9 @@ def with_value(value):
     (chest() + 1024, "none is air; expected Hounsfield units"),
     (np.clip(chest(), -200, 200), "none is air"),
     ((chest() > 0).astype(np.uint8), "as labels have"),
-    (chest() / 3000 + 0.5, "as labels have"),
+    (chest() / 3000 + 0.5, "they were scaled .normalised."),
+    ((chest() - chest().mean()) / chest().std(), "they were scaled"),
+    (np.where(np.hypot(*np.mgrid[-50:50, -56:56]) > 55, -2000, chest() + 1024), "an offset of about 1024"),
     (np.array([[{}]]), "no array of numbers"),
     (chest()[:0], "expected at least"),
 ])  # fmt: skip
