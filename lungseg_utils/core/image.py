@@ -8,6 +8,7 @@ from lungseg_utils.core.npy import chunks
 
 THINNED = 256  # pixels a side
 SOLID = -400  # HU; above it is body, below it air or aerated lung
+LEAST_OUTSIDE = 0.1  # of a picture's edge is air, if it shows more than the body
 AERATED = (-930, -500)  # HU of aerated lung: darker is plain gas, outside and in bowel, sinuses and windpipe
 
 
@@ -64,7 +65,7 @@ def body_mask(hu: np.ndarray) -> np.ndarray:
     piece, _ = largest_piece(smooth > SOLID)
     wall = ndimage.binary_closing(np.pad(piece, 4), iterations=4)[4:-4, 4:-4]
     body = enclosed(wall | piece)
-    if not body.any():
+    if not body.any() or shows_outside(smooth):
         return body
     pieces, count = ndimage.label(~body & (smooth < SOLID))
     medians = ndimage.median(smooth, pieces, np.arange(count + 1))
@@ -72,6 +73,12 @@ def body_mask(hu: np.ndarray) -> np.ndarray:
     lungs = large & (medians > AERATED[0]) & (medians < AERATED[1])
     lungs[0] = False
     return body | lungs[pieces]
+
+
+def shows_outside(hu: np.ndarray) -> bool:
+    """Whether a picture, (H, W) in HU, goes on beyond the body: some of its edge is plain air."""
+    edge = np.r_[hu[0], hu[-1], hu[:, 0], hu[:, -1]]
+    return bool((edge < AERATED[0]).mean() > LEAST_OUTSIDE)
 
 
 def body_with_rim(hu: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from lungseg_utils.core.classes import BACKGROUND
 from lungseg_utils.core.files import InputError
-from lungseg_utils.core.image import AERATED, SOLID, THINNED, body_mask, body_with_rim, thumbnails
+from lungseg_utils.core.image import AERATED, SOLID, THINNED, body_mask, body_with_rim, shows_outside, thumbnails
 from lungseg_utils.data.features import FEATURES, LUNG_SLICE, SOFT_TISSUE, looked_at, slice_features
 
 from lungseg_utils.report.severity import EDGE_AREA
@@ -32,7 +32,6 @@ MARGIN = 0.1
 CHEST_VOLUME, CHEST_SLICE = 0.05, 0.012
 FEW_SLICES = 6  # fewer are judged as single slices
 ALTERNATING = 1.2  # times; a slice differs more from the next than from the next but one: real volumes have up to 0.92
-LEAST_OUTSIDE = 0.1  # of a picture's edge is air, if it shows the whole body
 BODY_LIMITS = (60, 3000)  # cm2; no body, child or adult, has less or more in its largest slice
 CUT_OFF = 0.25  # of the largest slice's lung area: a first or last slice with more shows that the lungs go on beyond it
 LUNG_ML, LUNG_HEIGHT = (300, 12000), (80, 450)  # whole lungs, both together
@@ -211,15 +210,14 @@ def _geometry_doubts(scan: "Scan", features: list[dict[str, float]]) -> list[str
 def lung_outside(labels: np.ndarray, hu: np.ndarray) -> float:
     """Share of the predicted lung, 0..1, that lies outside the body: a network's error. labels, hu: (N, H, W).
 
-    A picture that ends at the lungs has no outside: hardly any air stands at its edge.
+    A picture that ends at the lungs has no outside.
     """
     lung = outside = 0
     for label, picture in zip(labels[chosen := looked_at(len(hu))], hu[chosen], strict=True):
-        beyond = ~body_with_rim(picture)
-        air = beyond & (picture < AERATED[0])
-        edge = np.r_[air[0], air[-1], air[:, 0], air[:, -1]].mean()
-        lung += (label != BACKGROUND).sum()
-        outside += (beyond & (label != BACKGROUND)).sum() if edge > LEAST_OUTSIDE else 0
+        found = label != BACKGROUND
+        lung += found.sum()
+        if shows_outside(picture):
+            outside += (found & ~body_with_rim(picture)).sum()
     return float(outside / max(lung, 1))
 
 
