@@ -60,8 +60,22 @@ SCANS = (
 READ = (
     "SOPClassUID", "SOPInstanceUID", "Modality", "SeriesNumber", "InstanceNumber", "NumberOfFrames", "SamplesPerPixel",
     "PhotometricInterpretation", "PixelSpacing", "ImagePositionPatient", "ImageOrientationPatient", "RescaleType",
+    "RescaleSlope", "RescaleIntercept", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
     *APART, *SCANS, *IDENTITY,
 )  # fmt: skip
+FRAME_GROUPS = {  # of a multi-frame CT: what a slice's header calls it, and what the group calls it
+    "PlanePositionSequence": {"ImagePositionPatient": "ImagePositionPatient"},
+    "PlaneOrientationSequence": {"ImageOrientationPatient": "ImageOrientationPatient"},
+    "PixelMeasuresSequence": {"PixelSpacing": "PixelSpacing", "SliceThickness": "SliceThickness"},
+    "PixelValueTransformationSequence": {
+        "RescaleSlope": "RescaleSlope", "RescaleIntercept": "RescaleIntercept", "RescaleType": "RescaleType",
+    },
+    "CTImageFrameTypeSequence": {"ImageType": "FrameType"},
+    "CTReconstructionSequence": {"ConvolutionKernel": "ConvolutionKernel"},
+    "FrameContentSequence": {
+        "AcquisitionNumber": "FrameAcquisitionNumber", "TemporalPositionIndex": "TemporalPositionIndex",
+    },
+}  # fmt: skip
 HU_TYPES = ("", "HU", "HU_MOD", "US")  # US: unspecified
 NO_SLICES = {  # values of ImageType (PS3.3 C.8.2.1.1.1 and the manufacturers' own) of pictures that are no slices
     "LOCALIZER": "scout views", "SCOUT": "scout views", "SCREEN SAVE": "screen shots", "SCREEN_SAVE": "screen shots",
@@ -90,6 +104,7 @@ class Slice:
     position: np.ndarray  # (3,), of the first pixel's centre
     directions: np.ndarray  # (3, 3), unit vectors of the normal, the rows' index and the columns' index
     spacing: np.ndarray  # (2,), between rows, between columns
+    frame: int  # its index in a multi-frame file, 0 in others
 
     @property
     def place(self) -> float:
@@ -199,22 +214,19 @@ def _stacks(path: Path, openers: Sequence[Callable[[], IO[bytes]]]) -> list[list
             handle.seek(0)
             try:
                 header = dcmread(handle, stop_before_pixels=True, specific_tags=list(READ), force=True)
-                list(header)  # all values are converted, so that a damaged one shows here
-                slice_, problem = _slice(header, opener)
+                _drop_damaged(header)
+                headers = frames(header) if (header.get("NumberOfFrames") or 1) > 1 else [header]
+                slices = [_slice(frame, opener, i) for i, frame in enumerate(headers)]
             except Exception:  # whatever pydicom makes of a damaged header
-                slice_, problem = None, "damaged files"
-        if slice_ is None:
-            others.add(problem)
-            continue
-        key = tuple(str(header.get(keyword, "")) for keyword in APART)
-        for stack in stacks.setdefault(key, []):
-            if np.allclose(stack[0].directions, slice_.directions, atol=0.01) and np.allclose(
-                stack[0].spacing, slice_.spacing, rtol=0.01
-            ):
-                stack.append(slice_)
-                break
-        else:
-            stacks[key].append([slice_])
+                slices = [(None, "damaged files")]
+        others.update(problem for slice_, problem in slices if slice_ is None)
+        for slice_ in [slice_ for slice_, _ in slices if slice_]:
+            same = stacks.setdefault(tuple(str(slice_.header.get(keyword, "")) for keyword in APART), [])
+            fitting = [stack for stack in same if _same_grid(stack[0], slice_)]
+            if fitting:
+                fitting[0].append(slice_)
+            else:
+                same.append([slice_])
     if not stacks:
         found = " and ".join(sorted(others))
         raise InputError(f"{path} has no CT slice, but {found}; expected a chest CT; name its folder.")
@@ -226,6 +238,46 @@ def _stacks(path: Path, openers: Sequence[Callable[[], IO[bytes]]]) -> list[list
             str(stack[0].header.get("SeriesInstanceUID")),
         ),
     )
+
+
+def _drop_damaged(header: "Dataset") -> None:
+    """Convert all values, and delete those that cannot be: what is missing then is noticed where it is needed."""
+    for tag in list(header.keys()):
+        try:
+            header[tag]
+        except Exception:  # each kind of value has its own
+            del header[tag]
+
+
+def _same_grid(one: Slice, other: Slice) -> bool:
+    near = np.allclose(one.directions, other.directions, atol=0.01)
+    return near and np.allclose(one.spacing, other.spacing, rtol=0.01)
+
+
+def frames(header: "Dataset") -> list["Dataset"]:
+    """The frames of an enhanced multi-frame CT (PS3.3 A.38) as headers of single slices.
+
+    Of its functional groups those that place, size, scale or tell apart a frame; a frame's own win over the shared.
+    """
+    from pydicom import Dataset
+
+    shared = header.get("SharedFunctionalGroupsSequence") or [Dataset()]
+    own = header.get("PerFrameFunctionalGroupsSequence") or []
+    if len(own) != header.NumberOfFrames:
+        return [header]
+    found = []
+    for number, groups in enumerate(own, 1):
+        frame = Dataset()
+        frame.update({element.tag: element for element in header if element.VR != "SQ"})
+        frame.file_meta, frame.InstanceNumber = header.file_meta, number
+        frame.NumberOfFrames = None
+        for keyword, names in FRAME_GROUPS.items():
+            group = (groups.get(keyword) or shared[0].get(keyword) or [Dataset()])[0]
+            for name, inside in names.items():
+                if inside in group:
+                    setattr(frame, name, group[inside].value)
+        found.append(frame)
+    return found
 
 
 def is_dicom(head: bytes) -> bool:
@@ -278,14 +330,14 @@ def _overlap(parts: list[list[Slice]]) -> bool:
     )
 
 
-def _slice(header: "Dataset", opener: Callable[[], IO[bytes]]) -> tuple[Slice | None, str]:
+def _slice(header: "Dataset", opener: Callable[[], IO[bytes]], frame: int) -> tuple[Slice | None, str]:
     """The slice, or None and what the file is instead."""
     modality = str(header.get("Modality", ""))
     if modality != "CT":
         known = modality.isalpha() and modality.isupper()
         return None, f"images of modality {modality}" if known else "files without images"
     if (header.get("NumberOfFrames") or 1) > 1:
-        return None, "a multi-frame CT (convert it to one file a slice, or to NIfTI)"
+        return None, "a multi-frame CT whose frames have no positions"
     kinds = _image_type(header)
     for kind in kinds & set(NO_SLICES):
         return None, NO_SLICES[kind]
@@ -320,7 +372,7 @@ def _slice(header: "Dataset", opener: Callable[[], IO[bytes]]) -> tuple[Slice | 
         whole and np.isfinite(spacing).all() and spacing.min() > 0 and np.allclose(lengths, 1, atol=0.01)
     ):
         return None, "CT images with an impossible position"
-    return Slice(header, opener, position, directions / lengths[:, None], spacing), ""
+    return Slice(header, opener, position, directions / lengths[:, None], spacing, frame), ""
 
 
 def _image_type(header: "Dataset") -> set[str]:
@@ -462,17 +514,23 @@ def _decode(slice_: Slice, path: Path, inverted: bool) -> np.ndarray:
     decoders, compression = (), ""
     with slice_.open() as handle:
         try:
-            dataset = dcmread(handle, force=True)
+            many = slice_.header.get("NumberOfFrames", 1) is None  # as `frames` leaves it
+            dataset = dcmread(handle, force=True, stop_before_pixels=many)
             syntax = _transfer_syntax(dataset)
             if syntax.is_encapsulated:
                 # Damaged data can end the whole process in GDCM: it decodes only what nothing else does.
                 compression = syntax.name
                 decoders = sorted(get_decoder(syntax).available_plugins, key=lambda name: name == "gdcm")
-            stored = pixel_array(dataset, decoding_plugin=decoders[0] if decoders else "")
+            plugin = decoders[0] if decoders else ""
+            if many:  # one frame is read, and not the whole file for each
+                handle.seek(0)
+                stored = pixel_array(handle, index=slice_.frame, decoding_plugin=plugin)
+            else:
+                stored = pixel_array(dataset, decoding_plugin=plugin)
             if inverted:  # both limits of what the bits can hold, so that it stays in them
                 bits = int(dataset.BitsStored)
                 stored = (-1 if dataset.PixelRepresentation else 2**bits - 1) - stored.astype(np.int32)
-            hu = apply_modality_lut(stored, dataset)
+            hu = apply_modality_lut(stored, slice_.header if many else dataset)
         except Exception as error:  # each decoder has its own
             number = _number(slice_, "InstanceNumber")
             which = f"InstanceNumber {number:.0f}, " if number else ""

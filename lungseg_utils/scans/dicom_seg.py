@@ -128,13 +128,12 @@ def _linked(frame: DicomFrame) -> list["Dataset"]:
     for keyword in LINKS:
         uid = UID(str(first.get(keyword) or ""))
         common[keyword] = uid if uid.is_valid else generate_uid(entropy_srcs=[keyword, series, study])
-    kind = UID(str(first.get("SOPClassUID") or ""))
     sources = []
     for number, (header, uid) in enumerate(zip(frame.headers, own, strict=True)):
         source = Dataset()
         for keyword in EMPTY:
             setattr(source, keyword, "")
-        source.Modality, source.SOPClassUID = "CT", kind if kind.is_valid else CTImageStorage
+        source.Modality, source.SOPClassUID = "CT", CTImageStorage
         for keyword in GEOMETRY:
             setattr(source, keyword, first[keyword].value)
         source.ImagePositionPatient = [

@@ -1,9 +1,11 @@
 """DICOM: series, order, rescale, compression, archives; the segmentation lies where the scan lies, and names nobody."""
 
+import gzip
 import io
 import os
 import re
 import stat
+import tarfile
 import tempfile
 import warnings
 import zipfile
@@ -17,6 +19,7 @@ import pytest
 from PIL import Image
 from pydicom.data import get_testdata_file
 from pydicom.encaps import encapsulate
+from pydicom.fileset import FileSet
 from pydicom.uid import (
     CTImageStorage,
     DeflatedExplicitVRLittleEndian,
@@ -245,8 +248,8 @@ def test_pydicoms_own_ct_files_are_read(name, landmarks):
 @pytest.mark.parametrize(("name", "words"), [
     ("MR_small.dcm", "images of modality MR"), ("MR_small_RLE.dcm", "modality MR"), ("JPEG2000.dcm", "modality NM"),
     ("rtplan.dcm", "modality RTPLAN"), ("liver_1frame.dcm", "modality SEG"), ("SC_rgb_jpeg.dcm", "modality OT"),
-    ("no_meta.dcm", "of another kind"), ("meta_missing_tsyntax.dcm", "without images"), ("DICOMDIR", "without images"),
-    ("badVR.dcm", "modality RTDOSE"),
+    ("no_meta.dcm", "of another kind"), ("meta_missing_tsyntax.dcm", "without images"), ("DICOMDIR", "expected the number of one|without images|expected at least 96"),
+    ("badVR.dcm", "modality RTDOSE|damaged"),
 ])  # fmt: skip
 def test_pydicoms_other_files_are_refused(name, words):
     with pytest.raises(InputError, match=words):
@@ -541,6 +544,79 @@ def test_a_zip_is_read_from_memory_and_leaves_nothing_behind(tmp_path, monkeypat
         "scan",
         "scratch",
     ]
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz"])
+def test_a_tar_is_read_from_memory(tmp_path, mode):
+    with tarfile.open(tmp_path / "a", mode) as archive:
+        archive.add(write_series(tmp_path / "scan", chest()), "scan")
+    np.testing.assert_array_equal(read_scan(tmp_path / "a").hu, chest())
+
+
+def test_a_tar_with_a_link_is_refused(tmp_path):
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        archive.add(write_series(tmp_path / "scan", chest()), "scan")
+        info = tarfile.TarInfo("link")
+        info.type, info.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        archive.addfile(info)
+    with pytest.raises(InputError, match="a link"):
+        read_scan(tmp_path / "a.tar")
+
+
+def test_gzipped_files_and_linked_folders_are_read(tmp_path):
+    folder = write_series(tmp_path / "scan", chest())
+    for path in folder.iterdir():
+        path.write_bytes(gzip.compress(path.read_bytes()))
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links" / "scan").symlink_to(folder)
+    (folder / "up").symlink_to(tmp_path / "links")  # a circle
+    np.testing.assert_array_equal(read_scan(tmp_path / "links").hu, chest())
+
+
+def test_a_dicomdir_stands_for_its_folder(tmp_path):
+    folder = write_series(tmp_path / "medium", chest())
+    files = FileSet()
+    for path in folder.iterdir():
+        dataset = pydicom.dcmread(path)
+        dataset.StudyDate, dataset.StudyTime, dataset.StudyID = "20200101", "120000", "1"
+        files.add(dataset)
+    files.write(tmp_path / "disc")
+    np.testing.assert_array_equal(read_scan(tmp_path / "disc" / "DICOMDIR").hu, chest())
+
+
+def sequence(**attributes):
+    item = pydicom.Dataset()
+    for keyword, value in attributes.items():
+        setattr(item, keyword, value)
+    return [item]
+
+
+def test_an_enhanced_multi_frame_ct_is_read_frame_by_frame(tmp_path):
+    datasets = [pydicom.dcmread(path) for path in write_series(tmp_path / "scan", chest()).iterdir()]
+    datasets.sort(key=lambda dataset: -dataset.InstanceNumber)  # frames from head to feet
+    whole, shared = datasets[0], pydicom.Dataset()
+    shared.PlaneOrientationSequence = sequence(ImageOrientationPatient=whole.ImageOrientationPatient)
+    shared.PixelMeasuresSequence = sequence(PixelSpacing=whole.PixelSpacing, SliceThickness=4.5)
+    whole.PerFrameFunctionalGroupsSequence = []
+    for i, dataset in enumerate(datasets):
+        frame = pydicom.Dataset()
+        frame.PlanePositionSequence = sequence(ImagePositionPatient=dataset.ImagePositionPatient)
+        scale = dict(RescaleSlope=1, RescaleIntercept=-1100 - i, RescaleType="HU")
+        frame.PixelValueTransformationSequence = sequence(**scale)
+        whole.PerFrameFunctionalGroupsSequence.append(frame)
+    whole.PixelData = b"".join((d.pixel_array + i).astype("<u2").tobytes() for i, d in enumerate(datasets))
+    whole.SharedFunctionalGroupsSequence, whole.NumberOfFrames = [shared], 6
+    whole.SOPClassUID = whole.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.2.1"
+    for keyword in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness",
+                    "RescaleSlope", "RescaleIntercept", "RescaleType"):  # fmt: skip
+        delattr(whole, keyword)
+    whole.save_as(tmp_path / "enhanced")
+    scan = read_scan(tmp_path / "enhanced")
+    np.testing.assert_array_equal(scan.hu, chest())
+    np.testing.assert_allclose(scan.spacing, SPACING)
+    (path,) = write_masks(scan, marked(scan), tmp_path / "out")
+    place = mask_places(hd.seg.segread(path), 1)[0][0]
+    np.testing.assert_allclose(place, source_place(tmp_path / "scan")[0], atol=1e-4)
 
 
 def member(name, mode=stat.S_IFREG | 0o644):
