@@ -18,7 +18,9 @@ from lungseg_utils.data.phantom import phantom_volume
 from lungseg_utils.data.similarity import infer_volumes
 from lungseg_utils.report.quality import CHEST_SLICE, CHEST_VOLUME, aerated_share
 
-LUNG_SHARE = 0.02  # of the picture, labelled as lung, from which a single slice is counted as one of the chest
+LUNG_SHARE = (
+    0.02  # of the picture, labelled as lung, from which a single slice is counted as one of the chest
+)
 
 
 def real_slices(folder: Path) -> pd.DataFrame:
@@ -52,7 +54,9 @@ def built() -> list[tuple[str, float]]:
     rng = np.random.default_rng(0)
     body = np.where((x / 0.9) ** 2 + (y / 0.7) ** 2 < 1, 40.0, -1000.0)
 
-    def with_holes(value: float, holes: list[tuple[float, float, float]], noise: float, body: np.ndarray = body) -> float:
+    def with_holes(
+        value: float, holes: list[tuple[float, float, float]], noise: float, body: np.ndarray = body
+    ) -> float:
         hu = body.copy()
         for at_x, at_y, radius in holes:
             hu[(x - at_x) ** 2 + (y - at_y) ** 2 < radius**2] = value
@@ -64,15 +68,28 @@ def built() -> list[tuple[str, float]]:
     return [
         ("belly with gas, noise 15 HU", with_holes(-970, bowel, 15)),
         ("belly with gas, noise 60 HU", with_holes(-970, bowel, 60)),
-        ("head with sinuses", with_holes(-990, [(-0.2, -0.5, 0.15), (0.2, -0.5, 0.15), (0, -0.2, 0.1)], 20, skull)),
-        ("plastic with two lung-equivalent rods (-700 HU, 3 cm)", with_holes(-700, [(-0.4, 0, 0.08), (0.4, 0, 0.08)], 20)),
-        ("plastic with rods of air", with_holes(-1000, [(-0.4, 0, 0.15), (0.4, 0, 0.15), (0, 0.3, 0.15)], 20)),
+        (
+            "head with sinuses",
+            with_holes(-990, [(-0.2, -0.5, 0.15), (0.2, -0.5, 0.15), (0, -0.2, 0.1)], 20, skull),
+        ),
+        (
+            "plastic with two lung-equivalent rods (-700 HU, 3 cm)",
+            with_holes(-700, [(-0.4, 0, 0.08), (0.4, 0, 0.08)], 20),
+        ),
+        (
+            "plastic with rods of air",
+            with_holes(-1000, [(-0.4, 0, 0.15), (0.4, 0, 0.15), (0, 0.3, 0.15)], 20),
+        ),
     ]
 
 
 def main(folder: str, *files: str) -> None:
     slices = real_slices(Path(folder))
-    table = slices.groupby("kind").share.describe(percentiles=[0.01, 0.05, 0.5, 0.95]).drop(columns=["mean", "std"])
+    table = (
+        slices.groupby("kind")
+        .share.describe(percentiles=[0.01, 0.05, 0.5, 0.95])
+        .drop(columns=["mean", "std"])
+    )
     table["below"] = slices.groupby("kind").share.apply(lambda share: int((share < CHEST_SLICE).sum()))
     print(table.round(4).to_string(), "\n")
     volumes = slices[slices.kind.str.startswith("radio")].groupby("volume").share.max()

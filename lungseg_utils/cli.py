@@ -3,7 +3,7 @@
 import click
 
 from lungseg_utils import __version__
-from lungseg_utils.core.files import InputError, resolve_path
+from lungseg_utils.core.files import InputError, resolve_path, standing_path
 
 
 class Group(click.Group):
@@ -218,7 +218,11 @@ def import_(kind: str, source: str, out: str) -> None:
     help="Folder with a trained model.  [default: the model that comes with lungseg]",
 )
 @click.option("--out", required=True, metavar="DIR", help="New folder for the results, or an earlier case's.")
-@click.option("--series", metavar="N|UID", help="Which DICOM series; without it, several are listed.")
+@click.option(
+    "--series",
+    metavar="N|UID",
+    help="Which DICOM series: its number in the list, or UID; without it, several are listed.",
+)
 @click.option(
     "--keep-identity",
     is_flag=True,
@@ -241,8 +245,8 @@ def predict_scan(path: str, model: str | None, out: str, series: str | None, kee
     from lungseg_utils.report.page import key_numbers
     from lungseg_utils.scans.io import read_scan
 
-    check_case_folder(out)  # before the minutes that follow
-    model_dir = model_folder(model or PRETRAINED, "")
+    out = check_case_folder(standing_path(out))  # before the minutes that follow
+    model_dir = model_folder(str(standing_path(model)) if model and model != PRETRAINED else PRETRAINED, "")
     segmenter = Segmenter.load(model_dir)
     config = json.loads((model_dir / "config.json").read_text(encoding="utf-8"))
     scan = read_scan(path, int(series) if series and series.isdecimal() else series)

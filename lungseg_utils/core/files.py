@@ -35,16 +35,24 @@ def resolve_path(path: str | Path) -> Path:
     return (home / Path(path).expanduser()).resolve()
 
 
-def input_path(path: str | Path) -> Path:
-    """Absolute path of something to read: a relative one where the caller stands if it is there, else `resolve_path`.
+def standing_path(path: str | Path) -> Path:
+    """Absolute path: a relative one where the caller stands if something is there, as shell completion names it.
 
-    Shell completion names what lies where one stands. Raises InputError, with both places, if neither is there.
+    Else as `resolve_path`.
     """
-    here, home = (Path.cwd() / Path(path).expanduser()).resolve(), resolve_path(path)
-    if here.exists() or home.exists():
-        return here if here.exists() else home
-    places = f"{here}" if here == home else f"{here}, nor {home}"
-    raise InputError(f"there is no {places} (No such file or directory); expected what is to be read; check the name.")
+    here = (Path.cwd() / Path(path).expanduser()).resolve()
+    return here if here.exists() else resolve_path(path)
+
+
+def input_path(path: str | Path) -> Path:
+    """`standing_path` of what is to be read. Raises InputError, with both places, if it is in neither."""
+    found = standing_path(path)
+    if not found.exists():
+        places = " nor ".join(dict.fromkeys([str(Path.cwd() / Path(path).expanduser()), str(found)]))
+        raise InputError(
+            f"there is no {places} (No such file or directory); expected what is to be read; check the name."
+        )
+    return found
 
 
 @contextmanager

@@ -48,7 +48,12 @@ def enclosed(piece: np.ndarray) -> np.ndarray:
     On each side of the picture the piece is taken to be closed from its first to its last pixel there.
     """
     closed = np.pad(piece, 1)
-    for edge, inner in ((closed[0], closed[1]), (closed[-1], closed[-2]), (closed[:, 0], closed[:, 1]), (closed[:, -1], closed[:, -2])):
+    for edge, inner in (
+        (closed[0], closed[1]),
+        (closed[-1], closed[-2]),
+        (closed[:, 0], closed[:, 1]),
+        (closed[:, -1], closed[:, -2]),
+    ):
         touched = np.flatnonzero(inner)
         if len(touched):
             edge[touched[0] : touched[-1] + 1] = True

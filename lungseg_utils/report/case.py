@@ -225,7 +225,9 @@ def check_room(folder: str | Path, scan: Scan) -> Path:
         raise _unwritable(folder, error) from error
     if free < need:
         found = f"{folder} has {free / 2**20:,.0f} MiB of room"
-        raise InputError(f"{found}; expected {need / 2**20:,.0f} MiB for masks and reports; choose another folder.")
+        raise InputError(
+            f"{found}; expected {need / 2**20:,.0f} MiB for masks and reports; choose another folder."
+        )
     return folder
 
 

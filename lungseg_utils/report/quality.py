@@ -11,7 +11,15 @@ from scipy import ndimage
 
 from lungseg_utils.core.classes import BACKGROUND
 from lungseg_utils.core.files import InputError
-from lungseg_utils.core.image import AERATED, SOLID, THINNED, body_mask, body_with_rim, shows_outside, thumbnails
+from lungseg_utils.core.image import (
+    AERATED,
+    SOLID,
+    THINNED,
+    body_mask,
+    body_with_rim,
+    shows_outside,
+    thumbnails,
+)
 from lungseg_utils.data.features import FEATURES, LUNG_SLICE, SOFT_TISSUE, looked_at, slice_features
 
 from lungseg_utils.report.severity import EDGE_AREA
@@ -31,7 +39,9 @@ MARGIN = 0.1
 # Measured in benchmarks/chest_check.md: real chests have 0.16 and more, other regions up to 0.011.
 CHEST_VOLUME, CHEST_SLICE = 0.05, 0.012
 FEW_SLICES = 6  # fewer are judged as single slices
-ALTERNATING = 1.2  # times; a slice differs more from the next than from the next but one: real volumes have up to 0.92
+ALTERNATING = (
+    1.2  # times; a slice differs more from the next than from the next but one: real volumes have up to 0.92
+)
 BODY_LIMITS = (60, 3000)  # cm2; no body, child or adult, has less or more in its largest slice
 CUT_OFF = 0.25  # of the largest slice's lung area: a first or last slice with more shows that the lungs go on beyond it
 LUNG_ML, LUNG_HEIGHT = (300, 12000), (80, 450)  # whole lungs, both together
@@ -48,7 +58,9 @@ def is_volume(scan: "Scan") -> bool:
 
 def is_alternating(hu: np.ndarray) -> bool:
     """Whether slices, (N, H, W), are less like the next than like the next but one, as two interleaved scans are."""
-    return len(hu) > FEW_SLICES and float(np.median(_jumps(hu, 1))) > ALTERNATING * float(np.median(_jumps(hu, 2)))
+    return len(hu) > FEW_SLICES and float(np.median(_jumps(hu, 1))) > ALTERNATING * float(
+        np.median(_jumps(hu, 2))
+    )
 
 
 def _jumps(hu: np.ndarray, step: int) -> np.ndarray:

@@ -35,7 +35,10 @@ def open_source(path: Path) -> Iterator[Sequence[Callable[[], IO[bytes]]]]:
         if kind == "zip":
             with zipfile.ZipFile(path) as archive:
                 members = _safe_members(archive, path)
-                yield [lambda member=member: _through_gzip(io.BytesIO(archive.read(member))) for member in members]
+                yield [
+                    lambda member=member: _through_gzip(io.BytesIO(archive.read(member)))
+                    for member in members
+                ]
         elif kind == "tar":
             with tarfile.open(path) as archive:
                 members = _safe_tar_members(archive, path)
@@ -98,11 +101,15 @@ def _safe_tar_members(archive: tarfile.TarFile, path: Path) -> list[tarfile.TarI
     for member in archive:
         unpacked += member.size
         if not (member.isfile() or member.isdir()):
-            raise InputError(f"{path} has a link or a device in it; expected plain files; pack the files themselves.")
+            raise InputError(
+                f"{path} has a link or a device in it; expected plain files; pack the files themselves."
+            )
         members += [member] if member.isfile() else []
         if unpacked > MAX_UNPACKED or member.size > MAX_MEMBER or len(members) > MAX_FILES:
             most = f"at most {MAX_UNPACKED:,} bytes in {MAX_FILES:,} files"
-            raise InputError(f"{path} would unpack to more than a scan; expected {most}; unpack it yourself if you trust it.")
+            raise InputError(
+                f"{path} would unpack to more than a scan; expected {most}; unpack it yourself if you trust it."
+            )
     return members
 
 

@@ -537,7 +537,9 @@ def _decode(slice_: Slice, path: Path, inverted: bool) -> np.ndarray:
             which = f"a slice ({which}at {slice_.place:.1f} mm)"
             if compression:
                 tried = f"{' or '.join(decoders)} cannot decode" if decoders else "nothing installed decodes"
-                found = f"{which} that {tried}: its compression is {compression}, or it is cut short or damaged"
+                found = (
+                    f"{which} that {tried}: its compression is {compression}, or it is cut short or damaged"
+                )
                 more = "pylibjpeg with pylibjpeg-libjpeg and pylibjpeg-openjpeg"
                 how = f"copy it again, export it without compression, or install {more}"
             else:

@@ -64,7 +64,9 @@ def _check_offset(hu: np.ndarray, low: int) -> None:
     """InputError if only padding, the lowest value, is as dark as air, and tissue lies about 1024 above water."""
     sample = hu[:: max(len(hu) // GREY_SAMPLE, 1)]
     values = sample[sample > max(low, -1100)]
-    dark, shifted = ((values < AIR_LIMIT).mean(), ((values > 900) & (values < 1250)).mean()) if len(values) else (1, 0)
+    dark, shifted = (
+        ((values < AIR_LIMIT).mean(), ((values > 900) & (values < 1250)).mean()) if len(values) else (1, 0)
+    )
     if dark < 0.005 and shifted > 0.1:
         raise InputError(
             f"but for padding of {low}, the values run from {values.min()} to {values.max()}, {shifted:.0%} of them from "

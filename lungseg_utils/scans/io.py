@@ -20,7 +20,13 @@ UNPLACED = (
 
 
 DICOMDIR = b"1.2.840.10008.1.3.10"  # the class of a medium's directory, in the file's own header
-NAMES = {"nifti": "NIfTI", "array": ".npy arrays", "picture": "pictures", "itk": "MHA, MHD or NRRD", "dicom": "DICOM"}
+NAMES = {
+    "nifti": "NIfTI",
+    "array": ".npy arrays",
+    "picture": "pictures",
+    "itk": "MHA, MHD or NRRD",
+    "dicom": "DICOM",
+}
 
 
 def read_scan(path: str | Path, series: str | int | None = None) -> Scan:
@@ -39,7 +45,9 @@ def read_scan(path: str | Path, series: str | int | None = None) -> Scan:
         return _reader(kind)(path, series) if kind == "dicom" else _reader(kind)(path)
     except OSError as error:  # not there, no right to read, a disk that fails
         why = error.strerror or error
-        raise InputError(f"{path} cannot be read ({why}); expected {KINDS}; check name and rights.") from error
+        raise InputError(
+            f"{path} cannot be read ({why}); expected {KINDS}; check name and rights."
+        ) from error
 
 
 def _reader(kind: str) -> Callable[..., Scan]:
@@ -77,7 +85,9 @@ def _source(path: Path) -> tuple[str, Path]:
                 kinds = [_kind_of(opener) for opener in openers]
             if "dicom" not in kinds and (others := [NAMES[kind] for kind in kinds if kind]):
                 found = f"an archive of {len(kinds)} files, {' and '.join(sorted(set(others)))}"
-                raise InputError(f"{path} is {found}; expected DICOM in an archive; unpack it and name the file.")
+                raise InputError(
+                    f"{path} is {found}; expected DICOM in an archive; unpack it and name the file."
+                )
         return kind, path
     files = {file: _kind(file) for file in files_in(path)}
     kinds = {kind for kind in files.values() if kind}
@@ -160,7 +170,9 @@ def _kind_of(opener: Callable[[], IO[bytes]]) -> str | None:
         return "picture"
     if head[:4] == b"NRRD" or b"ElementType" in head or head[:10] == b"ObjectType" or head[:5] == b"NDims":
         return "itk"
-    return "dicom" if is_dicom(head) or head[:4] in (b"PK\3\4", b"PK\5\6") or head[257:262] == b"ustar" else None
+    return (
+        "dicom" if is_dicom(head) or head[:4] in (b"PK\3\4", b"PK\5\6") or head[257:262] == b"ustar" else None
+    )
 
 
 def _read_array(path: Path) -> Scan:
@@ -208,6 +220,8 @@ def _slices_last(array: np.ndarray) -> bool:
         return first == middle
     if (first < MIN_SIDE) != (last < MIN_SIDE):  # a slice has more pixels a side
         return last < MIN_SIDE
-    block = np.asarray(array[:: max(first // 32, 1), :: max(middle // 32, 1)], float)  # whole along the last axis
+    block = np.asarray(
+        array[:: max(first // 32, 1), :: max(middle // 32, 1)], float
+    )  # whole along the last axis
     other = np.asarray(array[:, :: max(middle // 32, 1), :: max(last // 32, 1)], float)
     return float(np.abs(np.diff(block, axis=2)).mean()) > 1.5 * float(np.abs(np.diff(other, axis=0)).mean())

@@ -34,7 +34,9 @@ def read_itk(path: Path) -> Scan:
         check_size(tuple(shape[axis] for axis in orientation.axes))
         image = reader.Execute()
     except RuntimeError as error:  # all of ITK's own
-        raise InputError(f"{path} is no MHA, MHD or NRRD, or not all of it; expected one; export it again.") from error
+        raise InputError(
+            f"{path} is no MHA, MHD or NRRD, or not all of it; expected one; export it again."
+        ) from error
     spread = Spread()
     file = to_int16(spread.seen(sitk.GetArrayViewFromImage(image).T))  # a view: image owns the memory
     spread.check()
@@ -45,6 +47,8 @@ def read_itk(path: Path) -> Scan:
     affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine  # NIfTI counts to the right and to the front
     known = not (np.allclose(spacing, 1) and np.array_equal(directions, np.eye(3)) and not origin.any())
     if not known:
-        notes.append("The file gives 1 mm in all directions, as programs write it that know no sizes: none are given.")
+        notes.append(
+            "The file gives 1 mm in all directions, as programs write it that know no sizes: none are given."
+        )
     frame = NiftiFrame(1, shape, orientation, affine, (affine, 1), (affine, 1), tuple(spacing.tolist()), "mm")
     return Scan(hu, between if known else None, None, "nifti", is_hu, None, (*notes, *found), frame)

@@ -123,7 +123,9 @@ def _contradictions(
         )
         sized = False
     elif not same.all():
-        notes.append(f"pixdim says {named} mm, which is what a header holds by default; the affine's {given} mm are used.")
+        notes.append(
+            f"pixdim says {named} mm, which is what a header holds by default; the affine's {given} mm are used."
+        )
     if sform[1] and qform[1]:
         ways = [matrix[:3, :3] / np.linalg.norm(matrix[:3, :3], axis=0) for matrix in (sform[0], qform[0])]
         if not np.allclose(*ways, atol=0.1):

@@ -39,7 +39,9 @@ def read_pictures(folder: Path, files: list[Path] | None = None) -> Scan:
     if hu.min() < 0:
         raise InputError(f"{folder} holds negative grey levels; expected 8 or 16 bits; export it again.")
     _, notes = settle_values(hu)
-    notes.append("A picture does not say how the patient lies: its left edge is taken to be the patient's right.")
+    notes.append(
+        "A picture does not say how the patient lies: its left edge is taken to be the patient's right."
+    )
     if len(files) > 1:
         notes.append("The pictures are taken in the order of their names, from feet to head.")
     shape = hu.shape if len(files) > 1 else hu.shape[1:]

@@ -197,7 +197,9 @@ def bowel(slices=12):
 def test_what_is_no_chest_keeps_its_mask_and_loses_its_numbers(slices):
     hu = bowel(slices)
     found = predict_case(replace(chest_scan(), hu=hu), Reader())
-    assert found.warnings[0].startswith("This does not look like a chest") and (found.labels != BACKGROUND).any()
+    assert (
+        found.warnings[0].startswith("This does not look like a chest") and (found.labels != BACKGROUND).any()
+    )
     assert key_numbers(found.summary) == [("-", "numbers withheld")]
     assert found.summary["score"] is None and found.summary["all"]["millilitres"] is None
     assert not any("lung in" in words for _, words in key_numbers(found.summary))
@@ -216,11 +218,15 @@ def test_sizes_that_no_body_has_are_withheld_and_shares_stay(spacing, words):
 
 
 def test_two_scans_one_after_the_other_are_no_volume_and_two_in_turn_are_refused():
-    other = phantom_volume(np.random.default_rng(8), 12, 96, (0.1, 0.03))[0].round().astype(np.int16)[:, :, ::-1]
+    other = (
+        phantom_volume(np.random.default_rng(8), 12, 96, (0.1, 0.03))[0].round().astype(np.int16)[:, :, ::-1]
+    )
     other = np.roll(other, 15, 1)
     scan = chest_scan()
     joined = predict_case(replace(scan, hu=np.concatenate([scan.hu, other])), Reader()).summary
-    assert any("changes as between two scans" in text for text in joined["withheld"]) and joined["score"] is None
+    assert (
+        any("changes as between two scans" in text for text in joined["withheld"]) and joined["score"] is None
+    )
     mixed = np.stack([scan.hu, other], 1).reshape(-1, 96, 96)
     with pytest.raises(InputError, match="every second slice shows another scan"):
         predict_case(replace(scan, hu=mixed), Reader())
@@ -232,7 +238,9 @@ def test_uneven_steps_are_measured_as_even_ones_are():
     places = tuple(13.5 * i for i in kept)
     thinned = predict_case(replace(scan, hu=scan.hu[kept], places=places), Reader()).summary
     whole = predict_case(scan, Reader()).summary
-    assert thinned["all"]["millilitres"]["lung"] == pytest.approx(whole["all"]["millilitres"]["lung"], rel=0.03)
+    assert thinned["all"]["millilitres"]["lung"] == pytest.approx(
+        whole["all"]["millilitres"]["lung"], rel=0.03
+    )
     assert thinned["profile"]["third_limits"] == whole["profile"]["third_limits"]
     assert thinned["profile"]["position"] == [round(place, 2) for place in places]
 

@@ -372,7 +372,11 @@ def test_several_series_are_listed_and_one_is_chosen_by_number_or_uid(tmp_path):
 
 def joined(dataset, **other):
     """One series, study and frame of reference for all; and other attributes."""
-    dataset.SeriesInstanceUID, dataset.StudyInstanceUID, dataset.FrameOfReferenceUID = "1.2.3", "1.2.4", "1.2.5"
+    dataset.SeriesInstanceUID, dataset.StudyInstanceUID, dataset.FrameOfReferenceUID = (
+        "1.2.3",
+        "1.2.4",
+        "1.2.5",
+    )
     for keyword, value in other.items():
         setattr(dataset, keyword, value)
 
@@ -399,7 +403,11 @@ def write_two(folder, first, second, shift, hu=None):
 ])  # fmt: skip
 def test_two_scans_in_one_series_are_told_apart_and_never_mixed(tmp_path, keyword, values, shift):
     folder = write_two(tmp_path / "scan", *({keyword: value} for value in values), shift)
-    if shift == 300 and keyword not in ("PatientID", "PatientName", "PatientBirthDate"):  # one after the other: table positions of one scan
+    if shift == 300 and keyword not in (
+        "PatientID",
+        "PatientName",
+        "PatientBirthDate",
+    ):  # one after the other: table positions of one scan
         return
     with pytest.raises(InputError, match="2 series or acquisitions") as caught:
         read_scan(folder)
@@ -448,12 +456,16 @@ def test_slices_with_one_identifier_are_all_read(tmp_path):
 
 def test_slices_that_all_claim_one_position_are_refused_in_these_words(tmp_path):
     change = {"ImagePositionPatient": [0, 0, 0]}
-    folder = write_series(tmp_path / "scan", chest(), change=lambda d, i: d.__setattr__(*next(iter(change.items()))))
+    folder = write_series(
+        tmp_path / "scan", chest(), change=lambda d, i: d.__setattr__(*next(iter(change.items())))
+    )
     with pytest.raises(InputError, match=r"6 slices that all claim one position, \(0, 0, 0\) mm"):
         read_scan(folder)
 
 
-@pytest.mark.parametrize("keyword", ["ImageOrientationPatient", "PixelSpacing", "FrameOfReferenceUID", "StudyDate"])
+@pytest.mark.parametrize(
+    "keyword", ["ImageOrientationPatient", "PixelSpacing", "FrameOfReferenceUID", "StudyDate"]
+)
 def test_headers_that_differ_in_the_last_digit_make_one_mask(tmp_path, keyword):
     values = {
         "ImageOrientationPatient": lambda i: [1, i % 2 * 1e-6, 0, -(i % 2) * 1e-6, 1, 0],
@@ -462,7 +474,9 @@ def test_headers_that_differ_in_the_last_digit_make_one_mask(tmp_path, keyword):
         "StudyDate": lambda i: f"2020010{i % 2 + 1}",
     }
     scan = read_scan(
-        write_series(tmp_path / "scan", chest(), change=lambda d, i: setattr(d, keyword, values[keyword](i // 3)))
+        write_series(
+            tmp_path / "scan", chest(), change=lambda d, i: setattr(d, keyword, values[keyword](i // 3))
+        )
     )
     check_writable(scan)
     (path,) = write_masks(scan, marked(scan), tmp_path / "out")
@@ -495,9 +509,13 @@ def test_derived_pictures_are_not_taken_for_the_scan_and_the_list_shows_no_name(
     folder = write_series(tmp_path / "scan", chest(12), series="2", change=lambda d, i: setattr(
         d, "SeriesDescription", "Thorax DOE^JANE lung 5 mm 19500101"))  # fmt: skip
     for number, kind in enumerate((["DERIVED", "SECONDARY", "MIP"], ["DERIVED", "SECONDARY", "MPR"]), 3):
-        write_series(folder, chest(12), series=str(number), change=lambda d, i, k=kind: setattr(d, "ImageType", k))
+        write_series(
+            folder, chest(12), series=str(number), change=lambda d, i, k=kind: setattr(d, "ImageType", k)
+        )
     scan = read_scan(folder)
-    assert any("Of 2 series, 2: 12 slices" in note and "left out: 4: 12 slices" in note for note in scan.notes)
+    assert any(
+        "Of 2 series, 2: 12 slices" in note and "left out: 4: 12 slices" in note for note in scan.notes
+    )
     shown = " ".join(scan.notes)
     assert '"Thorax lung 5 mm"' in shown and "DOE" not in shown and "1950" not in shown
     assert len(read_scan(folder, 4).hu) == 12
@@ -701,7 +719,9 @@ def test_the_damaged_slice_is_named(tmp_path):
     folder = write_series(tmp_path / "scan", chest())
     path = next(path for path in folder.iterdir() if pydicom.dcmread(path).InstanceNumber == 4)
     path.write_bytes(path.read_bytes()[:9000])
-    with pytest.raises(InputError, match=r"InstanceNumber 4, at 125.0 mm\) that is cut short or damaged; .* copy"):
+    with pytest.raises(
+        InputError, match=r"InstanceNumber 4, at 125.0 mm\) that is cut short or damaged; .* copy"
+    ):
         read_scan(folder)
 
 
@@ -742,7 +762,9 @@ def test_files_without_a_preamble_are_read(tmp_path, implicit):
 @pytest.mark.parametrize("keep_meta", [True, False])
 def test_files_whose_identifiers_are_blank_are_one_scan(tmp_path, keep_meta):
     def change(dataset, i):
-        dataset.SOPClassUID = dataset.SOPInstanceUID = dataset.SeriesInstanceUID = dataset.StudyInstanceUID = ""
+        dataset.SOPClassUID = dataset.SOPInstanceUID = dataset.SeriesInstanceUID = (
+            dataset.StudyInstanceUID
+        ) = ""
         dataset.file_meta.MediaStorageSOPInstanceUID = f"1.2.3.{i + 1}" if keep_meta else "1.2.3"
         dataset.file_meta.MediaStorageSOPClassUID = CTImageStorage
 

@@ -188,7 +188,9 @@ def test_the_one_scan_of_a_folder_is_read_and_several_are_named(tmp_path):
     (tmp_path / "in" / "notes.txt").write_text("text")
     np.save(tmp_path / "in" / "a.npy", chest())
     np.testing.assert_array_equal(read_scan(tmp_path / "in").hu, chest())
-    nib.save(nib.Nifti1Image(chest().transpose(2, 1, 0), np.diag([-1, -1, 5, 1])), tmp_path / "in" / "b.nii.gz")
+    nib.save(
+        nib.Nifti1Image(chest().transpose(2, 1, 0), np.diag([-1, -1, 5, 1])), tmp_path / "in" / "b.nii.gz"
+    )
     with pytest.raises(InputError, match="2 files, .npy arrays and NIfTI; expected one scan"):
         read_scan(tmp_path / "in")
     zipfile.ZipFile(tmp_path / "a.zip", "w").write(tmp_path / "in" / "b.nii.gz", "b.nii.gz")

@@ -164,7 +164,9 @@ def test_sizes_that_contradict_each_other_are_withheld(tmp_path):
     assert read_scan(path).spacing is not None
     unit = np.eye(4, dtype=np.float32)
     scan = read_scan(with_header(path, srow_x=unit[0], srow_y=unit[1], srow_z=unit[2]))
-    assert scan.spacing is None and any("contradicts itself" in note and "pixdim" in note for note in scan.notes)
+    assert scan.spacing is None and any(
+        "contradicts itself" in note and "pixdim" in note for note in scan.notes
+    )
     (mask,) = write_masks(scan, marked(scan), tmp_path / "out")
     np.testing.assert_array_equal(nib.load(mask).affine, nib.load(path).affine)
     zooms[1:4] = 1
