@@ -9,20 +9,37 @@ for its fold; run the command again to go on, with more folds or seeds or ideas 
 """
 
 import json
-from dataclasses import asdict, fields, replace
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
 
 import click
 import pandas as pd
-from ablation import REFERENCE, Idea, add_rows, run_idea
-from folds import fold_splits
+from folds import fold_splits, link_prepared
 
-from lungseg_utils.core.files import InputError, atomic_write, resolve_path
-from lungseg_utils.data.preprocessing import load_prepared
-from lungseg_utils.evaluation.improvements import KEY, effects
+from lungseg_utils.core.files import InputError, atomic_write, resolve_path, write_csv
+from lungseg_utils.data.preprocessing import Prepared, load_prepared
+from lungseg_utils.evaluation import metrics
+from lungseg_utils.evaluation.improvements import KEY, REFERENCE, effects
+from lungseg_utils.evaluation.results import slice_table
+from lungseg_utils.inference.segmenter import Segmenter
 from lungseg_utils.inference.settings import InferenceSettings
 from lungseg_utils.series.parameters import Parameter, check_parameters
 from lungseg_utils.training.config import TrainingConfig
+from lungseg_utils.training.loop import train
 from lungseg_utils.training.model_card import fingerprint
+
+
+@dataclass(frozen=True)
+class Idea:
+    """What differs from the recipe: settings of the training, and of inference."""
+
+    topic: str
+    training: Mapping[str, Any] = field(default_factory=dict)
+    inference: InferenceSettings = InferenceSettings()
+
 
 BEST = {"loss": "weighted_dice_cross_entropy", "augmentation": "medical", "sampling": "lesions"}
 IDEAS = {
@@ -49,6 +66,41 @@ IDEAS = {
 }
 
 FACTORS = ("epochs", "image_size")  # an idea's value is times the recipe's
+
+
+def run_idea(
+    prepared: Prepared, slices: pd.DataFrame, idea: Idea, config: TrainingConfig, folder: Path
+) -> pd.DataFrame:
+    """Train on the fold's train rows and answer for its validation rows: `slice_table` with the seconds that it took.
+
+    The last weights answer, so that nothing is chosen on what is answered. Goes on where an earlier call was stopped;
+    a network that stands in `folder` already is not trained again.
+    """
+    config = replace(config, **idea.training)
+    history = folder / "history.csv"
+    if not (folder / "model" / "last.safetensors").exists():
+        train(
+            link_prepared(prepared, slices, folder / "prepared"),
+            folder,
+            replace(config, patience=config.epochs),
+        )
+    rows = slices[slices.split == "validation"]
+    index = rows["index"].to_numpy(int)
+    segmenter = Segmenter.load(folder / "model", settings=idea.inference, name="last")
+    start = time.perf_counter()
+    labels = segmenter.labels(prepared.images["medseg"][index])
+    answered = (time.perf_counter() - start) / len(rows)
+    counts = metrics.slice_confusion(prepared.labels["medseg"][index], labels)
+    table = slice_table("medseg", index, counts, [None] * len(rows))
+    seconds = {"training_seconds": pd.read_csv(history).seconds.sum(), "seconds_per_slice": answered}
+    return table.assign(**seconds)
+
+
+def add_rows(path: Path, rows: pd.DataFrame) -> pd.DataFrame:
+    """Add a network's rows to the results file, which stays whole whatever happens; returns all rows."""
+    table = pd.concat([pd.read_csv(path), rows]) if path.exists() else rows
+    write_csv(path, table, float_format="%.4f")
+    return table
 
 
 @click.command(help=__doc__)

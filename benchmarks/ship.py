@@ -5,20 +5,102 @@ lungseg_utils/weights: weights, config, history, licence, and the card with thes
 """
 
 import json
+import shutil
+from pathlib import Path
 
 import click
-from ship import in_half_precision, model_card, ship
+import torch
 
-from lungseg_utils.core.files import InputError, resolve_path
+from lungseg_utils.core.files import InputError, atomic_write, replace_folder, resolve_path, write_csv
 from lungseg_utils.data.preprocessing import load_prepared
 from lungseg_utils.evaluation.evaluator import collect_predictions, evaluate
+from lungseg_utils.inference.pretrained import WEIGHTS, read_history
 from lungseg_utils.inference.segmenter import Segmenter
+from lungseg_utils.model import load_model, save_model
 
+LICENCE = "CC-BY-NC-SA-4.0"
 POOLED = {
     "competition.pooled": "mean Dice of ground glass and consolidation", "classes.ground_glass.dice": "Dice, ground glass",
     "classes.consolidation.dice": "Dice, consolidation", "lesion_dice": "Dice, lesion (both as one)", "mean_iou": "mIoU",
     "accuracy": "accuracy",
 }  # fmt: skip
+
+
+def in_half_precision(model: torch.nn.Module) -> torch.nn.Module:
+    """The model with every number rounded to float16; integers stay. InputError if one is too large for it."""
+    half = model.half()
+    if not all(torch.isfinite(value).all() for value in half.state_dict().values()):
+        raise InputError(
+            "a weight does not fit into float16 (largest 65504); expected a model whose training settled."
+        )
+    return half
+
+
+def ship(model_dir: str | Path, card: str, out: str | Path = WEIGHTS) -> Path:
+    """Write the best weights of model_dir to `out` in half precision, with `card` (Markdown) and the licence.
+
+    Replaces an older shipped model as a whole. The licence's text is WEIGHTS's.
+    """
+    model, config = load_model(model_dir)
+    licence, out = WEIGHTS / "LICENSE", resolve_path(out)
+    with replace_folder(out) as folder:
+        shutil.copy(licence, folder / "LICENSE")
+        write_csv(folder / "history.csv", read_history(resolve_path(model_dir)))
+        config = {name: value for name, value in config.items() if not name.endswith("_sha256")}
+        save_model(
+            folder, in_half_precision(model), {**config, "license": LICENCE, "weights_precision": "float16"}
+        )
+        with atomic_write(folder / "README.md") as handle:
+            handle.write(card)
+    return out
+
+
+def shipped_card(config: dict, table: str) -> str:
+    """The shipped model's card: what it is, what it learned from, how good it is (`table`, Markdown), what it is not for."""
+    training = config["training"]
+    return f"""---
+license: cc-by-nc-sa-4.0
+library_name: lungseg
+pipeline_tag: image-segmentation
+tags: [medical, chest-ct, covid-19]
+---
+# Lung infection in chest CT: {config["architecture"]}, {config["encoder"]}
+
+Labels every pixel of an axial chest CT slice as ground glass opacity, consolidation, other lung or background.
+
+```python
+from lungseg_utils.pretrained import load_pretrained
+labels = load_pretrained()(hu)  # (N, H, W) Hounsfield units in, class index out
+```
+
+## Intended use
+Teaching and research. **Not a medical device**: it must not decide about a patient. It has seen COVID-19 of 2020 alone, so that
+it may call other diseases, effusion or scars ground glass or consolidation, and miss what it has never seen.
+
+## Data
+{training["train_slices"]} training slices of the Kaggle competition "COVID-19 CT Images Segmentation": MedSeg 24.. and nine
+Radiopaedia volumes (CC BY-NC-SA). MedSeg 0..23 were left out, so that the scores below can be repeated. MedSeg's slices carry no
+patient ids and come from 40-odd patients: some of those 24 slices may show a patient whom the network has seen. The images remain
+their authors'. The encoder started from ImageNet weights (Apache 2.0).
+
+## Scores
+{table}
+
+## Training
+Seed {training["seed"]}, {config["device"]}. Best epoch {config["best_epoch"]["epoch"]} of {training["epochs"]} by {training["monitor"]},
+chosen on the slices of the scores above, which flatters them a little. `config.json` has every setting and version.
+
+```json
+{json.dumps(training, indent=2)}
+```
+
+## Limits
+Nearly all is one kind of scanner export: 8-bit windows and estimated Hounsfield units. There are no borders in the data sharper
+than a reader draws them. No children, no other disease, no contrast phase was checked.
+
+## Licence
+Weights: CC BY-NC-SA 4.0 (LICENSE in this folder), as the Radiopaedia cases. Code: MIT.
+"""
 
 
 @click.command(help=__doc__)
@@ -50,7 +132,7 @@ def main(run_dir: str) -> None:
         f"| involved lung, mean absolute error | {100 * burden['mean_absolute_error']:.1f} points | |"
     )
     config = json.loads((run_dir / "model" / "config.json").read_text(encoding="utf-8"))
-    ship(run_dir / "model", model_card(config, "\n".join(lines)))
+    ship(run_dir / "model", shipped_card(config, "\n".join(lines)))
     click.echo("\n".join(lines))
 
 

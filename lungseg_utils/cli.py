@@ -72,6 +72,38 @@ def run(
 
 
 @main.command()
+@click.option(
+    "--run-dir", required=True, metavar="DIR", help="Where model/, history.csv and the checkpoint go."
+)
+@click.option(
+    "--prepared", metavar="DIR", help="What 02_preprocessing left.  [default: prepared/ in the run directory]"
+)
+@click.option(
+    "--profile", metavar="NAME|FILE.yaml", help="Settings; what it says of other notebooks is left out."
+)
+@click.option(
+    "-p", "parameters", nargs=2, multiple=True, metavar="NAME VALUE", help="One setting; repeatable; wins."
+)
+@click.pass_context
+def train(
+    ctx: click.Context,
+    run_dir: str,
+    prepared: str | None,
+    profile: str | None,
+    parameters: tuple[tuple[str, str], ...],
+) -> None:
+    """Train without a notebook.
+
+    Several GPUs or machines: `accelerate launch --multi_gpu --num_processes 2 -m lungseg_utils train --run-dir DIR`.
+    Settings not given have the reference recipe's values. Exit code 0: finished. 75: stopped in good order, run the
+    same command again to go on. 1: it diverged. 2: bad input. (A launcher of several processes makes 1 of them all.)
+    """
+    from lungseg_utils.training.launcher import train_alone
+
+    ctx.exit(train_alone(run_dir, prepared, profile, dict(parameters)))
+
+
+@main.command()
 @click.argument("out", type=click.Path())
 @click.option("--medseg", type=click.IntRange(1), default=40, help="MedSeg-like slices.")
 @click.option("--volumes", type=click.IntRange(1), default=9, help="Radiopaedia-like volumes.")
@@ -155,17 +187,18 @@ def submit(run_dir: str | None, path: str | None) -> None:
     04_results scored there (else plain argmax). With --check, FILE (.csv, .csv.gz) is verified row by row and drawn
     into a .png beside it, over the test slices of RUN if that is given.
     """
-    from lungseg_utils.evaluation import submission
+    from lungseg_utils.evaluation.submission import submit as write
+    from lungseg_utils.plots.submission import check_submission
 
     if path:
-        figure, masks = submission.check_submission(path, run_dir)
+        figure, masks = check_submission(path, run_dir)
         both = masks.all(-1).sum()
         click.echo(
             f"{path}: {masks.size:,} rows in order, {masks.mean():.2%} are 1; {both:,} pixels have both classes"
         )
         click.echo(f"figure: {figure}")
     elif run_dir:
-        written, rows = submission.submit(run_dir)
+        written, rows = write(run_dir)
         click.echo(f"submission: {written}, {rows:,} rows")
     else:
         raise click.UsageError("expected a run directory, or --check FILE")
@@ -236,8 +269,8 @@ def predict_scan(path: str, model: str | None, out: str, series: str | None, kee
 
     from lungseg_utils.inference.pretrained import PRETRAINED, model_folder
     from lungseg_utils.inference.segmenter import Segmenter
-    from lungseg_utils.report.case import check_case_folder, predict_case, save_case
-    from lungseg_utils.report.page import key_numbers
+    from lungseg_utils.report.case import predict_case
+    from lungseg_utils.report.page import check_case_folder, key_numbers, save_case
     from lungseg_utils.scans.io import read_scan
 
     check_case_folder(out)  # before the minutes that follow
@@ -277,7 +310,3 @@ def notebooks() -> None:
     from lungseg_utils.series.run import refresh_notebooks
 
     refresh_notebooks()
-
-
-if __name__ == "__main__":
-    main(prog_name="lungseg")

@@ -10,6 +10,7 @@ import torch
 from packaging.requirements import Requirement
 
 from lungseg_utils import doctor as machine
+from lungseg_utils.core import device
 from lungseg_utils.data.arrays import FILES
 from lungseg_utils.doctor import ENCODER, MODULES, diagnose, examine, report
 from lungseg_utils.training.config import TrainingConfig
@@ -21,7 +22,7 @@ GIB = 2**30
 def home(tmp_path, monkeypatch):
     monkeypatch.setenv("LUNGSEG_HOME", str(tmp_path))
     monkeypatch.delenv("LUNGSEG_DATA_DIR", raising=False)
-    monkeypatch.setattr("lungseg_utils.data.KAGGLE_INPUT", tmp_path / "kaggle")
+    monkeypatch.setattr("lungseg_utils.data.find.KAGGLE_INPUT", tmp_path / "kaggle")
     return tmp_path
 
 
@@ -86,8 +87,8 @@ def test_the_hub_answers_and_the_weights_are_cached(monkeypatch):
 @pytest.fixture
 def groups(tmp_path, monkeypatch):
     """Writes control groups: which ones this process is in, and their files."""
-    monkeypatch.setattr(machine, "CONTROL_GROUPS", tmp_path)
-    monkeypatch.setattr(machine, "OWN_GROUPS", tmp_path / "cgroup")
+    monkeypatch.setattr(device, "CONTROL_GROUPS", tmp_path)
+    monkeypatch.setattr(device, "OWN_GROUPS", tmp_path / "cgroup")
     monkeypatch.setattr("psutil.virtual_memory", lambda: (64 * GIB, 60 * GIB))
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: range(16), raising=False)
 

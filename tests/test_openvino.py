@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from conftest import CPU
+from helpers import CPU
 
 from lungseg_utils.core.device import Device
 from lungseg_utils.core.files import InputError

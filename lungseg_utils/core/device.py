@@ -170,7 +170,7 @@ def runs_on(capability: list[int], archs: list[str] | tuple[str, ...]) -> bool:
 def usable_cores() -> int:
     """Cores that this process may use: a container's share of the machine's, rounded up."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    for group in _control_groups("cpu"):
+    for group in control_groups("cpu"):
         with suppress(OSError, ValueError):  # no such file, or "max"
             if (group / "cpu.max").exists():
                 quota, period = (group / "cpu.max").read_text().split()
@@ -181,7 +181,7 @@ def usable_cores() -> int:
     return cores
 
 
-def _control_groups(controller: str) -> list[Path]:
+def control_groups(controller: str) -> list[Path]:
     """Folders of this process's control groups and those around them; only on Linux. See man 7 cgroups."""
     folders = []
     for line in OWN_GROUPS.read_text().splitlines() if OWN_GROUPS.exists() else ():

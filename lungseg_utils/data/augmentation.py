@@ -11,7 +11,7 @@ import numpy as np
 from lungseg_utils.core.classes import LUNG_WINDOW
 from lungseg_utils.core.files import InputError
 
-NAMES = ("none", "reference", "medical")
+AUGMENTATIONS = ("none", "reference", "medical")
 
 
 # Two loader workers already share the cores; OpenCV's own threads would only fight them.
@@ -74,7 +74,7 @@ def build_augmentation(name: str, image_size: int, slice_size: int = 512) -> A.C
             ScannerJitter(),
         ]
     else:
-        raise InputError(f"augmentation is {name!r}; expected one of {', '.join(NAMES)}.")
+        raise InputError(f"augmentation is {name!r}; expected one of {', '.join(AUGMENTATIONS)}.")
     return A.Compose(steps, strict=True)
 
 

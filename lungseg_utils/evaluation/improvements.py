@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from ablation import REFERENCE
 
 from lungseg_utils.core.classes import CONSOLIDATION, GROUND_GLASS
 from lungseg_utils.core.files import CHECKOUT, InputError, resolve_path
@@ -17,6 +16,7 @@ from lungseg_utils.evaluation.evaluator import HEADLINE
 from lungseg_utils.evaluation.intervals import paired_difference, percentiles
 from lungseg_utils.evaluation.results import counts_of
 
+REFERENCE = "reference"
 POOLED = {  # of counts, pooled over the slices
     "mean lesion Dice": HEADLINE["competition.pooled"],
     "Dice, ground glass": HEADLINE["classes.ground_glass.dice"],

@@ -19,8 +19,6 @@ from lungseg_utils.evaluation import metrics
 from lungseg_utils.inference.pretrained import model_folder
 from lungseg_utils.inference.segmenter import Segmenter
 from lungseg_utils.inference.settings import InferenceSettings
-from lungseg_utils.plots.slices import slices as plots
-from lungseg_utils.plots.submission import _shown, plot_submission
 
 HEADER = b"Id,Predicted\n"
 TEST_SHAPE = (10, 512, 512)  # of the competition's test slices
@@ -128,17 +126,9 @@ def _csv(values: np.ndarray) -> bytes:
     return b"".join(parts)
 
 
-def check_submission(path: str | Path, run_dir: str | Path | None = None) -> tuple[Path, np.ndarray]:
-    """Read `path` and draw it, over the run's test slices if there is a run; returns the figure's path and the masks.
-
-    The figure stands beside the file, as .png. Raises InputError for what is no submission for these slices.
-    """
-    path = resolve_path(path)
-    hu = None if run_dir is None else load_prepared(resolve_path(run_dir) / "prepared").images["test"]
-    masks = read_submission(path, TEST_SHAPE if hu is None else hu.shape)
-    name = path.name.removesuffix(".gz").removesuffix(".csv")
-    plots.save_figure(plot_submission(masks, hu), path.parent, name)
-    return path.parent / f"{name}.png", masks
+def _shown(line: bytes) -> str:
+    """A line for a message, not too long."""
+    return repr(line[:40].decode(errors="replace").strip())
 
 
 def load_truth(path: str | Path) -> np.ndarray:

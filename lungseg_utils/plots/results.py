@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from lungseg_utils.core.classes import CLASSES, LESIONS, LUNG_OTHER, SHORT_NAMES
+from lungseg_utils.core.classes import CLASSES, FOREGROUND, LESIONS, LUNG_OTHER, SHORT_NAMES
 from lungseg_utils.evaluation import metrics
 from lungseg_utils.evaluation.borders import REGIONS, TOLERANCES
 from lungseg_utils.evaluation.burden import burden_agreement, predicted_burden, true_burden
@@ -23,8 +23,8 @@ from lungseg_utils.evaluation.calibration import BINS, Reliability, calibration_
 from lungseg_utils.evaluation.definitions import ABSENT
 from lungseg_utils.evaluation.intervals import sum_by_volume
 from lungseg_utils.evaluation.lesions import HU_EDGES, SIZES, LesionConfusion
+from lungseg_utils.plots import slices as plots
 from lungseg_utils.plots.slices import CLASS_COLORS, CLASS_NORM, _grey, _grid, overlay
-from lungseg_utils.plots.slices import slices as plots
 
 AGREEMENT = {"hit": "#FFFFFF", "miss": "#E69F00", "false alarm": "#CC79A7"}  # none is a class's colour
 INK, WRONG = "#333333", "#F0E442"  # with SERIES the rest of Okabe-Ito's colours, where no class is meant
@@ -253,12 +253,12 @@ def plot_burden(per_slice: np.ndarray, volumes: Sequence | None = None) -> Figur
 
 def plot_reliability(counts: Reliability) -> Figure:
     """Reliability diagram of each lung class, and below it how many pixels have such a probability."""
-    columns = len(metrics.FOREGROUND)
+    columns = len(FOREGROUND)
     figure, axes = plt.subplots(
         2, columns, figsize=(10, 4.6), height_ratios=(3, 1), sharex=True, sharey="row"
     )
     edges = np.linspace(0, 1, BINS + 1)
-    for (top, bottom), c, error in zip(axes.T, metrics.FOREGROUND, calibration_error(counts)):
+    for (top, bottom), c, error in zip(axes.T, FOREGROUND, calibration_error(counts)):
         pixels, color = counts.pixels[c], CLASSES[c].color
         held = pixels > 0
         top.plot([0, 1], [0, 1], color="gray", linestyle=":", label="perfect")
@@ -307,9 +307,7 @@ def plot_lesion_sizes(lesions: Mapping[str, Mapping[str, Any]]) -> Figure:
     left.bar_label(bars, [f"{f['found']} of {f['true']}" for f in found], padding=3)
     left.set(xlim=(0, 1.2), xticks=np.linspace(0, 1, 6), xlabel="share of the true lesions that is found")
     left.set_title("recall by true size")
-    bars = right.barh(
-        rows, [f["false_alarms_per_slice"] for f in found], color=plots.AGREEMENT["false alarm"]
-    )
+    bars = right.barh(rows, [f["false_alarms_per_slice"] for f in found], color=AGREEMENT["false alarm"])
     right.bar_label(bars, [f"{f['false_alarms']} of {f['predicted']} predicted" for f in found], padding=3)
     right.margins(x=0.35)
     right.set_xlim(left=0)

@@ -4,9 +4,7 @@ Nothing that is written carries a name, a path or a file's own text: a case is c
 """
 
 import hashlib
-import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,13 +12,10 @@ from tqdm.auto import tqdm
 
 from lungseg_utils import __version__
 from lungseg_utils.core.classes import BACKGROUND, LUNG_WINDOW
-from lungseg_utils.core.files import InputError, replace_folder, resolve_path
 from lungseg_utils.evaluation.calibration import entropy
 from lungseg_utils.inference.postprocess import predict
-from lungseg_utils.report.page import write_report
 from lungseg_utils.report.quality import check_scan, is_volume, lung_outside
 from lungseg_utils.report.severity import severity
-from lungseg_utils.scans.io import write_masks
 from lungseg_utils.scans.scan import Scan
 
 if TYPE_CHECKING:
@@ -35,7 +30,6 @@ STATEMENT = (
 )
 CUT_OFF = 0.25  # of the largest slice's lung area: a first or last slice with more shows that the lungs go on beyond it
 OUTSIDE = 0.03  # share of the lung outside the body from which it is said
-NAMES = {"report.json", "report.html", "report.png", "mask.nii.gz", "mask.dcm", "mask.npy", "mask.png"}
 
 
 @dataclass(frozen=True)
@@ -170,41 +164,3 @@ def _doubts_of(measured: dict[str, Any], outside: float) -> list[str]:
         zones = ", ".join(name.replace("_", " ") for name in measured["score"]["zones_without_lung"])
         doubts.append(f"No lung was found in some zones ({zones}): they add nothing to the severity score.")
     return doubts
-
-
-def check_case_folder(folder: str | Path) -> Path:
-    """The absolute path; InputError unless it is new, empty or holds an earlier case and nothing else."""
-    folder = resolve_path(folder)
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder} is a file; expected a folder for the results; choose another name.")
-    inside = {path.name for path in folder.iterdir()} if folder.exists() else set()
-    others = sorted(inside - NAMES) or sorted(inside if inside and not _is_case(folder) else ())
-    if others:
-        raise InputError(
-            f"{folder} holds {others[0]}; expected nothing but an earlier case; choose another folder."
-        )
-    return folder
-
-
-def _is_case(folder: Path) -> bool:
-    try:
-        return "case" in json.loads((folder / "report.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, TypeError):
-        return False
-
-
-def save_case(case: Case, folder: str | Path, keep_identity: bool = False) -> Path:
-    """Write the masks in the scan's own grid, report.json, report.html and report.png; an earlier case is replaced.
-
-    keep_identity: see `scans.write_masks`; the reports never carry any. Raises InputError, and leaves `folder` as it
-    was, if it holds something else or cannot be written.
-    """
-    try:
-        folder = check_case_folder(folder)
-        with replace_folder(folder) as new:
-            write_masks(case.scan, case.labels, new, keep_identity)
-            write_report(case, new)
-    except OSError as error:
-        found = f"{folder} cannot be written ({error.strerror or type(error).__name__})"
-        raise InputError(f"{found}; expected a folder with room and rights; choose another.") from error
-    return folder

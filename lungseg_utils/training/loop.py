@@ -201,9 +201,3 @@ def describe(row: dict[str, Any], epochs: int) -> str:
         f"val_miou {row['val_miou']:.3f}  val_lesion_dice {row['val_lesion_dice']:.3f}  {row['seconds']:.0f} s"
         + ("  best so far" if row["best"] else "")
     )
-
-
-if __name__ == "__main__":
-    from lungseg_utils.training.launcher import main
-
-    main()

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
-from conftest import CPU
+from helpers import CPU
 
 from lungseg_utils.core.files import CHECKOUT, InputError
 from lungseg_utils.data.preprocessing import load_prepared

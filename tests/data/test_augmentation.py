@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lungseg_utils.core.files import InputError
-from lungseg_utils.data.augmentation import NAMES, ScannerJitter, augment, build_augmentation
+from lungseg_utils.data.augmentation import AUGMENTATIONS, ScannerJitter, augment, build_augmentation
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +20,7 @@ def hu_and_labels():
     return hu, labels
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", AUGMENTATIONS)
 @given(key=st.tuples(*[st.integers(0, 2**31)] * 3))
 @settings(max_examples=15, deadline=None)
 def test_size_type_classes_and_repeatability(name, key, hu_and_labels):

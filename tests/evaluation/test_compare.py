@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
-from conftest import CPU
+from helpers import CPU
 from matplotlib import pyplot as plt
 from sklearn.metrics import accuracy_score, f1_score, jaccard_score
 

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import CPU
+from helpers import CPU
 
 from lungseg_utils.core.files import InputError
 from lungseg_utils.data.preprocessing import load_prepared

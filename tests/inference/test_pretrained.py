@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import CPU
+from helpers import CPU
 from safetensors.numpy import load_file
-from ship import in_half_precision, model_card, ship  # fmt: skip
+from ship import in_half_precision, ship, shipped_card  # fmt: skip
 
 from lungseg_utils.core.files import InputError
 from lungseg_utils.data.phantom import phantom_slice
@@ -126,7 +126,7 @@ def test_a_model_parameter_names_a_folder_the_runs_own_or_the_shipped_one(tmp_pa
 
 def test_the_card_says_what_the_model_is_and_is_not_for(shipped):
     config = json.loads((shipped / "config.json").read_text())
-    card = model_card(config, "| score | value |\n|---|---|\n| mIoU | 0.123 |")
+    card = shipped_card(config, "| score | value |\n|---|---|\n| mIoU | 0.123 |")
     assert card.startswith("---\nlicense: cc-by-nc-sa-4.0\n") and "Not a medical device" in card
     assert "unet, resnet18" in card and "| mIoU | 0.123 |" in card and "10 training slices" in card
     settings = card.split("```json\n")[1].split("\n```")[0]

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from conftest import CPU
+from helpers import CPU
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage, special

@@ -43,7 +43,7 @@ def test_the_live_chart_is_one_output_in_a_notebook_and_nothing_in_a_terminal(ca
     LiveChart()(HISTORY)
     assert capfd.readouterr() == ("", "")
     source = (
-        "import pandas as pd\nfrom lungseg_utils.plots_training import LiveChart\n"
+        "import pandas as pd\nfrom lungseg_utils.plots.training import LiveChart\n"
         f"chart, history = LiveChart(), pd.DataFrame({HISTORY.to_dict('list')})\nfor n in (1, 2):\n    chart(history[:n])"
     )
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])

@@ -2,98 +2,28 @@
 
 import json
 import tracemalloc
-from dataclasses import dataclass, field
-from functools import cache
 
-import matplotlib.figure
 import numpy as np
 import pytest
+from helpers import Blind, FakeSegmenter, Reader, chest_scan
 
-from lungseg_utils.core.classes import BACKGROUND, CONSOLIDATION, GROUND_GLASS, LUNG_OTHER
+from lungseg_utils.core.classes import LUNG_OTHER
 from lungseg_utils.core.files import InputError
-from lungseg_utils.core.image import body_mask
-from lungseg_utils.data.phantom import phantom_volume
-from lungseg_utils.inference.settings import InferenceSettings
-from lungseg_utils.report import case as case_module
+from lungseg_utils.report import page
 from lungseg_utils.report.case import (
     Case,
     case_id,
-    check_case_folder,
     model_in_short,
     predict_case,
     predict_scan,
-    save_case,
     square_margins,
 )
+from lungseg_utils.report.page import check_case_folder, save_case
 from lungseg_utils.scans.scan import Scan
-
-
-@dataclass
-class FakeSegmenter:
-    """Answers by the HU of each pixel, as sure as `confidence` says; notes the shapes that it is given."""
-
-    confidence: float = 0.97
-    settings: InferenceSettings = InferenceSettings()
-    seen: list = field(default_factory=list)
-
-    def classes(self, hu):
-        return hu % 4
-
-    def batches(self, hu, batch_size=8, description=None, total=None):
-        self.seen.append(hu.shape)
-        probabilities = np.full((len(hu), 4, *hu.shape[1:]), (1 - self.confidence) / 3, np.float32)
-        np.put_along_axis(probabilities, self.classes(hu)[:, None].astype(int), self.confidence, 1)
-        yield slice(0, len(hu)), probabilities
-
-
-class Reader(FakeSegmenter):
-    """Finds lung by body and air, as a reader would, and lesions by what is denser in it."""
-
-    ranges = {LUNG_OTHER: (-1100, -600), GROUND_GLASS: (-600, -450), CONSOLIDATION: (-450, -400)}
-
-    def classes(self, hu):
-        labels = np.full(hu.shape, BACKGROUND)
-        for picture, label in zip(hu, labels):
-            body = body_mask(picture)
-            for value, (low, high) in self.ranges.items():
-                label[body & (picture >= low) & (picture < high)] = value
-        return labels
-
-
-@pytest.fixture(scope="module")
-def coarse_pictures():
-    """Figures at 20 dots an inch: they are drawn to see that they can be."""
-    save = matplotlib.figure.Figure.savefig
-    matplotlib.figure.Figure.savefig = lambda self, target, **options: save(
-        self, target, **options | {"dpi": 20}
-    )
-    yield
-    matplotlib.figure.Figure.savefig = save
-
-
-class Blind(FakeSegmenter):
-    """Sees one class everywhere: background, unless `answer` says another."""
-
-    answer = BACKGROUND
-
-    def classes(self, hu):
-        return np.full(hu.shape, self.answer)
 
 
 class Wild(Blind):
     answer = LUNG_OTHER
-
-
-@cache
-def chest() -> np.ndarray:
-    """Twelve phantom slices of 96 px, 13.5 mm apart: HU int16 (12, 96, 96)."""
-    return phantom_volume(np.random.default_rng(3), 12, 96, (0.1, 0.03))[0].round().astype(np.int16)
-
-
-def chest_scan(slices=12, spacing=(13.5, 3.7, 3.7), notes=()) -> Scan:
-    """The middle `slices` of `chest`, as of an array."""
-    hu = chest()[6 - slices // 2 :][:slices]
-    return Scan(hu, spacing, None, "array", True, None, notes, hu.shape)
 
 
 @pytest.fixture(scope="module")
@@ -198,7 +128,7 @@ def stub_report(case, folder):
 
 
 def test_results_replace_an_earlier_case_and_nothing_else(case, tmp_path, monkeypatch):
-    monkeypatch.setattr(case_module, "write_report", stub_report)
+    monkeypatch.setattr(page, "write_report", stub_report)
     folder = save_case(case, tmp_path / "case")
     assert {path.name for path in folder.iterdir()} == {"report.json", "mask.npy"}
     np.testing.assert_array_equal(np.load(folder / "mask.npy"), case.labels)
@@ -222,9 +152,9 @@ def test_a_failure_leaves_the_earlier_case_as_it_was(case, tmp_path, monkeypatch
     def full(case, folder):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(case_module, "write_report", stub_report)
+    monkeypatch.setattr(page, "write_report", stub_report)
     folder = save_case(case, tmp_path / "case")
-    monkeypatch.setattr(case_module, "write_report", full)
+    monkeypatch.setattr(page, "write_report", full)
     for out in (folder, tmp_path / "new"):
         with pytest.raises(InputError, match="cannot be written .No space left on device."):
             save_case(case, out)

@@ -9,8 +9,8 @@ from html.parser import HTMLParser
 import matplotlib
 import numpy as np
 import pytest
+from helpers import Blind, Reader, chest_scan
 from PIL import Image
-from test_case import Blind, Reader, chest_scan, coarse_pictures  # noqa: F401 (a fixture)
 
 from lungseg_utils.report import figures as plots_case
 from lungseg_utils.report.case import STATEMENT, predict_case

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
+from helpers import LANDMARK, chest, marked
 from PIL import Image
-from test_scans import LANDMARK, chest, marked
 
 from lungseg_utils.core.classes import CLASSES, GROUND_GLASS
 from lungseg_utils.core.files import InputError

@@ -13,7 +13,7 @@ import pandas as pd
 import psutil
 import pytest
 import torch
-from conftest import CPU, SERVER, TINY_CONFIG
+from helpers import CPU, SERVER, TINY_CONFIG
 from safetensors.torch import load_file
 
 from lungseg_utils.core.files import InputError

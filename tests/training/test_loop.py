@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import CPU, TINY_CONFIG
+from helpers import CPU, TINY_CONFIG
 from safetensors.torch import load_file
 
 from lungseg_utils.core.files import InputError

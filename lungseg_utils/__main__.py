@@ -1,0 +1,3 @@
+from lungseg_utils.cli import main
+
+main(prog_name="lungseg")
