@@ -264,7 +264,6 @@ def predict_scan(path: str, model: str | None, out: str, series: str | None, kee
     the scan's own grid, report.html and report.png (one page), and report.json. No result names the file or the patient
     unless --keep-identity is given. Research software, not a diagnosis.
     """
-    import json
     import textwrap
 
     from lungseg_utils.inference.pretrained import PRETRAINED, model_folder
@@ -274,11 +273,9 @@ def predict_scan(path: str, model: str | None, out: str, series: str | None, kee
     from lungseg_utils.scans.io import read_scan
 
     check_case_folder(out)  # before the minutes that follow
-    model_dir = model_folder(model or PRETRAINED, "")
-    segmenter = Segmenter.load(model_dir)
-    config = json.loads((model_dir / "config.json").read_text(encoding="utf-8"))
+    segmenter = Segmenter.load(model_folder(model or PRETRAINED, ""))
     scan = read_scan(path, int(series) if series and series.isdecimal() else series)
-    case = predict_case(scan, segmenter, config, description="slices")
+    case = predict_case(scan, segmenter, description="slices")
     folder = save_case(case, out, keep_identity)
     click.echo(case.summary["case"])
     for value, words in key_numbers(case.summary):

@@ -6,25 +6,24 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from helpers import CPU
+from helpers import AS_IS, CPU
 
 from lungseg_utils.core.device import Device
 from lungseg_utils.core.files import InputError
-from lungseg_utils.data.preprocessing import Preprocessing
 from lungseg_utils.inference import segmenter as inference
 from lungseg_utils.inference.openvino import compile_network
 from lungseg_utils.inference.segmenter import Segmenter
 from lungseg_utils.inference.settings import InferenceSettings
 from lungseg_utils.model import ARCHITECTURES, build_model
 
-AS_IS = Preprocessing(low=-1, high=1, mean=-500, std=500, fit_on="all")
 SIZE = 64
+CONFIG = {"image_size": SIZE, "preprocessing": AS_IS.to_dict()}
 
 
 @pytest.fixture(scope="module")
 def segmenter():
     torch.manual_seed(0)
-    return Segmenter(build_model("resnet18", "none").eval(), AS_IS, SIZE, CPU)
+    return Segmenter(build_model("resnet18", "none").eval(), CONFIG, CPU)
 
 
 @pytest.fixture(scope="module")
@@ -119,13 +118,6 @@ def test_auto_compiles_once_and_only_for_many_slices(segmenter, hu, compilations
     assert compilations == [segmenter.model]
     replace(auto, settings=InferenceSettings(flip=True))(hu)  # twice the work for each slice
     assert len(compilations) == 2
-
-
-def test_auto_decides_by_the_whole_job_where_slices_come_in_parts(segmenter, hu, compilations):
-    auto = replace(segmenter, backend="auto")
-    for total in (9, 10):
-        list(auto.batches(hu, total=total))
-        assert len(compilations) == (total >= 10)
 
 
 def test_only_a_cpu_with_the_package_gets_it(segmenter, hu, compilations, monkeypatch):

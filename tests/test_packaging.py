@@ -19,7 +19,12 @@ from lungseg_utils import __version__
 from lungseg_utils.core.files import CHECKOUT
 from lungseg_utils.series.run import all_notebooks
 
-CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base", "opencv-python-headless": "py-opencv"}
+CONDA_NAMES = {
+    "lazy-loader": "lazy_loader",
+    "torch": "pytorch",
+    "matplotlib": "matplotlib-base",
+    "opencv-python-headless": "py-opencv",
+}
 IMPORTED_AS = {
     "cv2": "opencv-python-headless",
     "yaml": "pyyaml",
@@ -67,14 +72,12 @@ def imported(sources):
                 names |= {alias.name for alias in node.names}
             elif isinstance(node, ast.ImportFrom):
                 names.add(node.module)
-    tops = (
-        {name.partition(".")[0] for name in names} - sys.stdlib_module_names - {"lungseg_utils", "conftest"}
-    )
+    tops = {name.partition(".")[0] for name in names} - sys.stdlib_module_names - {"lungseg_utils", "helpers"}
     return {canonicalize_name(IMPORTED_AS.get(name, name)) for name in tops}
 
 
 def sources_of(folder):
-    return [path.read_text(encoding="utf-8") for path in (CHECKOUT / folder).glob("*.py")]
+    return [path.read_text(encoding="utf-8") for path in (CHECKOUT / folder).rglob("*.py")]
 
 
 def test_requirements_are_what_package_and_notebooks_import():
@@ -85,7 +88,7 @@ def test_requirements_are_what_package_and_notebooks_import():
 
 
 def test_tests_import_only_what_the_test_extra_installs():
-    siblings = {canonicalize_name(path.stem) for path in (CHECKOUT / "tests").glob("test_*.py")}
+    siblings = {canonicalize_name(path.stem) for path in (CHECKOUT / "benchmarks").glob("*.py")}
     assert (
         imported(sources_of("tests"))
         <= requirements("requirements.txt").keys() | extra().keys() | extra("fast").keys() | siblings

@@ -1,10 +1,11 @@
 """From slices in HU to probabilities and labels at full size. Every step beyond argmax is off unless asked for."""
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,9 +20,10 @@ from lungseg_utils.data.preprocessing import Preprocessing
 from lungseg_utils.inference.openvino import compile_network, is_installed
 from lungseg_utils.inference.postprocess import predict, temper
 from lungseg_utils.inference.settings import BACKENDS, InferenceSettings
-from lungseg_utils.inference.views import average_views, view_matrices
+from lungseg_utils.inference.views import average_views, square_margins, view_matrices
 from lungseg_utils.model import load_model
 
+AIR = -1000  # HU; what slices are padded with
 PASS_PIXELS = (
     2**17
 )  # of slices that a CPU takes at a time: larger activations leave its caches, up to twice as slow
@@ -30,16 +32,23 @@ WORTH_COMPILING = 16_000_000  # pixels through the network, from which compiling
 
 @dataclass(frozen=True)
 class Segmenter:
-    """A trained network with its preprocessing: slices in HU in, labels at their own size out.
+    """A trained network with all that its config.json says of a prediction: slices in HU in, labels in their grid out.
 
         labels = Segmenter.load("runs/demo/model")(hu)
 
-    backend: what runs the network; see `load`. InputError if it is unknown or cannot run here.
+    Every prediction takes these steps, whoever asks for it: pad to a square, clamp to the window, shrink to image_size,
+    normalise, run the network, average the views, enlarge, crop, clean up.
+
+    Attributes:
+        model: The network, float32 (n, 1, image_size, image_size) to logits (n, 4, image_size, image_size).
+        config: The model folder's config.json; `image_size`, `preprocessing` and, if there is one, `window` count here.
+        device: Where the network runs.
+        settings: The steps between network and labels.
+        backend: What runs the network; see `load`. InputError if it is unknown or cannot run here.
     """
 
     model: nn.Module
-    preprocessing: Preprocessing
-    image_size: int
+    config: Mapping[str, Any]
     device: Device
     settings: InferenceSettings = InferenceSettings()
     backend: str = "torch"
@@ -73,12 +82,26 @@ class Segmenter:
         device = device or choose_device()
         model, config = load_model(model_dir, name)
         model = model.to(device.type, memory_format=torch.channels_last)
-        preprocessing = Preprocessing.from_dict(config["preprocessing"])
-        return cls(model, preprocessing, config["image_size"], device, settings, backend)
+        return cls(model, config, device, settings, backend)
 
-    def __call__(self, volume: np.ndarray) -> np.ndarray:
+    def __call__(self, volume: np.ndarray, pixel: tuple[float, float] = (1.0, 1.0)) -> np.ndarray:
         """The class of every pixel, uint8 (N, H, W), of a volume (N, H, W) in HU; see `labels`."""
-        return self.labels(volume)
+        return self.labels(volume, pixel=pixel)
+
+    @property
+    def image_size(self) -> int:
+        """Pixels a side that the network sees."""
+        return self.config["image_size"]
+
+    @cached_property
+    def preprocessing(self) -> Preprocessing:
+        """What makes z-scores of HU."""
+        return Preprocessing.from_dict(self.config["preprocessing"])
+
+    @property
+    def window(self) -> tuple[float, float] | None:
+        """HU to which slices are clamped before all else; None: as they come, for a model whose config names none."""
+        return tuple(self.config["window"]) if self.config.get("window") else None
 
     @cached_property
     def _compiled(self) -> Callable[[torch.Tensor], torch.Tensor]:
@@ -105,14 +128,29 @@ class Segmenter:
 
     @torch.inference_mode()
     def batches(
-        self, hu: np.ndarray, batch_size: int = 8, description: str | None = None, total: int | None = None
+        self,
+        hu: np.ndarray,
+        batch_size: int = 8,
+        description: str | None = None,
+        pixel: tuple[float, float] = (1.0, 1.0),
     ) -> Iterator[tuple[slice, np.ndarray]]:
-        """(position, probabilities) of one batch of slices at a time: memory does not grow with the stack.
+        """One batch of slices at a time: memory does not grow with the stack.
 
-        hu: (N, H, W) in HU, any size and numeric type, else InputError. probabilities: float32 (n, 4, H, W), they sum
-        to 1, averaged over the views of `settings` and tempered. Shows a progress bar if described. total: number of
-        slices of the whole job, where hu is a part of it; the backend `auto` decides by it.
-        Slices are resized to image_size as in validation (nearest neighbour); the logits are resized back linearly.
+        The network sees squares: slices that are none, in mm, are padded with air, and the answer is cropped back. They
+        are resized to image_size as in validation (nearest neighbour); the logits are resized back linearly.
+
+        Args:
+            hu: (N, H, W) in HU, any size and numeric type.
+            batch_size: Slices at a time.
+            description: Of the progress bar; without one, none is shown.
+            pixel: mm between rows and between columns; only their ratio counts.
+
+        Yields:
+            The position of the batch in hu, and its probabilities, float32 (n, 4, H, W): they sum to 1, averaged over
+            the views of `settings` and tempered.
+
+        Raises:
+            InputError: hu is no stack of slices in HU.
         """
         if batch_size < 1:
             raise InputError(f"batch_size is {batch_size}; expected 1 slice or more.")
@@ -122,32 +160,63 @@ class Segmenter:
             )
         if hu.dtype.kind not in "iuf":
             raise InputError(f"hu is of type {hu.dtype}; expected numbers, Hounsfield units.")
-        network = self._network(total or len(hu))
-        at_once = max(1, PASS_PIXELS // self.image_size**2) if self.device.type == "cpu" else batch_size
-        for start in tqdm(
-            range(0, len(hu), batch_size), description, disable=description is None, leave=False
-        ):
-            position = slice(start, min(start + batch_size, len(hu)))
-            if not np.isfinite(hu[position]).all():
-                found = f"NaN or infinite values in slices {start} to {position.stop - 1}"
-                raise InputError(f"hu holds {found}; expected Hounsfield units.")
-            z = self.preprocessing.normalise(resize_nearest(hu[position], self.image_size))
-            images = torch.from_numpy(z)[:, None].to(self.device.type, memory_format=torch.channels_last)
-            out = images.new_empty(len(images), NUM_CLASSES, *hu.shape[1:])
-            for seen, answer in zip(images.split(at_once), out.split(at_once)):
-                average_views(network, seen, self.settings, answer)
-            yield position, temper(out.cpu().numpy(), self.settings.temperature)
+        network = self._network(len(hu))
+        with tqdm(
+            total=len(hu), desc=description, unit="slice", disable=description is None, leave=False
+        ) as bar:
+            for start in range(0, len(hu), batch_size):
+                position = slice(start, min(start + batch_size, len(hu)))
+                if not np.isfinite(hu[position]).all():
+                    found = f"NaN or infinite values in slices {start} to {position.stop - 1}"
+                    raise InputError(f"hu holds {found}; expected Hounsfield units.")
+                yield position, self._probabilities(network, hu[position], pixel)
+                bar.update(position.stop - start)
 
-    def probabilities(self, hu: np.ndarray, batch_size: int = 8) -> np.ndarray:
+    def _probabilities(
+        self, network: Callable[[torch.Tensor], torch.Tensor], hu: np.ndarray, pixel: tuple[float, float]
+    ) -> np.ndarray:
+        """Probabilities (n, 4, H, W) of a few slices (n, H, W) in HU."""
+        (top, bottom), (left, right) = square_margins(hu.shape[1:], pixel)
+        square = np.pad(hu, ((0, 0), (top, bottom), (left, right)), constant_values=AIR)
+        if self.window:
+            square = square.clip(*self.window)
+        z = self.preprocessing.normalise(resize_nearest(square, self.image_size))
+        images = torch.from_numpy(z)[:, None].to(self.device.type, memory_format=torch.channels_last)
+        out = images.new_empty(len(images), NUM_CLASSES, *square.shape[1:])
+        at_once = max(1, PASS_PIXELS // self.image_size**2) if self.device.type == "cpu" else len(images)
+        for seen, answer in zip(images.split(at_once), out.split(at_once), strict=True):
+            average_views(network, seen, self.settings, answer)
+        own = out[:, :, top : top + hu.shape[1], left : left + hu.shape[2]].contiguous()
+        return temper(own.cpu().numpy(), self.settings.temperature)
+
+    def probabilities(
+        self, hu: np.ndarray, batch_size: int = 8, pixel: tuple[float, float] = (1.0, 1.0)
+    ) -> np.ndarray:
         """All probabilities at once, float32 (N, 4, H, W): 4 MB for each slice of 512 px. hu: (N, H, W) in HU."""
-        return np.concatenate([probabilities for _, probabilities in self.batches(hu, batch_size)])
+        return np.concatenate([answer for _, answer in self.batches(hu, batch_size, pixel=pixel)])
 
-    def labels(self, hu: np.ndarray, batch_size: int = 8, description: str | None = None) -> np.ndarray:
-        """The class of every pixel, uint8 (N, H, W): the most probable one unless `settings` say more.
+    def labels(
+        self,
+        hu: np.ndarray,
+        batch_size: int = 8,
+        description: str | None = None,
+        pixel: tuple[float, float] = (1.0, 1.0),
+    ) -> np.ndarray:
+        """The class of every pixel: the most probable one unless `settings` say more.
 
-        hu: (N, H, W) in HU.
+        Args:
+            hu: (N, H, W) in HU.
+            batch_size: Slices at a time.
+            description: Of the progress bar; without one, none is shown.
+            pixel: mm between rows and between columns; only their ratio counts.
+
+        Returns:
+            uint8 (N, H, W).
+
+        Raises:
+            InputError: hu is no stack of slices in HU.
         """
         out = np.empty(hu.shape, dtype=np.uint8)
-        for position, probabilities in self.batches(hu, batch_size, description):
+        for position, probabilities in self.batches(hu, batch_size, description, pixel):
             out[position] = predict(probabilities, self.settings)
         return out

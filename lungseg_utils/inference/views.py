@@ -62,3 +62,13 @@ def resample(
     )  # the centre of the last pixel, (x, y)
     grid = grid.clamp(-last, last).expand(len(images), -1, -1, -1)
     return F.grid_sample(images, grid, mode, align_corners=False), inside
+
+
+def square_margins(shape: tuple[int, int], pixel: tuple[float, float]) -> list[tuple[int, int]]:
+    """Pixels to add before and after the rows and the columns, so that the slice is a square in mm.
+
+    shape: rows and columns; pixel: mm between rows and between columns.
+    """
+    side = max(count * step for count, step in zip(shape, pixel))
+    extra = [round(side / step) - count for count, step in zip(shape, pixel)]
+    return [(count // 2, count - count // 2) for count in extra]

@@ -4,26 +4,22 @@ Nothing that is written carries a name, a path or a file's own text: a case is c
 """
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from lungseg_utils import __version__
-from lungseg_utils.core.classes import BACKGROUND, LUNG_WINDOW
+from lungseg_utils.core.classes import BACKGROUND
 from lungseg_utils.evaluation.calibration import entropy
 from lungseg_utils.inference.postprocess import predict
-from lungseg_utils.report.quality import check_scan, is_volume, lung_outside
+from lungseg_utils.inference.segmenter import Segmenter
+from lungseg_utils.report.quality import check_scan, lung_outside
 from lungseg_utils.report.severity import severity
 from lungseg_utils.scans.scan import Scan
 
-if TYPE_CHECKING:
-    from lungseg_utils.inference.segmenter import Segmenter
-
-
 SCHEMA = 1  # of report.json
-AIR = -1000  # HU; what slices are padded with
 STATEMENT = (
     "Research software, not a medical device: these are measurements by a neural network, not a diagnosis. "
     "They may be wrong; a radiologist must look at the scan itself."
@@ -50,20 +46,27 @@ class Case:
 
 def predict_case(
     scan: Scan,
-    segmenter: "Segmenter",
-    config: dict[str, Any] | None = None,
+    segmenter: Segmenter,
     batch_size: int = 8,
     description: str | None = None,
 ) -> Case:
-    """Check, segment and measure a scan; beside it, memory takes two bytes a voxel. InputError for what is no chest CT.
+    """Check, segment and measure a scan; beside it, memory takes two bytes a voxel.
 
-    config: the model's config.json, for its card and what its training saw. Shows a progress bar if described.
+    Args:
+        scan: What `read_scan` read.
+        segmenter: Its config says what training saw, and is the report's word on the model.
+        batch_size: Slices at a time.
+        description: Of the progress bar; without one, none is shown.
+
+    Returns:
+        The case: labels and entropy on the scan's grid, measurements, doubts.
+
+    Raises:
+        InputError: The scan is no chest CT.
     """
-    config = config or {}
-    doubts = check_scan(scan, config.get("training_ranges"))
+    doubts = check_scan(scan, segmenter.config.get("training_ranges"))
     labels, uncertain = predict_scan(scan, segmenter, batch_size, description)
-    volume = is_volume(scan)
-    measured = severity(labels, scan.hu, scan.spacing, volume)
+    measured = severity(labels, scan.hu, scan.spacing, scan.is_volume)
     warnings = (*scan.notes, *doubts, *_doubts_of(measured, lung_outside(labels, scan.hu)))
     lung = [values[label != BACKGROUND] for values, label in zip(uncertain, labels)]
     pixels = sum(map(len, lung))
@@ -75,48 +78,26 @@ def predict_case(
         "scan": {
             "kind": scan.kind, "slices": scan.hu.shape[0], "rows": scan.hu.shape[1], "columns": scan.hu.shape[2],
             "spacing_mm": [round(float(step), 4) for step in scan.spacing] if scan.spacing else None,
-            "thickness_mm": scan.thickness, "volume": volume, "hounsfield_units": scan.is_hu,
+            "thickness_mm": scan.thickness, "volume": scan.is_volume, "hounsfield_units": scan.is_hu,
         },
         **measured,
         "mean_entropy_in_lung": round(sum(int(v.sum()) for v in lung) / pixels / 255, 4) if pixels else None,
         "warnings": list(warnings),
-        "model": model_in_short(config),
+        "model": model_in_short(segmenter.config),
     }  # fmt: skip
     return Case(scan, labels, uncertain, warnings, summary)
 
 
 def predict_scan(
-    scan: Scan, segmenter: "Segmenter", batch_size: int = 8, description: str | None = None
+    scan: Scan, segmenter: Segmenter, batch_size: int = 8, description: str | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Labels and entropy, uint8 (N, H, W) each, on the scan's grid.
-
-    The network sees squares: slices that are none, in mm, are padded with air, and the answer is cropped back. It sees
-    the window that most of its training slices came in: clamping to it raised the shipped model's lesion Dice on the
-    validation slices by 0.013 [0.002, 0.027] (benchmarks/finalists.md).
-    """
-    margins = square_margins(scan.hu.shape[1:], scan.spacing[1:] if scan.spacing else (1.0, 1.0))
-    own = tuple(slice(before, before + side) for (before, _), side in zip(margins, scan.hu.shape[1:]))
+    """Labels and entropy, uint8 (N, H, W) each, on the scan's grid."""
+    pixel = scan.spacing[1:] if scan.spacing else (1.0, 1.0)
     labels, uncertain = np.empty(scan.hu.shape, np.uint8), np.empty(scan.hu.shape, np.uint8)
-    with tqdm(total=len(scan.hu), desc=description, unit="slice", disable=description is None) as bar:
-        for start in range(0, len(scan.hu), batch_size):
-            at = slice(start, start + batch_size)
-            hu = np.pad(scan.hu[at].clip(*LUNG_WINDOW), ((0, 0), *margins), constant_values=AIR)
-            for _, probabilities in segmenter.batches(hu, batch_size, total=len(scan.hu)):
-                probabilities = np.ascontiguousarray(probabilities[(slice(None), slice(None), *own)])
-                labels[at] = predict(probabilities, segmenter.settings)
-                uncertain[at] = np.rint(255 * entropy(probabilities).clip(0, 1))
-            bar.update(len(hu))
+    for position, probabilities in segmenter.batches(scan.hu, batch_size, description, pixel):
+        labels[position] = predict(probabilities, segmenter.settings)
+        uncertain[position] = np.rint(255 * entropy(probabilities).clip(0, 1))
     return labels, uncertain
-
-
-def square_margins(shape: tuple[int, int], pixel: tuple[float, float]) -> list[tuple[int, int]]:
-    """Pixels to add before and after the rows and the columns, so that the slice is a square in mm.
-
-    shape: rows and columns; pixel: mm between rows and between columns.
-    """
-    side = max(count * step for count, step in zip(shape, pixel))
-    extra = [round(side / step) - count for count, step in zip(shape, pixel)]
-    return [(count // 2, count - count // 2) for count in extra]
 
 
 def case_id(hu: np.ndarray) -> str:
@@ -127,7 +108,7 @@ def case_id(hu: np.ndarray) -> str:
     return f"case-{checksum.hexdigest()[:8]}"
 
 
-def model_in_short(config: dict[str, Any]) -> dict[str, Any]:
+def model_in_short(config: Mapping[str, Any]) -> dict[str, Any]:
     """What the report says of a model, from its config.json; None for what an older one does not say. No paths."""
     training, best = config.get("training", {}), config.get("best_epoch", {})
     return {

@@ -4,7 +4,8 @@ A scan that cannot be right is an InputError; a doubt is a sentence for the user
 thinned to about 256 pixels a side, so that a long scan takes no longer than a short one.
 """
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from scipy import ndimage
@@ -13,39 +14,27 @@ from lungseg_utils.core.classes import BACKGROUND
 from lungseg_utils.core.files import InputError
 from lungseg_utils.core.image import SOLID, body_with_rim
 from lungseg_utils.data.features import FEATURES, LUNG_SLICE, SOFT_TISSUE, looked_at, slice_features
+from lungseg_utils.scans.scan import Scan
 
-if TYPE_CHECKING:
-    from lungseg_utils.scans.scan import Scan
-
-
-LEAST_AIR, LEAST_TISSUE = (
-    0.01,
-    0.02,
-)  # shares of all pixels; the competition's slices have at least 0.04 and 0.15
+LEAST_AIR, LEAST_TISSUE = 0.01, 0.02  # shares of all pixels; the competition's have at least 0.04 and 0.15
 LEAST_LUNG = 0.02  # air as a share of the body, in one slice at least
 LUNG_AREA, BODY_AREA = (40, 800), (150, 1800)  # cm2 that the largest slice of an adult's chest may have
 THICK = 5.0  # mm
-MARGIN = (
-    0.1  # the ranges are widened by a tenth at each end, where a per cent of the training slices lies outside
-)
+MARGIN = 0.1  # the ranges are widened by a tenth at each end: a per cent of the training slices lies outside
 
 
-def is_volume(scan: "Scan") -> bool:
-    """Whether the slices are neighbours in one body: their distance is known, and most look like the one before."""
-    from lungseg_utils.core.image import thumbnails
-    from lungseg_utils.data.similarity import VOLUME_JUMP
+def check_scan(scan: Scan, ranges: Mapping[str, Any] | None = None) -> list[str]:
+    """Look at a scan before the network does.
 
-    if scan.spacing is None or len(scan.hu) < 2:
-        return False
-    first = looked_at(len(scan.hu) - 1)
-    jumps = np.abs(thumbnails(scan.hu[first]) - thumbnails(scan.hu[first + 1])).mean((1, 2))
-    return float(np.median(jumps)) < VOLUME_JUMP
+    Args:
+        scan: The scan.
+        ranges: A config.json's `training_ranges`, if it has any.
 
+    Returns:
+        Sentences about what is doubtful.
 
-def check_scan(scan: "Scan", ranges: dict[str, Any] | None = None) -> list[str]:
-    """Sentences about what is doubtful; ranges: a config.json's `training_ranges`, if it has any.
-
-    Raises InputError if the scan is no CT, its values are no HU, or no chest is in the picture.
+    Raises:
+        InputError: The scan is no CT, its values are no HU, or no chest is in the picture.
     """
     ranges = ranges or {}
     if scan.modality not in (None, "CT"):
@@ -91,7 +80,7 @@ def _check_units(slices: np.ndarray) -> None:
         )
 
 
-def _geometry_doubts(scan: "Scan", features: list[dict[str, float]]) -> list[str]:
+def _geometry_doubts(scan: Scan, features: list[dict[str, float]]) -> list[str]:
     warnings = []
     if scan.thickness and scan.thickness > THICK:
         warnings.append(
@@ -102,7 +91,7 @@ def _geometry_doubts(scan: "Scan", features: list[dict[str, float]]) -> list[str
             *warnings,
             "The file does not say a pixel's size: no millilitres, no thirds and no severity score.",
         ]
-    if len(scan.hu) > 1 and not is_volume(scan):
+    if len(scan.hu) > 1 and not scan.is_volume:
         warnings.append(
             "Neighbouring slices are unlike each other: taken as single slices, without millilitres, thirds and score."
         )

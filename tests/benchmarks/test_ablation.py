@@ -1,8 +1,8 @@
 """Ideas against a reference: the folds, networks that are trained once, and the table of effects against its parts."""
 
-import runpy
 from pathlib import Path
 
+import ablation
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,13 +12,12 @@ from folds import fold_splits
 from safetensors.numpy import save_file
 
 from lungseg_utils.core.classes import BACKGROUND, SHORT_NAMES
-from lungseg_utils.core.files import CHECKOUT, InputError
+from lungseg_utils.core.files import InputError
 from lungseg_utils.data.preprocessing import Preprocessing, load_prepared
-from lungseg_utils.evaluation import improvements as ablation
 from lungseg_utils.evaluation import metrics
 from lungseg_utils.evaluation.improvements import SCORES, effects, most_disputed
 from lungseg_utils.evaluation.intervals import paired_difference
-from lungseg_utils.evaluation.results import slice_table
+from lungseg_utils.evaluation.results import counts_of, slice_table
 from lungseg_utils.training.config import TrainingConfig
 
 TWINS = (6, 9)  # training slices of MedSeg that are nearly identical
@@ -121,7 +120,7 @@ def test_a_network_is_trained_once_with_the_ideas_settings_and_answers_for_its_f
     ) == {90}
     labels = prepared.labels["medseg"][rows["index"]]
     expected = [metrics.confusion_matrix(truth, np.full_like(truth, BACKGROUND)) for truth in labels]
-    np.testing.assert_array_equal(ablation.counts_of(rows), expected)
+    np.testing.assert_array_equal(counts_of(rows), expected)
     again = run_idea(prepared, slices, idea, TrainingConfig(), tmp_path / "a")
     assert len(trained) == 1 and again.drop(columns="seconds_per_slice").equals(
         rows.drop(columns="seconds_per_slice")
@@ -129,7 +128,7 @@ def test_a_network_is_trained_once_with_the_ideas_settings_and_answers_for_its_f
 
 
 def test_the_benchmark_goes_on_where_it_stopped(prepared, trained, tmp_path):
-    main = runpy.run_path(str(CHECKOUT / "benchmarks" / "ablation.py"))["main"]
+    main = ablation.main
 
     def run(ideas, folds, *more):
         before = len(trained)

@@ -5,10 +5,11 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from helpers import Blind, FakeSegmenter, Reader, chest_scan
+from helpers import AS_IS, CPU, Blind, ByValue, FakeSegmenter, Reader, chest_scan
 
 from lungseg_utils.core.classes import LUNG_OTHER
 from lungseg_utils.core.files import InputError
+from lungseg_utils.inference.segmenter import Segmenter
 from lungseg_utils.report import page
 from lungseg_utils.report.case import (
     Case,
@@ -16,7 +17,6 @@ from lungseg_utils.report.case import (
     model_in_short,
     predict_case,
     predict_scan,
-    square_margins,
 )
 from lungseg_utils.report.page import check_case_folder, save_case
 from lungseg_utils.scans.scan import Scan
@@ -31,34 +31,15 @@ def case() -> Case:
     return predict_case(chest_scan(notes=("The scan's own note.",)), Reader())
 
 
-@pytest.mark.parametrize(
-    ("shape", "spacing"),
-    [
-        ((5, 31, 47), (2.0, 1.3, 0.7)),
-        ((5, 50, 33), (1.0, 0.5, 0.9)),
-        ((3, 40, 40), None),
-        ((4, 30, 41), None),
-        ((2, 33, 33), (1.0, 1.0, 1.5)),
-    ],
-)
-def test_the_network_sees_squares_and_the_answer_is_on_the_scans_grid(shape, spacing):
-    hu = np.random.default_rng(0).integers(-1000, 1000, shape).astype(np.int16)
-    fake = FakeSegmenter()
-    labels, entropy = predict_scan(
-        Scan(hu, spacing, None, "array", True, None, (), shape), fake, batch_size=2
-    )
-    np.testing.assert_array_equal(labels, hu.clip(-1350, 150) % 4)  # and in the window of its training
-    assert labels.dtype == entropy.dtype == np.uint8 and (entropy == entropy[0, 0, 0]).all()
-    for _, rows, columns in fake.seen:
-        height, width = rows * (spacing or (1, 1, 1))[1], columns * (spacing or (1, 1, 1))[2]
-        assert height == pytest.approx(width, abs=max(spacing[1:]) if spacing else 0)
-    assert sum(n for n, _, _ in fake.seen) == shape[0] and max(n for n, _, _ in fake.seen) == 2
-
-
-def test_squares_in_mm_are_left_alone():
-    assert square_margins((512, 512), (0.7, 0.7)) == [(0, 0), (0, 0)]
-    assert square_margins((100, 200), (2.0, 1.0)) == [(0, 0), (0, 0)]
-    assert square_margins((100, 201), (1.0, 1.0)) == [(50, 51), (0, 0)]
+@pytest.mark.parametrize("spacing", [(2.0, 1.3, 0.7), (1.0, 0.5, 0.9), (3.0, 0.7, 0.7), None])
+def test_a_case_has_the_labels_of_the_segmenter(spacing):
+    config = {"image_size": 32, "preprocessing": AS_IS.to_dict(), "window": (-1350, 150)}
+    segmenter = Segmenter(ByValue(), config, CPU)
+    hu = chest_scan().hu[:, 8:90]
+    scan = Scan(hu, spacing, None, "array", True, None, (), hu.shape)
+    case = predict_case(scan, segmenter, batch_size=5)
+    np.testing.assert_array_equal(case.labels, segmenter(scan.hu, spacing[1:] if spacing else (1.0, 1.0)))
+    assert len(np.unique(case.labels)) > 1 and case.entropy.shape == hu.shape
 
 
 def test_entropy_is_scaled_to_a_byte():

@@ -43,7 +43,7 @@ def case():
         "encoder": EVIL,
         "best_epoch": {"val_miou": 0.5, "val_lesion_dice": 0.25},
     }
-    return predict_case(chest_scan(notes=(f"A doubt {EVIL}",)), Reader(), config)
+    return predict_case(chest_scan(notes=(f"A doubt {EVIL}",)), Reader(config=config))
 
 
 @pytest.fixture(scope="module")

@@ -49,9 +49,10 @@ with open(Path(run_dir) / "seen.jsonl", "a") as handle:
 COMMAND = """\
 import functools, sys
 from pathlib import Path
-from lungseg_utils import __main__, series
+from lungseg_utils import cli
+from lungseg_utils.series import run as series
 series.run_series = functools.partial(series.run_series, folder=Path(sys.argv.pop(1)))
-__main__.main(prog_name="lungseg")
+cli.main(prog_name="lungseg")
 """
 
 
@@ -383,7 +384,7 @@ def test_refresh_leaves_only_what_means_something(tmp_path, monkeypatch):
         path,
         RUN,
         "import os; print('LUNGSEG_DATA_DIR' in os.environ)",
-        "from lungseg_utils.files import resolve_path; print(resolve_path(run_dir))",
+        "from lungseg_utils.core import resolve_path; print(resolve_path(run_dir))",
         "from IPython.display import display\n"
         "display({'application/vnd.jupyter.widget-view+json': {}, 'text/plain': 'bar'}, raw=True)",
     )
