@@ -62,7 +62,9 @@ def test_imports_run_down_without_circles():
 @pytest.fixture
 def copy(tmp_path, monkeypatch):
     """A copy of the package that grimp finds in place of the real one."""
-    shutil.copytree(CHECKOUT / PACKAGE, tmp_path / PACKAGE, ignore=shutil.ignore_patterns("weights", "__pycache__"))
+    shutil.copytree(
+        CHECKOUT / PACKAGE, tmp_path / PACKAGE, ignore=shutil.ignore_patterns("weights", "__pycache__")
+    )
     monkeypatch.delitem(sys.modules, PACKAGE)
     monkeypatch.syspath_prepend(tmp_path)
     importlib.invalidate_caches()
