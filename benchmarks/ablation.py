@@ -22,7 +22,7 @@ from folds import fold_splits, link_prepared
 from lungseg_utils.core.files import InputError, atomic_write, resolve_path, write_csv
 from lungseg_utils.data.preprocessing import Prepared, load_prepared
 from lungseg_utils.evaluation import metrics
-from lungseg_utils.evaluation.improvements import KEY, REFERENCE, effects
+from lungseg_utils.evaluation.improvements import NETWORK, REFERENCE, effects
 from lungseg_utils.evaluation.results import slice_table
 from lungseg_utils.inference.segmenter import Segmenter
 from lungseg_utils.inference.settings import InferenceSettings
@@ -167,7 +167,7 @@ def main(
         for name in wanted
     ]
     for number, (seed, fold, name) in enumerate(jobs, start=1):
-        done = pd.read_csv(results)[KEY].values.tolist() if results.exists() else []
+        done = pd.read_csv(results)[NETWORK].values.tolist() if results.exists() else []
         if [name, seed, fold] in done:
             continue
         click.echo(f"network {number} of {len(jobs)}: {name}, fold {fold}, seed {seed}")
@@ -181,7 +181,7 @@ def main(
         rows = run_idea(prepared, splits[fold], idea, replace(recipe, seed=seed), folder)
         rows = rows.assign(idea=name, topic=idea.topic, seed=seed, fold=fold)
         table = add_rows(
-            results, rows[[*KEY, "topic", *rows.columns.difference([*KEY, "topic"], sort=False)]]
+            results, rows[[*NETWORK, "topic", *rows.columns.difference([*NETWORK, "topic"], sort=False)]]
         )
         if REFERENCE in set(table.idea):
             shown = [

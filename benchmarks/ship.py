@@ -14,16 +14,12 @@ import torch
 from lungseg_utils.core.files import InputError, atomic_write, replace_folder, resolve_path, write_csv
 from lungseg_utils.data.preprocessing import load_prepared
 from lungseg_utils.evaluation.evaluator import collect_predictions, evaluate
+from lungseg_utils.evaluation.scores import HEADLINE, stored
 from lungseg_utils.inference.pretrained import WEIGHTS, read_history
 from lungseg_utils.inference.segmenter import Segmenter
 from lungseg_utils.model import load_model, save_model
 
 LICENCE = "CC-BY-NC-SA-4.0"
-POOLED = {
-    "competition.pooled": "mean Dice of ground glass and consolidation", "classes.ground_glass.dice": "Dice, ground glass",
-    "classes.consolidation.dice": "Dice, consolidation", "lesion_dice": "Dice, lesion (both as one)", "mean_iou": "mIoU",
-    "accuracy": "accuracy",
-}  # fmt: skip
 
 
 def in_half_precision(model: torch.nn.Module) -> torch.nn.Module:
@@ -119,12 +115,11 @@ def main(run_dir: str) -> None:
         "",
     ]
     lines += ["| score | value | interval |", "|---|---|---|"]
-    for key, name in POOLED.items():
-        value = record["full_size"]
-        for part in key.split("."):
-            value = value[part]
-        low, high = record["intervals"][key]
-        lines.append(f"| {name} | {value:.3f} | {low:.3f} to {high:.3f} |")
+    for key, score in HEADLINE.items():
+        name = f"{score.label} ({score.meaning})" if score.meaning else score.label
+        value = score.text(stored(record["full_size"], key))
+        low, high = map(score.text, record["intervals"][key])
+        lines.append(f"| {name} | {value} | {low} to {high} |")
     border, burden = record["borders"]["lesion"], record["burden"]["slices"]
     lines.append(f"| lesion border, HD95, median | {border['hd95_px']['median']:.0f} px | |")
     lines.append(f"| surface Dice of the lesion at 2 px, mean | {border['surface_dice_2px']['mean']:.2f} | |")

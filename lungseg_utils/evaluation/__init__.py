@@ -8,7 +8,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "burden": ["involved_share"],
         "calibration": ["calibration_summary", "entropy"],
         "compare": ["compare_runs", "load_runs"],
-        "evaluator": ["HEADLINE", "collect_predictions", "evaluate"],
+        "evaluator": ["collect_predictions", "evaluate"],
         "improvements": [
             "compare_recipes",
             "effects",
@@ -29,6 +29,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "slice_confusion",
         ],
         "results": ["conclusions", "save_results", "split_statement", "worst_to_best"],
+        "scores": ["HEADLINE", "Score"],
         "submission": ["read_submission", "submit", "write_submission"],
     },
 )

@@ -7,31 +7,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lungseg_utils.core.classes import CONSOLIDATION, GROUND_GLASS
 from lungseg_utils.core.image import resize_nearest
 from lungseg_utils.evaluation import metrics
 from lungseg_utils.evaluation.borders import border_summary, border_table
 from lungseg_utils.evaluation.burden import burden_summary, predicted_burden, true_burden
 from lungseg_utils.evaluation.calibration import Reliability, calibration_summary, reliability
 from lungseg_utils.evaluation.definitions import definitions_table
-from lungseg_utils.evaluation.intervals import Scores, bootstrap, clusters
+from lungseg_utils.evaluation.intervals import bootstrap, clusters
 from lungseg_utils.evaluation.lesions import lesion_summary, lesion_table
 from lungseg_utils.evaluation.results import slice_table
+from lungseg_utils.evaluation.scores import HEADLINE
 from lungseg_utils.inference.postprocess import predict
 from lungseg_utils.inference.segmenter import Segmenter
 
 SMALL = 256  # pixels a side at which the slides and the public baseline score
-# What is reported with intervals and compared between runs, by its dotted name in metrics.json's full_size.
-HEADLINE: Scores = {
-    "accuracy": metrics.accuracy,
-    "mean_iou": metrics.mean_iou,
-    "classes.ground_glass.dice": lambda counts: metrics.dice(counts)[..., GROUND_GLASS],
-    "classes.consolidation.dice": lambda counts: metrics.dice(counts)[..., CONSOLIDATION],
-    "competition.pooled": lambda counts: metrics.nanmean(
-        metrics.dice(counts)[..., [GROUND_GLASS, CONSOLIDATION]]
-    ),
-    "lesion_dice": metrics.lesion_dice,
-}
 
 
 @dataclass(frozen=True)

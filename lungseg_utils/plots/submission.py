@@ -9,7 +9,7 @@ from lungseg_utils.core.classes import BACKGROUND, CLASSES, LESIONS, LUNG_WINDOW
 from lungseg_utils.core.files import resolve_path
 from lungseg_utils.data.preprocessing import load_prepared
 from lungseg_utils.evaluation.submission import TEST_SHAPE, read_submission
-from lungseg_utils.plots import slices as plots
+from lungseg_utils.plots.slices import save_figure, show_slices
 
 
 def plot_submission(masks: np.ndarray, hu: np.ndarray | None = None) -> Figure:
@@ -23,7 +23,7 @@ def plot_submission(masks: np.ndarray, hu: np.ndarray | None = None) -> Figure:
         for i, mask in enumerate(masks)
     ]
     names = " + ".join(CLASSES[c].name for c in LESIONS)
-    figure = plots.show_slices(hu, labels, titles, columns=5, title=f"submission; share of pixels: {names}")
+    figure = show_slices(hu, labels, titles, columns=5, title=f"submission; share of pixels: {names}")
     figure.set_layout_engine("constrained")
     return figure
 
@@ -37,5 +37,5 @@ def check_submission(path: str | Path, run_dir: str | Path | None = None) -> tup
     hu = None if run_dir is None else load_prepared(resolve_path(run_dir) / "prepared").images["test"]
     masks = read_submission(path, TEST_SHAPE if hu is None else hu.shape)
     name = path.name.removesuffix(".gz").removesuffix(".csv")
-    plots.save_figure(plot_submission(masks, hu), path.parent, name)
+    save_figure(plot_submission(masks, hu), path.parent, name)
     return path.parent / f"{name}.png", masks

@@ -11,8 +11,9 @@ from lungseg_utils.core.files import InputError
 from lungseg_utils.data.preprocessing import load_prepared
 from lungseg_utils.evaluation import metrics
 from lungseg_utils.evaluation.calibration import Reliability
-from lungseg_utils.evaluation.evaluator import HEADLINE, Predictions, collect_predictions, evaluate
+from lungseg_utils.evaluation.evaluator import Predictions, collect_predictions, evaluate
 from lungseg_utils.evaluation.results import counts_of, save_results
+from lungseg_utils.evaluation.scores import HEADLINE, PER_SLICE, stored
 from lungseg_utils.inference.segmenter import Segmenter
 from lungseg_utils.inference.settings import InferenceSettings
 
@@ -57,15 +58,13 @@ def test_the_record_is_json_and_agrees_with_the_tables(evaluated, tmp_path):
     table = pd.read_csv(tmp_path / "per_slice.csv")
     np.testing.assert_array_equal(counts_of(table), evaluation.per_slice)
     counts = evaluation.per_slice.sum(0)
-    for name, score in HEADLINE.items():
-        value = record["full_size"]
-        for key in name.split("."):
-            value = value[key]
-        assert (
-            value == pytest.approx(float(score(counts)), nan_ok=True)
-            if value is not None
-            else np.isnan(score(counts))
-        )
+    for key, score in HEADLINE.items():
+        assert stored(record["full_size"], key) == pytest.approx(float(score(counts)), nan_ok=True)
+        assert key in record["intervals"]
+    for key, score in PER_SLICE.items():
+        values = score(table)
+        expected = values.sum() if key.endswith("only_truth") else values.mean()
+        assert stored(record, key) == pytest.approx(expected, nan_ok=True)
     assert record["slices"] == len(table) == len(truth) and record["spacing_mm"] == [0.7, 0.7]
     assert sum(record["borders"]["lung"]["cases"].values()) == len(truth)
     assert record["borders"]["lung"]["hd95_mm"]["slices"] == table.lung_hd95_mm.notna().sum() > 0

@@ -7,7 +7,7 @@ from matplotlib.colors import to_rgb
 
 from lungseg_utils import plots
 from lungseg_utils.core.classes import CLASSES
-from lungseg_utils.plots import results
+from lungseg_utils.plots.agreement import AGREEMENT, agreement
 
 
 @pytest.fixture(autouse=True)
@@ -20,13 +20,13 @@ def test_agreement_shows_hits_misses_and_false_alarms():
     truth = np.array([[0, 0, 0, 1, 2, 3, 3]])
     prediction = np.array([[0, 1, 2, 1, 2, 0, 3]])
     expected = ["hit", "miss", "miss", "hit", None, "false alarm", None]
-    picture = results.agreement(truth, prediction, np.full((1, 7), -1350.0))
+    picture = agreement(truth, prediction, np.full((1, 7), -1350.0))
     for pixel, name in zip(picture[0], expected):
-        assert tuple(pixel) == pytest.approx(to_rgb(results.AGREEMENT[name]) if name else (0, 0, 0))
+        assert tuple(pixel) == pytest.approx(to_rgb(AGREEMENT[name]) if name else (0, 0, 0))
 
 
 def test_colours_of_agreement_are_no_class_colours():
-    assert not {c.color.lower() for c in CLASSES} & {color.lower() for color in results.AGREEMENT.values()}
+    assert not {c.color.lower() for c in CLASSES} & {color.lower() for color in AGREEMENT.values()}
 
 
 def test_overlay_colours_only_the_named_classes():
@@ -40,7 +40,7 @@ def test_four_rows_one_column_a_slice_and_every_class_named():
     figure = plots.plot_results(stack.astype(float), stack, stack, ["a", "b", "c"])
     assert len(figure.axes) == 12 and [ax.get_title() for ax in figure.axes[:3]] == ["a", "b", "c"]
     named = {text.get_text() for text in figure.legends[0].get_texts()}
-    assert named == {c.name for c in CLASSES} | set(results.AGREEMENT)
+    assert named == {c.name for c in CLASSES} | set(AGREEMENT)
 
 
 def test_confusion_is_in_percent_of_the_truth():
