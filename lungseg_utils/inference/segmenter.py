@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 from lungseg_utils.core.classes import NUM_CLASSES
 from lungseg_utils.core.device import Device, choose_device
 from lungseg_utils.core.files import InputError
-from lungseg_utils.core.image import resize_nearest
+from lungseg_utils.core.image import resize_nearest, shrink_by_area
 from lungseg_utils.data.preprocessing import Preprocessing
 from lungseg_utils.inference.openvino import compile_network, is_installed
 from lungseg_utils.inference.postprocess import predict, temper
@@ -41,7 +41,8 @@ class Segmenter:
 
     Attributes:
         model: The network, float32 (n, 1, image_size, image_size) to logits (n, 4, image_size, image_size).
-        config: The model folder's config.json; `image_size`, `preprocessing` and, if there is one, `window` count here.
+        config: The model folder's config.json; `image_size` and `preprocessing` count here, and
+            of models that have them `window` and `resize` (`area`: `shrink_by_area`; else the nearest pixel).
         device: Where the network runs.
         settings: The steps between network and labels.
         backend: What runs the network; see `load`. InputError if it is unknown or cannot run here.
@@ -137,7 +138,7 @@ class Segmenter:
         """One batch of slices at a time: memory does not grow with the stack.
 
         The network sees squares: slices that are none, in mm, are padded with air, and the answer is cropped back. They
-        are resized to image_size as in validation (nearest neighbour); the logits are resized back linearly.
+        are resized to image_size as in validation (`resize` of the config); the logits are resized back linearly.
 
         Args:
             hu: (N, H, W) in HU, any size and numeric type.
@@ -180,7 +181,8 @@ class Segmenter:
         square = np.pad(hu, ((0, 0), (top, bottom), (left, right)), constant_values=AIR)
         if self.window:
             square = square.clip(*self.window)
-        z = self.preprocessing.normalise(resize_nearest(square, self.image_size))
+        shrink = shrink_by_area if self.config.get("resize") == "area" else resize_nearest
+        z = self.preprocessing.normalise(shrink(square, self.image_size))
         images = torch.from_numpy(z)[:, None].to(self.device.type, memory_format=torch.channels_last)
         out = images.new_empty(len(images), NUM_CLASSES, *square.shape[1:])
         at_once = max(1, PASS_PIXELS // self.image_size**2) if self.device.type == "cpu" else len(images)

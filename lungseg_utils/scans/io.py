@@ -6,7 +6,7 @@ import numpy as np
 
 from lungseg_utils.core.classes import NUM_CLASSES
 from lungseg_utils.core.files import InputError, atomic_write, resolve_path
-from lungseg_utils.scans.grey import settle_values
+from lungseg_utils.data.grey import settle_values
 from lungseg_utils.scans.scan import KINDS, Scan, check_size, to_int16
 
 UNPLACED = (

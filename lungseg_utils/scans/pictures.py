@@ -8,7 +8,7 @@ from matplotlib.colors import to_rgb
 
 from lungseg_utils.core.classes import CLASSES
 from lungseg_utils.core.files import InputError, atomic_write
-from lungseg_utils.scans.grey import settle_values
+from lungseg_utils.data.grey import settle_values
 from lungseg_utils.scans.scan import Scan, check_size
 
 COLOURED = 16  # levels between the colours of a pixel; JPEG's own chroma noise stays below
