@@ -114,7 +114,7 @@ def decide(found: dict[str, Any]) -> Device:
         f"{threads} thread{'s' if threads != 1 else ''}",
         ("no", "bfloat16 is slower than float32 on most CPUs"),
     )
-    if found.get("amx"):
+    if found["amx"]:
         precision = (
             "bf16",
             "this CPU has AMX",

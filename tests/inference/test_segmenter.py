@@ -13,7 +13,7 @@ from scipy import ndimage, special
 
 from lungseg_utils.core.classes import BACKGROUND, CONSOLIDATION, GROUND_GLASS
 from lungseg_utils.core.files import InputError
-from lungseg_utils.core.image import resize_nearest
+from lungseg_utils.core.image import resize_nearest, shrink_by_area
 from lungseg_utils.data.datasets import SliceDataset
 from lungseg_utils.data.preprocessing import Preprocessing, load_prepared
 from lungseg_utils.inference import segmenter as inference
@@ -131,11 +131,18 @@ def test_a_batch_without_slices_is_refused(segmenter, hu):
         segmenter.labels(hu, batch_size=-1)
 
 
-def test_the_network_sees_in_use_what_it_saw_in_validation(segmenter, prepared_dir, hu):
-    dataset = SliceDataset(prepared_dir, "validation", segmenter.image_size)
-    for i in range(len(hu)):
-        small = segmenter.preprocessing.normalise(resize_nearest(hu[i : i + 1], segmenter.image_size))
+@pytest.mark.parametrize(("resize", "shrink"), [("nearest", resize_nearest), ("area", shrink_by_area)])
+def test_the_network_sees_in_use_what_it_saw_in_validation(segmenter, prepared_dir, hu, resize, shrink):
+    dataset = SliceDataset(prepared_dir, "validation", segmenter.image_size, resize=resize)
+    seen = []
+    probe = replace(
+        segmenter, model=lambda images: seen.append(images) or images.repeat(1, 4, 1, 1), resize=resize
+    )
+    probe.probabilities(hu)
+    for i, image in enumerate(torch.cat(seen)):
+        small = segmenter.preprocessing.normalise(shrink(hu[i : i + 1], segmenter.image_size))
         np.testing.assert_array_equal(small, dataset[i][0].numpy())
+        np.testing.assert_array_equal(small, image.numpy())
 
 
 @given(st.integers(2, 90), st.integers(2, 90), st.integers(1, 90))
