@@ -1,11 +1,13 @@
-"""Make the model that comes with the package of a finished run: `python benchmarks/ship.py RUN_DIR`.
+"""Make the model that comes with the package of finished runs: `python benchmarks/ship.py RUN_DIR...`.
 
-Rounds the kept weights to half precision, scores the rounded network on the run's validation slices and writes
+Rounds their weights to half precision, scores the mean of the rounded networks on the validation slices and writes
 lungseg_utils/weights: weights, config, history, licence, and the card with these scores.
 """
 
 import json
 import shutil
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -17,7 +19,7 @@ from lungseg_utils.evaluation.evaluator import collect_predictions, evaluate
 from lungseg_utils.evaluation.scores import HEADLINE, stored
 from lungseg_utils.inference.pretrained import WEIGHTS, read_history
 from lungseg_utils.inference.segmenter import Segmenter
-from lungseg_utils.model import load_model, save_model
+from lungseg_utils.model import Members, load_model, save_model
 
 LICENCE = "CC-BY-NC-SA-4.0"
 
@@ -32,20 +34,30 @@ def in_half_precision(model: torch.nn.Module) -> torch.nn.Module:
     return half
 
 
-def ship(model_dir: str | Path, card: str, out: str | Path = WEIGHTS) -> Path:
-    """Write the best weights of model_dir to `out` in half precision, with `card` (Markdown) and the licence.
+def ship(
+    model_dirs: Sequence[str | Path], card: str, out: str | Path = WEIGHTS, name: str = "weights"
+) -> Path:
+    """Write the weights `name` of each model to `out` in half precision, as one model, with `card` and the licence.
 
-    Replaces an older shipped model as a whole. The licence's text is WEIGHTS's.
+    Replaces an older shipped model as a whole. The licence's text is WEIGHTS's, history and account the first model's.
+    Raises InputError for models that see slices differently.
     """
-    model, config = load_model(model_dir)
+    models, configs = zip(*(load_model(folder, name) for folder in model_dirs), strict=True)
+    for key in ("architecture", "encoder", "image_size", "resize", "preprocessing"):
+        if any(config.get(key) != configs[0].get(key) for config in configs):
+            raise InputError(
+                f"the models differ in {key}; expected members that see slices alike; train them so."
+            )
     licence, out = WEIGHTS / "LICENSE", resolve_path(out)
     with replace_folder(out) as folder:
         shutil.copy(licence, folder / "LICENSE")
-        write_csv(folder / "history.csv", read_history(resolve_path(model_dir)))
-        config = {name: value for name, value in config.items() if not name.endswith("_sha256")}
-        save_model(
-            folder, in_half_precision(model), {**config, "license": LICENCE, "weights_precision": "float16"}
-        )
+        write_csv(folder / "history.csv", read_history(resolve_path(model_dirs[0])))
+        config = {key: value for key, value in configs[0].items() if not key.endswith("_sha256")}
+        config |= {"license": LICENCE, "weights_precision": "float16", "weights_of": name}
+        if len(models) > 1:
+            config |= {"members": len(models), "seeds": [each["training"]["seed"] for each in configs]}
+        model = Members(models) if len(models) > 1 else models[0]
+        save_model(folder, in_half_precision(model), config)
         with atomic_write(folder / "README.md") as handle:
             handle.write(card)
     return out
@@ -100,14 +112,16 @@ Weights: CC BY-NC-SA 4.0 (LICENSE in this folder), as the Radiopaedia cases. Cod
 
 
 @click.command(help=__doc__)
-@click.argument("run_dir")
-def main(run_dir: str) -> None:
-    run_dir = resolve_path(run_dir)
-    prepared = load_prepared(run_dir / "prepared")
-    rows, hu, truth = prepared.validation_slices()
+@click.argument("run_dirs", nargs=-1, required=True)
+@click.option("--weights", default="weights", help="weights: of each run's best epoch; last: of its last.")
+@click.option("--out", default=str(WEIGHTS), help="Where the model goes.  [default: lungseg_utils/weights]")
+def main(run_dirs: tuple[str, ...], weights: str, out: str) -> None:
+    model_dirs = [resolve_path(run_dir) / "model" for run_dir in run_dirs]
+    rows, hu, truth = load_prepared(resolve_path(run_dirs[0]) / "prepared").validation_slices()
+    with tempfile.TemporaryDirectory() as folder:  # what is scored is what ships, rounded and put together
+        segmenter = Segmenter.load(ship(model_dirs, "", Path(folder) / "model", weights))
+        config = json.loads((Path(folder) / "model" / "config.json").read_text(encoding="utf-8"))
     source = rows.source.iloc[0]
-    segmenter = Segmenter.load(run_dir / "model")
-    in_half_precision(segmenter.model).float()  # the rounded weights, as they are shipped
     predictions = collect_predictions(segmenter, hu, truth, batch_size=4)
     record = evaluate(truth, predictions, source, rows["index"], rows.volume).record
     lines = [
@@ -126,8 +140,7 @@ def main(run_dir: str) -> None:
     lines.append(
         f"| involved lung, mean absolute error | {100 * burden['mean_absolute_error']:.1f} points | |"
     )
-    config = json.loads((run_dir / "model" / "config.json").read_text(encoding="utf-8"))
-    ship(run_dir / "model", shipped_card(config, "\n".join(lines)))
+    ship(model_dirs, shipped_card(config, "\n".join(lines)), out, weights)
     click.echo("\n".join(lines))
 
 

@@ -2,13 +2,15 @@
 
 import hashlib
 import json
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import segmentation_models_pytorch as smp
 import torch
+import torch.nn.functional as F
 from safetensors.torch import load_file, save
 from torch import nn
 
@@ -98,6 +100,19 @@ def _with_local_weights(encoder: str, path: Path, architecture: str) -> nn.Modul
     return model
 
 
+class Members(nn.Module):
+    """Several networks that answer as one: with the logarithm of their mean probabilities, which are logits again."""
+
+    def __init__(self, networks: Iterable[nn.Module]):
+        super().__init__()
+        self.networks = nn.ModuleList(networks)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Images (B, 1, S, S) in, logits (B, 4, S, S) out."""
+        log_p = torch.stack([F.log_softmax(network(images), 1) for network in self.networks])
+        return log_p.logsumexp(0) - math.log(len(self.networks))
+
+
 def check_architecture(architecture: str) -> None:
     """Raises InputError for a name that is not in ARCHITECTURES."""
     if architecture not in ARCHITECTURES:
@@ -152,7 +167,8 @@ def parameters_by_part(model: nn.Module) -> dict[str, int]:
 def save_model(folder: str | Path, model: nn.Module, config: dict[str, Any], name: str = "weights") -> None:
     """Write `{name}.safetensors`, then `config.json` with its checksum under `{name}_sha256`.
 
-    config: JSON-ready; `architecture`, `encoder`, `image_size` and `preprocessing` are what load_model and Segmenter need.
+    config: JSON-ready; `architecture`, `encoder`, `image_size` and `preprocessing` are what load_model and Segmenter need,
+    and of several networks in one `members`, their number.
     """
     folder = resolve_path(folder)
     data = save({key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()})
@@ -188,7 +204,8 @@ def load_model(folder: str | Path, name: str = "weights") -> tuple[nn.Module, di
         )
     architecture = config["architecture"].lower()  # it was "Unet" before there was a choice
     check_architecture(architecture)
-    model = empty_model(config["encoder"], architecture)
+    networks = [empty_model(config["encoder"], architecture) for _ in range(config.get("members", 1))]
+    model = Members(networks) if len(networks) > 1 else networks[0]
     model.load_state_dict(load_file(weights))
     return model.eval(), config
 

@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from lungseg_utils.core.files import InputError
 from lungseg_utils.model import (  # fmt: skip
     ARCHITECTURES,
+    Members,
     build_model,
     check_image_size,
     load_model,
@@ -113,6 +114,16 @@ def test_saved_and_loaded_it_answers_the_same(small, tmp_path):
     assert torch.equal(again(image), small(image)) and not again.training
     assert config["encoder"] == "resnet18" and config["classes"][0] == "ground_glass"
     assert not torch.equal(load_model(tmp_path, "last")[0](image), small(image))
+
+
+def test_members_answer_with_their_mean_probability_and_come_back_as_one(tmp_path):
+    torch.manual_seed(0)
+    networks = [build_model("resnet18", "none").eval() for _ in range(2)]
+    both, image = Members(networks).eval(), torch.randn(2, 1, 32, 32)
+    expected = sum(network(image).softmax(1) for network in networks) / 2
+    torch.testing.assert_close(both(image).softmax(1), expected)
+    save_model(tmp_path, both, {**CONFIG, "members": 2})
+    assert torch.equal(load_model(tmp_path)[0](image), both(image))
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

@@ -14,7 +14,7 @@ from lungseg_utils.inference import segmenter as inference
 from lungseg_utils.inference.openvino import compile_network
 from lungseg_utils.inference.segmenter import Segmenter
 from lungseg_utils.inference.settings import InferenceSettings
-from lungseg_utils.model import ARCHITECTURES, build_model
+from lungseg_utils.model import ARCHITECTURES, Members, build_model
 
 SIZE = 64
 CONFIG = {"image_size": SIZE, "preprocessing": AS_IS.to_dict()}
@@ -61,6 +61,15 @@ def test_the_logits_are_those_of_pytorch_for_any_batch(architecture):
         torch.testing.assert_close(
             network(images), expected, rtol=1e-4, atol=1e-4 * expected.abs().max().item()
         )
+
+
+def test_members_answer_alike_too():
+    pytest.importorskip("openvino")
+    torch.manual_seed(0)
+    both = Members(build_model("resnet18", "none") for _ in range(2)).eval()
+    images = torch.randn(2, 1, SIZE, SIZE)
+    with torch.inference_mode():
+        torch.testing.assert_close(compile_network(both, SIZE)(images), both(images), rtol=1e-4, atol=1e-4)
 
 
 def test_an_answer_stays_when_the_next_slice_is_seen(segmenter):

@@ -28,7 +28,7 @@ from lungseg_utils.inference.segmenter import Segmenter
 
 @pytest.fixture(scope="module")
 def shipped(trained_dir, tmp_path_factory):
-    return ship(trained_dir / "model", "# A card\n", tmp_path_factory.mktemp("shipped") / "weights")
+    return ship([trained_dir / "model"], "# A card\n", tmp_path_factory.mktemp("shipped") / "weights")
 
 
 def altered(folder, out):
@@ -92,12 +92,12 @@ def test_shipping_replaces_an_older_model_as_a_whole_or_not_at_all(trained_dir, 
     (tmp_path / "weights").mkdir()
     (tmp_path / "weights" / "old.txt").touch()
     assert (
-        ship(trained_dir / "model", "card", "weights") == tmp_path / "weights"
+        ship([trained_dir / "model"], "card", "weights") == tmp_path / "weights"
     )  # relative: the same as everywhere
     assert len(list((tmp_path / "weights").iterdir())) == 5
     shutil.copytree(trained_dir / "model", tmp_path / "no_history" / "model")
     with pytest.raises(InputError, match="no history.csv in .*model or beside it"):
-        ship(tmp_path / "no_history" / "model", "other card", "weights")
+        ship([tmp_path / "no_history" / "model"], "other card", "weights")
     assert (tmp_path / "weights" / "README.md").read_text() == "card" and len(list(tmp_path.iterdir())) == 2
 
 
