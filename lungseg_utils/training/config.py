@@ -1,6 +1,7 @@
 """The settings of a training run, checked when they are made."""
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from lungseg_utils.core.files import InputError
@@ -10,12 +11,8 @@ from lungseg_utils.model import check_architecture, check_image_size
 from lungseg_utils.training.losses import build_loss
 
 MONITORS = {"val_loss": -1, "val_miou": 1, "val_lesion_dice": 1}  # 1: more is better
-HOW = (
-    "workers",
-    "accumulation",
-    "checkpoint_minutes",
-    "max_minutes",
-)  # how the work is done; may change on the way
+# How the work is done; may change on the way.
+HOW = ("workers", "accumulation", "checkpoint_minutes", "max_minutes")
 
 
 @dataclass(frozen=True)
@@ -88,6 +85,27 @@ class TrainingConfig:
             raise InputError(
                 f"ema_decay is {self.ema_decay}; expected 0 (no average) or a share below 1, such as 0.999."
             )
+
+    @classmethod
+    def from_names(cls, names: Mapping[str, Any]) -> "TrainingConfig":
+        """The settings by their names, as in 03's parameters cell; other names are left out.
+
+        Args:
+            names: Such as a notebook's `globals()`.
+
+        Returns:
+            The settings.
+
+        Raises:
+            InputError: A setting has no name there, or cannot work.
+        """
+        settings = [field.name for field in fields(cls)]
+        missing = [name for name in settings if name not in names]
+        if missing:
+            raise InputError(
+                f"there is no {', '.join(missing)}; expected every training setting in the parameters cell; add it there."
+            )
+        return cls(**{name: names[name] for name in settings})
 
     def result(self) -> dict[str, Any]:
         """The settings on which the result depends: a run goes on only with the same."""
