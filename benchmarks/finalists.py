@@ -3,10 +3,9 @@
 Each RUN_DIR holds prepared/ and model/, each NAME names a recipe; the first is the reference. `NAME:mirror=...` averages
 each slice with its mirror image; `NAME:ensemble=...` averages the probabilities of all its runs, as one network. Every
 score at full size on the validation slices. Writes finalists.csv (a row a recipe, seed and slice) and finalists.md to OUT;
-with --submission also what one recipe's first network, or its ensemble, answers on the test slices: sub.csv.gz.
+with --submission also what one recipe's first network, or its ensemble, answers on the test slices: test_labels.png.
 """
 
-import gzip
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from lungseg_utils.core.files import InputError, atomic_write, resolve_path, wri
 from lungseg_utils.data.preprocessing import load_prepared
 from lungseg_utils.evaluation.evaluator import collect_predictions, evaluate
 from lungseg_utils.evaluation.improvements import compare_recipes, table_for_people
-from lungseg_utils.evaluation.submission import write_submission
+from lungseg_utils.evaluation.submission import write_labels
 from lungseg_utils.inference.postprocess import predict
 from lungseg_utils.inference.pretrained import read_history
 from lungseg_utils.inference.segmenter import Segmenter
@@ -52,15 +51,11 @@ def score(segmenter, prepared) -> pd.DataFrame:
 
 
 def submit(segmenter, hu: np.ndarray, out: Path) -> None:
-    """Write sub.csv.gz of the test slices (N, H, W) in HU to out."""
+    """Write the labels of the test slices (N, H, W) in HU to out; `lungseg submit` makes sub.csv of them."""
     labels = np.concatenate(
         [predict(probabilities, segmenter.settings) for _, probabilities in segmenter.batches(hu)]
     )
-    write_submission(out / "sub.csv", labels)
-    data = gzip.compress((out / "sub.csv").read_bytes(), mtime=0)
-    with atomic_write(out / "sub.csv.gz", "wb") as handle:
-        handle.write(data)
-    (out / "sub.csv").unlink()
+    write_labels(out / "test_labels.png", labels)
 
 
 @click.command(help=__doc__)

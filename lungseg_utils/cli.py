@@ -176,32 +176,33 @@ def compare(runs: tuple[str, ...], out: str | None) -> None:
 
 
 @main.command()
-@click.argument("run_dir", type=click.Path(), required=False, metavar="RUN")
+@click.argument("source", type=click.Path(), required=False, metavar="[RUN|LABELS.png]")
 @click.option(
     "--check", "path", type=click.Path(), metavar="FILE", help="Verify and draw FILE instead of writing one."
 )
-def submit(run_dir: str | None, path: str | None) -> None:
-    """Write the competition's sub.csv for a run.
+def submit(source: str | None, path: str | None) -> None:
+    """Write the competition's sub.csv for a run, or for labels in a picture.
 
     RUN is a run directory with prepared/ and model/. The file lands in RUN/results, by the inference steps that
-    04_results scored there (else plain argmax). With --check, FILE (.csv, .csv.gz) is verified row by row and drawn
+    04_results scored there (else plain argmax). LABELS.png holds the labels of the test slices, one below another, as
+    benchmarks/finalists.py writes them; the rows land beside it. With --check, FILE (.csv, .csv.gz) is verified row by row and drawn
     into a .png beside it, over the test slices of RUN if that is given.
     """
     from lungseg_utils.evaluation.submission import submit as write
     from lungseg_utils.plots.submission import check_submission
 
     if path:
-        figure, masks = check_submission(path, run_dir)
+        figure, masks = check_submission(path, source)
         both = masks.all(-1).sum()
         click.echo(
             f"{path}: {masks.size:,} rows in order, {masks.mean():.2%} are 1; {both:,} pixels have both classes"
         )
         click.echo(f"figure: {figure}")
-    elif run_dir:
-        written, rows = write(run_dir)
+    elif source:
+        written, rows = write(source)
         click.echo(f"submission: {written}, {rows:,} rows")
     else:
-        raise click.UsageError("expected a run directory, or --check FILE")
+        raise click.UsageError("expected a run directory, a picture of labels, or --check FILE")
 
 
 @main.command()
