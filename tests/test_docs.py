@@ -1,4 +1,4 @@
-"""What the pages say exists: links, commands, options, parameters, names, files; and the rooms are drawn as they are."""
+"""What the pages say exists: links, commands, options, parameters, names, files; the rooms as they are drawn."""
 
 import ast
 import importlib
@@ -45,8 +45,10 @@ def code_of(path):
     """The lines of its code blocks, and each code span."""
     block = r"^```\w*\n(.*?)^```"
     text = text_of(path)
-    lines = [line for found in re.findall(block, text, re.M | re.S) for line in found.splitlines()]
-    return lines + re.findall(r"`([^`\n]+)`", re.sub(block, "", text, flags=re.M | re.S))
+    lines = [
+        line for found in re.findall(block, text, re.MULTILINE | re.DOTALL) for line in found.splitlines()
+    ]
+    return lines + re.findall(r"`([^`\n]+)`", re.sub(block, "", text, flags=re.MULTILINE | re.DOTALL))
 
 
 def commands_in(path):
@@ -59,7 +61,7 @@ def commands_in(path):
 
 def anchors(path):
     """The headings as GitHub names them in links."""
-    headings = re.findall(r"^#+ (.+)$", text_of(path), re.M)
+    headings = re.findall(r"^#+ (.+)$", text_of(path), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
@@ -76,7 +78,7 @@ def test_links_lead_somewhere(page):
 
 
 def test_no_blank_line_splits_a_table(page):
-    for block in re.findall(r"(?:^\|.*(?:\n|\Z))+", text_of(page), re.M):
+    for block in re.findall(r"(?:^\|.*(?:\n|\Z))+", text_of(page), re.MULTILINE):
         assert re.match(r"\|.*\n\|[-:| ]+\|", block), block
 
 
@@ -124,17 +126,17 @@ def resolve(dotted):
 def test_names_import(page):
     text = text_of(page)
     if page.name == "CHANGELOG.md":  # the first column has the old names
-        text = re.sub(r"^\|[^|]*\|", "|", text, flags=re.M)
+        text = re.sub(r"^\|[^|]*\|", "|", text, flags=re.MULTILINE)
     for dotted in re.findall(r"(?<![\w/])lungseg_utils(?:\.\w+)+(?!\w*[/\w])", text):
         resolve(dotted)
-    for line in re.findall(r"^from lungseg_utils.*$", text, re.M):
+    for line in re.findall(r"^from lungseg_utils.*$", text, re.MULTILINE):
         [node] = ast.parse(line).body
         for alias in node.names:
             resolve(f"{node.module}.{alias.name}")
 
 
 def test_files_and_make_targets_exist(page):
-    targets = re.findall(r"^(\w+):", (CHECKOUT / "Makefile").read_text(), re.M)
+    targets = re.findall(r"^(\w+):", (CHECKOUT / "Makefile").read_text(), re.MULTILINE)
     own = r"(?:benchmarks|docs|lungseg_utils|notebooks|tests)/[\w/]+\.(?:py|md|ipynb|yaml|csv|jpg)"
     for code in code_of(page):
         for name in re.findall(rf"(?<![\w/]){own}\b", code):
@@ -150,7 +152,7 @@ def test_every_command_is_in_the_readme():
 
 def test_the_rooms_are_drawn_as_they_are():
     """Each arrow between rooms is drawn in docs/architecture.md, or follows from arrows that are."""
-    drawn = re.findall(r"^ +(\w+) --> (\w+)$", text_of(CHECKOUT / "docs" / "architecture.md"), re.M)
+    drawn = re.findall(r"^ +(\w+) --> (\w+)$", text_of(CHECKOUT / "docs" / "architecture.md"), re.MULTILINE)
     assert {room for arrow in drawn for room in arrow} == ROOMS - {
         "__init__",
         "__main__",
@@ -163,6 +165,6 @@ def test_the_rooms_are_drawn_as_they_are():
 
     for path in (CHECKOUT / "lungseg_utils").rglob("*.py"):
         room = path.relative_to(CHECKOUT / "lungseg_utils").parts[0].removesuffix(".py")
-        used = set(re.findall(r"^\s*(?:from|import) lungseg_utils\.(\w+)", path.read_text(), re.M))
+        used = set(re.findall(r"^\s*(?:from|import) lungseg_utils\.(\w+)", path.read_text(), re.MULTILINE))
         if room not in ("__init__", "__main__"):
             assert used <= below(room), f"{path.name} imports {used - below(room)}: draw the arrow"
