@@ -1,4 +1,4 @@
-"""What the pages say exists: links, commands, options, parameters, names, files; the rooms as they are drawn."""
+"""What the pages say exists: links, commands, options, parameters, names, files; the rooms are as drawn."""
 
 import ast
 import importlib
