@@ -57,7 +57,9 @@ if __name__ == "__main__":
         )
 
     def everything() -> None:
-        predictions = Predictions(labels, labels, half, calibration())
+        predictions = Predictions(
+            labels, labels, half, calibration(), entropy=entropy(probabilities), small=labels, steps={}
+        )
         evaluate(truth, predictions, "medseg", range(SLICES), [None] * SLICES)
 
     counts = per_slice()

@@ -1,7 +1,7 @@
 """From slices in HU to probabilities and labels at full size. Every step beyond argmax is off unless asked for."""
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,15 +12,14 @@ import torch
 from torch import nn
 from tqdm.auto import tqdm
 
-from lungseg_utils.core.classes import NUM_CLASSES
 from lungseg_utils.core.device import Device, choose_device
 from lungseg_utils.core.files import InputError
 from lungseg_utils.core.image import resize_nearest, shrink_by_area
 from lungseg_utils.data.preprocessing import Preprocessing
 from lungseg_utils.inference.openvino import compile_network, is_installed
-from lungseg_utils.inference.postprocess import predict, temper
+from lungseg_utils.inference.postprocess import predict
 from lungseg_utils.inference.settings import BACKENDS, InferenceSettings
-from lungseg_utils.inference.views import average_views, square_margins, view_matrices
+from lungseg_utils.inference.views import Answers, View, ask, square_margins, views_of
 from lungseg_utils.model import load_model
 
 AIR = -1000  # HU; what slices are padded with
@@ -119,15 +118,14 @@ class Segmenter:
             )
             return self.model
 
-    def _network(self, slices: int) -> Callable[[torch.Tensor], torch.Tensor]:
-        """What runs the network in a job of that many slices."""
-        pixels = slices * (1 + len(view_matrices(self.settings, (1, 1)))) * self.image_size**2
+    def _network(self, pictures: int) -> Callable[[torch.Tensor], torch.Tensor]:
+        """What runs the network in a job of that many pictures: slices, and each further view of them."""
+        pixels = pictures * self.image_size**2
         can_compile = self.backend == "auto" and self.device.type == "cpu" and is_installed()
         if self.backend == "openvino" or (can_compile and pixels >= WORTH_COMPILING):
             return self._compiled
         return self.model
 
-    @torch.inference_mode()
     def batches(
         self,
         hu: np.ndarray,
@@ -153,6 +151,33 @@ class Segmenter:
         Raises:
             InputError: hu is no stack of slices in HU.
         """
+        for position, answers in self.answers(hu, batch_size, description, pixel):
+            yield position, answers.probabilities(self.settings)
+
+    @torch.inference_mode()
+    def answers(
+        self,
+        hu: np.ndarray,
+        batch_size: int = 8,
+        description: str | None = None,
+        pixel: tuple[float, float] = (1.0, 1.0),
+        views: Sequence[View] = (),
+    ) -> Iterator[tuple[slice, Answers]]:
+        """As `batches`, before the probabilities are made: for who makes several of them of one pass.
+
+        Args:
+            hu: As in `batches`, as all that follows but the last.
+            batch_size: Slices at a time.
+            description: Of the progress bar.
+            pixel: mm between rows and between columns.
+            views: What the network is asked for, each once; without any, what `settings` need.
+
+        Yields:
+            The position of the batch in hu, and what the network says of it.
+
+        Raises:
+            InputError: hu is no stack of slices in HU.
+        """
         if batch_size < 1:
             raise InputError(f"batch_size is {batch_size}; expected 1 slice or more.")
         if hu.ndim != 3 or hu.size == 0:
@@ -161,7 +186,8 @@ class Segmenter:
             )
         if hu.dtype.kind not in "iuf":
             raise InputError(f"hu is of type {hu.dtype}; expected numbers, Hounsfield units.")
-        network = self._network(len(hu))
+        views = views or views_of(self.settings)
+        network = self._network(len(hu) * len(views))
         with tqdm(
             total=len(hu), desc=description, unit="slice", disable=description is None, leave=False
         ) as bar:
@@ -170,13 +196,17 @@ class Segmenter:
                 if not np.isfinite(hu[position]).all():
                     found = f"NaN or infinite values in slices {start} to {position.stop - 1}"
                     raise InputError(f"hu holds {found}; expected Hounsfield units.")
-                yield position, self._probabilities(network, hu[position], pixel)
+                yield position, self._answers(network, hu[position], pixel, views)
                 bar.update(position.stop - start)
 
-    def _probabilities(
-        self, network: Callable[[torch.Tensor], torch.Tensor], hu: np.ndarray, pixel: tuple[float, float]
-    ) -> np.ndarray:
-        """Probabilities (n, 4, H, W) of a few slices (n, H, W) in HU."""
+    def _answers(
+        self,
+        network: Callable[[torch.Tensor], torch.Tensor],
+        hu: np.ndarray,
+        pixel: tuple[float, float],
+        views: Sequence[View],
+    ) -> Answers:
+        """What the network says of a few slices (n, H, W) in HU."""
         (top, bottom), (left, right) = square_margins(hu.shape[1:], pixel)
         square = np.pad(hu, ((0, 0), (top, bottom), (left, right)), constant_values=AIR)
         if self.window:
@@ -184,12 +214,17 @@ class Segmenter:
         shrink = shrink_by_area if self.config.get("resize") == "area" else resize_nearest
         z = self.preprocessing.normalise(shrink(square, self.image_size))
         images = torch.from_numpy(z)[:, None].to(self.device.type, memory_format=torch.channels_last)
-        out = images.new_empty(len(images), NUM_CLASSES, *square.shape[1:])
         at_once = max(1, PASS_PIXELS // self.image_size**2) if self.device.type == "cpu" else len(images)
-        for seen, answer in zip(images.split(at_once), out.split(at_once), strict=True):
-            average_views(network, seen, self.settings, answer)
-        own = out[:, :, top : top + hu.shape[1], left : left + hu.shape[2]].contiguous()
-        return temper(own.cpu().numpy(), self.settings.temperature)
+        parts = images.split(at_once)
+        rows, columns = hu.shape[1:]
+        return Answers(
+            logits={
+                view: torch.cat([ask(network, part, view, square.shape[1:]) for part in parts])
+                for view in views
+            },
+            square=square.shape[1:],
+            inside=(slice(top, top + rows), slice(left, left + columns)),
+        )
 
     def probabilities(
         self, hu: np.ndarray, batch_size: int = 8, pixel: tuple[float, float] = (1.0, 1.0)

@@ -172,17 +172,20 @@ def benchmark():
 
 def test_an_ensemble_answers_with_the_mean_of_its_members_probabilities(benchmark):
     def member(value):
-        def batches(hu, batch_size):
+        def answers(hu, batch_size):
             for start in range(0, len(hu), batch_size):
+                found = np.full((min(batch_size, len(hu) - start), 4, 2, 2), value)
                 yield (
                     slice(start, start + batch_size),
-                    np.full((min(batch_size, len(hu) - start), 4, 2, 2), value),
+                    SimpleNamespace(probabilities=lambda settings, small: found),
                 )
 
-        return SimpleNamespace(settings="own", batches=batches)
+        return SimpleNamespace(settings="own", answers=answers)
 
     ensemble = benchmark["Ensemble"]([member(0.2), member(0.4), member(0.9)])
-    answers = list(ensemble.batches(np.zeros((3, 2, 2)), 2))
+    answers = [
+        (position, found.probabilities("own")) for position, found in ensemble.answers(np.zeros((3, 2, 2)), 2)
+    ]
     assert [position for position, _ in answers] == [slice(0, 2), slice(2, 4)] and ensemble.settings == "own"
     assert answers[1][1].shape == (1, 4, 2, 2) and np.allclose(answers[0][1], 0.5)
 
