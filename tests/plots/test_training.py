@@ -7,7 +7,13 @@ import numpy as np
 import pandas as pd
 from nbclient import NotebookClient
 
-from lungseg_utils.plots.training import LiveChart, plot_progress, plot_strip
+from lungseg_utils.plots.training import (
+    LiveChart,
+    plot_history,
+    plot_learning_rate,
+    plot_progress,
+    plot_strip,
+)
 from lungseg_utils.series.run import own_kernel
 
 HISTORY = pd.DataFrame(
@@ -30,6 +36,25 @@ def test_the_strip_runs_from_the_first_epoch_to_the_last(trained_dir, tmp_path):
     titles = [ax.get_title() for ax in plot_strip(tmp_path / "long.npz").axes[:7]]
     assert titles == ["radiologist's labels", *(f"epoch {n}" for n in (1, 5, 9, 13, 17, 21))]
     two.savefig(io.BytesIO())
+
+
+def test_learning_rates_over_epochs():
+    [ax] = plot_learning_rate([0.1, 0.3, 0.2, 0.1], steps_per_epoch=2).axes
+    assert ax.lines[0].get_xydata().tolist() == [[0, 0.1], [0.5, 0.3], [1, 0.2], [1.5, 0.1]]
+
+
+def test_the_history_marks_the_kept_epoch_in_every_score():
+    scores = ("loss", "accuracy", "miou", "lesion_dice")
+    columns = [f"{part}_{score}" for score in scores for part in ("train", "val")]
+    values = np.random.default_rng(0).random((3, len(columns)))
+    history = pd.DataFrame(values, columns=columns).assign(epoch=[1, 2, 3], best=[True, True, False])
+    axes = plot_history(history).axes
+    assert [ax.get_title() for ax in axes] == ["loss", "accuracy", "mIoU", "lesion Dice"]
+    for ax, score in zip(axes, scores, strict=True):
+        training, validation, kept = ax.lines
+        assert training.get_ydata().tolist() == history[f"train_{score}"].tolist()
+        assert validation.get_ydata().tolist() == history[f"val_{score}"].tolist()
+        assert kept.get_xdata()[0] == 2 and kept.get_label() == "kept: epoch 2"
 
 
 def test_progress_shows_both_parts():
