@@ -10,6 +10,7 @@ class Group(click.Group):
     """What people can mend is one message without a traceback: exit 2 for bad input, 1 for a failed notebook."""
 
     def invoke(self, ctx: click.Context) -> object:
+        """Run a command; an error that people can mend ends it with its sentence."""
         from lungseg_utils.series.run import NotebookError
 
         try:

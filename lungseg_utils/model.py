@@ -138,7 +138,7 @@ def stage_sizes(model: nn.Module, image_size: int) -> list[dict[str, Any]]:
     sizes: list[dict[str, Any]] = []
 
     def recorder(part: str) -> Callable[..., None]:
-        def record(module: nn.Module, args: tuple, output: torch.Tensor | list[torch.Tensor]) -> None:
+        def record(_: nn.Module, __: tuple, output: torch.Tensor | list[torch.Tensor]) -> None:
             for tensor in output if isinstance(output, list) else [output]:
                 stage = sum(row["part"] == part for row in sizes)
                 sizes.append(

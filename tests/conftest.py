@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-import matplotlib
+import matplotlib as mpl
 import pytest
 import torch
 from helpers import CPU, TINY_CONFIG
@@ -14,7 +14,7 @@ from lungseg_utils.data.preprocessing import fit_preprocessing, prepare
 from lungseg_utils.data.splits import make_slices
 from lungseg_utils.training.loop import train
 
-matplotlib.use("Agg")
+mpl.use("Agg")
 
 
 @pytest.fixture(scope="session")
@@ -59,9 +59,7 @@ def trained_dir(prepared_dir, tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def coarse_pictures():
     """Figures at 20 dots an inch: they are drawn to see that they can be."""
-    save = matplotlib.figure.Figure.savefig
-    matplotlib.figure.Figure.savefig = lambda self, target, **options: save(
-        self, target, **options | {"dpi": 20}
-    )
+    save = mpl.figure.Figure.savefig
+    mpl.figure.Figure.savefig = lambda self, target, **options: save(self, target, **options | {"dpi": 20})
     yield
-    matplotlib.figure.Figure.savefig = save
+    mpl.figure.Figure.savefig = save

@@ -60,7 +60,7 @@ def test_a_library_that_raises_at_import_is_a_fact(home, offline, monkeypatch):
 
 
 def test_names_agree_with_the_rest_of_the_package():
-    assert ENCODER == TrainingConfig().encoder
+    assert TrainingConfig().encoder == ENCODER
     assert MODULES.keys() <= {Requirement(line).name for line in machine._requirements()}
 
 

@@ -98,7 +98,7 @@ def run_probe(kind: str) -> dict[str, Any]:
     nothing = {"gpus": [], "archs": [], "bf16": False}
     try:
         command = [sys.executable, "-c", PROBE, kind]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=PROBE_SECONDS)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PROBE_SECONDS)
         return json.loads(done.stdout.splitlines()[-1])
     except subprocess.TimeoutExpired:
         return nothing | {"error": f"no answer in {PROBE_SECONDS} s"}

@@ -44,15 +44,16 @@ def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO]:
     path.parent.mkdir(parents=True, exist_ok=True)
     newline = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = Path(name)
     try:
-        with open(descriptor, mode, **newline) as handle:
+        with os.fdopen(descriptor, mode, **newline) as handle:
             yield handle
             handle.flush()
             os.fsync(handle.fileno())
-        os.chmod(name, 0o644)  # mkstemp makes it private
-        os.replace(name, path)
+        temporary.chmod(0o644)  # mkstemp makes it private
+        temporary.replace(path)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 
@@ -81,11 +82,11 @@ def replace_folder(path: str | Path) -> Iterator[Path]:
         new.mkdir()  # mkdtemp made its own private
         yield new
         if path.exists():
-            os.replace(path, old)
-        os.replace(new, path)
+            path.replace(old)
+        new.replace(path)
     except BaseException:
         if old.exists() and not path.exists():
-            os.replace(old, path)  # should this fail as well, the older folder is still in `work`
+            old.replace(path)  # should this fail as well, the older folder is still in `work`
         shutil.rmtree(work, ignore_errors=True)
         raise
     shutil.rmtree(work, ignore_errors=True)

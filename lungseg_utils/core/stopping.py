@@ -45,7 +45,7 @@ class StopRequest:
             signal.signal(number, handler if handler is not None else signal.SIG_DFL)
         self._handlers = {}
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
+    def _note(self, number: int, _: FrameType | None) -> None:
         if self._signal is None:
             self._signal, self._noted = signal.Signals(number).name, time.monotonic()
         elif number == signal.SIGINT and time.monotonic() - self._noted > AGAIN:

@@ -36,6 +36,7 @@ class ScannerJitter(A.ImageOnlyTransform):
         self.offset, self.gain, self.gamma, self.noise = offset, gain, gamma, noise
 
     def apply(self, img: np.ndarray, **_) -> np.ndarray:
+        """One slice (H, W, 1)."""
         draw = self.random_generator.uniform
         low, high = LUNG_WINDOW
         position = np.clip((img - low) / (high - low), 0, 1)

@@ -29,8 +29,10 @@ TOLERANCES = (1, 2, 3)  # pixels
 def border_table(
     truth: np.ndarray, prediction: np.ndarray, spacing: tuple[float, float] | None = None
 ) -> pd.DataFrame:
-    """One row a slice; for each region the columns `REGION_borders` (one of CASES), `REGION_hd95_px` and
-    `REGION_surface_dice_1px`, `_2px`, `_3px`; with a spacing also `REGION_hd95_mm`.
+    """One row a slice, with the scores of the border of each region.
+
+    Columns: `REGION_borders` (one of CASES), `REGION_hd95_px` and `REGION_surface_dice_1px`, `_2px`, `_3px`; with a
+    spacing also `REGION_hd95_mm`.
 
     HD95: the distance within which 95 % of one border's pixels have the other border, the larger of the two directions
     (Huttenlocher et al. 1993, doi:10.1109/34.232073; the percentile spares it single stray pixels).
@@ -91,8 +93,10 @@ def _where(true: bool, predicted: bool) -> str:
 
 
 def border_summary(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
-    """border_table's scores for metrics.json: for each region the mean, median and number of slices of every score, and
-    `cases`, the number of slices in each of CASES."""
+    """border_table's scores for metrics.json, for each region.
+
+    The mean, median and number of slices of every score, and `cases`, the number of slices in each of CASES.
+    """
     regions = {}
     for region in REGIONS:
         names = [

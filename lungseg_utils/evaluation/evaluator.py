@@ -64,8 +64,11 @@ class Predictions:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """per_slice: (N, 4, 4) confusion counts; table: a row a slice, for per_slice.csv; lesions: a row a lesion;
-    definitions: a row a definition; record: what metrics.json keeps."""
+    """All that is worked out from truth and prediction.
+
+    per_slice: (N, 4, 4) confusion counts; table: a row a slice, for per_slice.csv; lesions: a row a lesion;
+    definitions: a row a definition; record: what metrics.json keeps.
+    """
 
     per_slice: np.ndarray
     table: pd.DataFrame

@@ -112,7 +112,7 @@ def read_submission(path: str | Path, shape: tuple[int, int, int] = TEST_SHAPE) 
     path = Path(path)
     rows = int(np.prod(shape)) * len(LESIONS)
     try:
-        with open(path, "rb") as plain:
+        with Path(path).open("rb") as plain:
             start = plain.read(len(GZIP))
         with (gzip.open if start == GZIP else open)(path, "rb") as handle:
             header = handle.readline(100)

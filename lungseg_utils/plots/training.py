@@ -81,6 +81,7 @@ class LiveChart:
         self._shown = None
 
     def __call__(self, history: pd.DataFrame) -> None:
+        """Draw the history so far in place of the last drawing."""
         if not _in_notebook():
             return
         from IPython.display import display

@@ -130,6 +130,7 @@ def burned_in_text(slices: np.ndarray) -> bool:
 
 
 def has_text(hu: np.ndarray) -> bool:
+    """Whether what looks like writing stands beside the body, in a slice in HU (H, W)."""
     ink = (hu > SOLID) & ~body_with_rim(hu)
     pieces, _ = ndimage.label(ink, np.ones((3, 3)))
     height, width = hu.shape

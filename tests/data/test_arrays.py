@@ -157,7 +157,7 @@ def truncate(path):
 
 
 def as_npz(path):
-    with open(path, "wb") as handle:
+    with path.open("wb") as handle:
         np.savez(handle, np.zeros(3))
 
 

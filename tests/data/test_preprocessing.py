@@ -115,7 +115,7 @@ def test_only_training_slices_of_the_source_count():
         ), fit_on
     left_out = slices.copy()
     left_out.loc[(left_out["source"] == "medseg") & (left_out["index"] == 24), "split"] = "left_out"
-    low, high, mean, _ = expected_fit(data.images["medseg"][25].ravel())
+    _, _, mean, _ = expected_fit(data.images["medseg"][25].ravel())
     assert P.fit_preprocessing(data, left_out, "medseg").mean == pytest.approx(mean, abs=0.5)
     changed = make_data()
     changed.images["medseg"][:24], changed.images["test"][:] = 3000, 3000

@@ -88,7 +88,7 @@ def test_no_view_goes_through_the_network_twice_whatever_is_asked(prepared_dir, 
 
 
 def test_the_record_is_json_and_agrees_with_the_tables(evaluated, tmp_path):
-    truth, predictions, evaluation = evaluated
+    truth, _, evaluation = evaluated
     save_results(tmp_path, evaluation.table, evaluation.per_slice.sum(0), evaluation.record)
     record = json.loads((tmp_path / "metrics.json").read_text())
     table = pd.read_csv(tmp_path / "per_slice.csv")

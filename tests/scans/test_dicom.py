@@ -1,7 +1,6 @@
 """DICOM: series, order, rescale, compression, archives; the segmentation lies where the scan lies, and names nobody."""
 
 import io
-import os
 import stat
 import tempfile
 import warnings
@@ -248,7 +247,7 @@ def test_missing_slices_are_reported_and_the_mask_leaves_them_out(tmp_path):
 
 def test_copies_and_repeated_places_are_left_out_and_reported(tmp_path):
     folder = write_series(tmp_path / "scan", chest())
-    one = sorted(folder.iterdir())[0]
+    one = min(folder.iterdir())
     (folder / "copy").write_bytes(one.read_bytes())
     dataset = pydicom.dcmread(sorted(folder.iterdir())[1])
     dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = generate_uid()
@@ -320,7 +319,7 @@ def test_a_scan_that_does_not_say_its_thickness(tmp_path):
     (path,) = write_masks(scan, marked(scan), tmp_path / "out")
     measures = hd.seg.segread(path).SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
     assert measures.SliceThickness == 5
-    alone = read_scan(sorted(folder.iterdir())[0])
+    alone = read_scan(min(folder.iterdir()))
     assert alone.spacing == (1, 0.75, 0.9) and any("1 mm is assumed" in note for note in alone.notes)
 
 
@@ -536,4 +535,6 @@ def test_a_scan_without_a_frame_of_reference_or_with_text_for_a_uid_gets_new_one
         (path,) = write_masks(scan, marked(scan), tmp_path / "out", keep_identity=True)
     segmentation = pydicom.dcmread(path)
     assert segmentation.FrameOfReferenceUID.is_valid and segmentation.StudyInstanceUID.is_valid
-    assert MARKER.encode() not in path.read_bytes() and os.listdir(tmp_path / "out") == ["mask.dcm"]
+    assert MARKER.encode() not in path.read_bytes() and [p.name for p in (tmp_path / "out").iterdir()] == [
+        "mask.dcm"
+    ]

@@ -39,7 +39,9 @@ def test_skeleton(notebook):
         if cell.cell_type == "code" and "setup" not in cell.metadata.get("tags", [])
     ]
     for cell in code:
-        assert not re.search(r"sys\.path|^[!%]|^def |^class |filterwarnings", cell.source, re.M), cell.source
+        assert not re.search(r"sys\.path|^[!%]|^def |^class |filterwarnings", cell.source, re.MULTILINE), (
+            cell.source
+        )
         assert max(map(len, cell.source.splitlines())) <= 110, cell.source
 
 

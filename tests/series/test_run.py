@@ -166,8 +166,10 @@ def test_failure_is_three_lines_on_a_clean_screen(history):
     assert {line.split(":")[0] for line in bars if "100%" in line} == {"01_look", "02_prepare"}
     copy = history["out"] / "notebooks" / "03_train.ipynb"
     assert lines == [
-        f"error: notebook 03_train failed; partial copy: {copy}; "
-        f"go on with: lungseg run --run-dir {history['out']} --from 03",
+        (
+            f"error: notebook 03_train failed; partial copy: {copy}; "
+            f"go on with: lungseg run --run-dir {history['out']} --from 03"
+        ),
         "cell 4: # a comment first",
         "ZeroDivisionError: division by zero",
     ]
