@@ -65,7 +65,19 @@ def ship(
 
 def shipped_card(config: dict, table: str) -> str:
     """The shipped model's card: what it is, what it learned from, how good it is (`table`, Markdown), what it is not for."""
-    training = config["training"]
+    training, best = config["training"], config["best_epoch"]
+    seeds = ", ".join(map(str, config.get("seeds", [training["seed"]])))
+    if config["weights_of"] == "last":
+        weights = f"The last weights of {training['epochs']} epochs; nothing was chosen on the slices of the scores above."
+    else:
+        weights = (
+            f"Best epoch {best['epoch']} of {training['epochs']} by {training['monitor']}, chosen on the slices of the scores "
+            "above, which flatters them a little."
+        )
+    weights = (
+        f"Mean probability of {config['members']} networks. " * ("members" in config)
+        + f"Seed {seeds}, {config['device']}. {weights}"
+    )
     return f"""---
 license: cc-by-nc-sa-4.0
 library_name: lungseg
@@ -86,25 +98,27 @@ Teaching and research. **Not a medical device**: it must not decide about a pati
 it may call other diseases, effusion or scars ground glass or consolidation, and miss what it has never seen.
 
 ## Data
-{training["train_slices"]} training slices of the Kaggle competition "COVID-19 CT Images Segmentation": MedSeg 24.. and nine
-Radiopaedia volumes (CC BY-NC-SA). MedSeg 0..23 were left out, so that the scores below can be repeated. MedSeg's slices carry no
-patient ids and come from 40-odd patients: some of those 24 slices may show a patient whom the network has seen. The images remain
-their authors'. The encoder started from ImageNet weights (Apache 2.0).
+{training["train_slices"]} training slices: of the Kaggle competition "COVID-19 CT Images Segmentation" MedSeg 24.. and nine Radiopaedia volumes
+(CC BY-NC-SA), and 252 of four patients of the Coronacases Initiative, by way of COVID-19-CT-Seg (Ma et al. 2020, CC BY-NC-SA):
+8-bit pictures, contrast equalised, lesions of unknown kind. Drawn in the shares {training["shares"]}. MedSeg 0..23 were
+left out, so that the scores below can be repeated. MedSeg's slices carry no patient ids and come from 40-odd patients: some of
+those 24 slices may show a patient whom the network has seen. The images remain their authors'. The encoder started from ImageNet
+weights (Apache 2.0).
 
 ## Scores
 {table}
 
 ## Training
-Seed {training["seed"]}, {config["device"]}. Best epoch {config["best_epoch"]["epoch"]} of {training["epochs"]} by {training["monitor"]},
-chosen on the slices of the scores above, which flatters them a little. `config.json` has every setting and version.
+{weights} `config.json` has every setting and version.
 
 ```json
 {json.dumps(training, indent=2)}
 ```
 
 ## Limits
-Nearly all is one kind of scanner export: 8-bit windows and estimated Hounsfield units. There are no borders in the data sharper
-than a reader draws them. No children, no other disease, no contrast phase was checked.
+Nearly all is one kind of scanner export: 8-bit windows and estimated Hounsfield units. What other windows, equalised contrast,
+a smaller body in the picture, noise and blur cost is in benchmarks/robustness.md. There are no borders in the data sharper than a
+reader draws them. No children, no other disease, no contrast phase was checked.
 
 ## Licence
 Weights: CC BY-NC-SA 4.0 (LICENSE in this folder), as the Radiopaedia cases. Code: MIT.
