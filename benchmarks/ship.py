@@ -74,10 +74,9 @@ def shipped_card(config: dict, table: str) -> str:
             f"Best epoch {best['epoch']} of {training['epochs']} by {training['monitor']}, chosen on the slices of the scores "
             "above, which flatters them a little."
         )
-    weights = (
-        f"Mean probability of {config['members']} networks. " * ("members" in config)
-        + f"Seed {seeds}, {config['device']}. {weights}"
-    )
+    if "members" in config:
+        weights = f"Mean probability of {config['members']} networks. {weights}"
+    weights = f"Seed {seeds}, {config['device']}. {weights}"
     return f"""---
 license: cc-by-nc-sa-4.0
 library_name: lungseg
