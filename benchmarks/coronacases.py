@@ -14,8 +14,8 @@ import pandas as pd
 
 from lungseg_utils.core.classes import LESION, LESIONS, SHORT_NAMES
 from lungseg_utils.core.files import replace_folder, resolve_path, write_csv
-from lungseg_utils.data.importers import SIZE
 from lungseg_utils.data.grey import fit_grey
+from lungseg_utils.data.importers import SIZE
 
 SOURCE = "coronacases"
 

@@ -1,6 +1,8 @@
 """What several test modules share: devices and settings, scans built by hand, segmenters that need no network."""
 
 import multiprocessing
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 
@@ -212,3 +214,12 @@ def affine_of(directions=RAS, spacing=SPACING, origin=(-20.0, 35.0, 100.0)):
     affine[:3, :3] = (directions * np.array(spacing)[:, None]).T
     affine[:3, 3] = origin
     return affine
+
+
+def wait_for(happened: Callable[[], bool], seconds: float = 900) -> None:
+    """Return as soon as it has happened; fail after far longer than a busy machine takes."""
+    deadline = time.monotonic() + seconds
+    while not happened():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"nothing happened in {seconds} s")
+        time.sleep(0.01)

@@ -84,7 +84,8 @@ def locked(folder: str | Path, by: str, name: str = LOCK) -> Iterator[None]:
         holder = path.read_text(encoding="utf-8") if path.exists() else ""
         lock.acquire(blocking=False)
         path.write_text(
-            f"{by} (process {os.getpid()} on {platform.node()}, since {time.strftime('%H:%M')})", encoding="utf-8"
+            f"{by} (process {os.getpid()} on {platform.node()}, since {time.strftime('%H:%M')})",
+            encoding="utf-8",
         )
     except Timeout:
         raise InputError(

@@ -59,7 +59,9 @@ class StopRequest:
 def heeded() -> list[int]:
     """The signals that stop a run. A closed terminal is none for who was started with nohup."""
     ignored = {number for number in SIGNALS if signal.getsignal(number) is signal.SIG_IGN}
-    return [number for number in SIGNALS if number not in ignored or number in (signal.SIGINT, signal.SIGTERM)]
+    return [
+        number for number in SIGNALS if number not in ignored or number in (signal.SIGINT, signal.SIGTERM)
+    ]
 
 
 @contextmanager

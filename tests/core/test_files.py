@@ -8,7 +8,14 @@ import pytest
 from helpers import SERVER
 
 from lungseg_utils.core import files
-from lungseg_utils.core.files import InputError, atomic_write, clear_leftovers, locked, replace_folder, resolve_path
+from lungseg_utils.core.files import (
+    InputError,
+    atomic_write,
+    clear_leftovers,
+    locked,
+    replace_folder,
+    resolve_path,
+)
 
 
 def test_relative_paths_agree_from_two_directories(tmp_path, monkeypatch):
@@ -202,7 +209,8 @@ def test_a_locked_folder_is_refused_and_a_dead_process_holds_no_lock(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("number", "advice"), [(errno.EACCES, "a folder of your own"), (errno.EROFS, "LUNGSEG_HOME"), (errno.ENOSPC, "make room")]
+    ("number", "advice"),
+    [(errno.EACCES, "a folder of your own"), (errno.EROFS, "LUNGSEG_HOME"), (errno.ENOSPC, "make room")],
 )
 def test_what_the_system_refuses_is_one_sentence(tmp_path, number, advice):
     with pytest.raises(InputError, match=advice) as caught, atomic_write(tmp_path / "file"):
@@ -213,7 +221,10 @@ def test_what_the_system_refuses_is_one_sentence(tmp_path, number, advice):
 def test_a_file_in_the_place_of_a_folder_is_one_sentence(tmp_path):
     (tmp_path / "runs").touch()
     for write in (atomic_write, replace_folder):
-        with pytest.raises(InputError, match="a file stands where a folder has to be"), write(tmp_path / "runs" / "a" / "b"):
+        with (
+            pytest.raises(InputError, match="a file stands where a folder has to be"),
+            write(tmp_path / "runs" / "a" / "b"),
+        ):
             pass
     with pytest.raises(InputError, match="a file stands"), locked(tmp_path / "runs", "this test"):
         pass

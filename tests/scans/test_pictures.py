@@ -7,8 +7,8 @@ from PIL import Image
 
 from lungseg_utils.core.classes import CLASSES, GROUND_GLASS
 from lungseg_utils.core.files import InputError
-from lungseg_utils.data.phantom import phantom_slice
 from lungseg_utils.data.grey import fit_grey
+from lungseg_utils.data.phantom import phantom_slice
 from lungseg_utils.scans.io import read_scan, write_masks
 
 SLICE = chest()[LANDMARK[0]]
