@@ -4,11 +4,12 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 READY := .venv/ready
 
-.PHONY: help setup run test notebooks lab kaggle clean
+.PHONY: help setup run test lint notebooks lab kaggle clean
 
 help:
 	@echo "make run        the four notebooks on the phantom (ARGS='--profile reference --data-dir DIR' for more)"
 	@echo "make test       the tests (ARGS='-k metrics' for some)"
+	@echo "make lint       ruff, mypy and import-linter; a part of make test (FIX=1 mends what ruff can)"
 	@echo "make lab        open the notebooks in Jupyter"
 	@echo "make notebooks  re-execute the committed notebooks in place, on the phantom"
 	@echo "make kaggle     wheels to attach to a Kaggle notebook, in dist/kaggle"
@@ -22,14 +23,20 @@ $(READY): pyproject.toml requirements.txt constraints.txt
 	Python 3.11 or newer is needed: name one, as in 'make run PYTHON=python3.12'." >&2; exit 1; }
 	@echo "Setting up .venv: once, some minutes and several GB (PyTorch)."
 	$(PYTHON) -m venv .venv
-	$(PIP) install -c constraints.txt -e ".[test,fast]"
+	$(PIP) install -c constraints.txt -e ".[test,lint,fast]"
 	@touch $@
 
 run: $(READY)
 	$(BIN)/lungseg run $(ARGS)
 
-test: $(READY)
+test: lint
 	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(READY)
+	$(BIN)/ruff check $(if $(FIX),--fix)
+	$(BIN)/ruff format $(if $(FIX),,--check)
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
 
 notebooks: $(READY)
 	$(BIN)/lungseg notebooks
@@ -45,4 +52,4 @@ kaggle: $(READY)
 	@echo "Upload the folder dist/kaggle as a Kaggle data set and attach it to the notebook."
 
 clean:
-	rm -rf .venv build dist *.egg-info .pytest_cache .hypothesis
+	rm -rf .venv build dist *.egg-info .pytest_cache .hypothesis .ruff_cache .mypy_cache .import_linter_cache

@@ -9,20 +9,37 @@ for its fold; run the command again to go on, with more folds or seeds or ideas 
 """
 
 import json
-from dataclasses import asdict, fields, replace
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
 
 import click
 import pandas as pd
-from ablation import REFERENCE, Idea, add_rows, run_idea
-from folds import fold_splits
+from folds import fold_splits, link_prepared
 
-from lungseg_utils.core.files import InputError, atomic_write, resolve_path
-from lungseg_utils.data.preprocessing import load_prepared
-from lungseg_utils.evaluation.improvements import KEY, effects
+from lungseg_utils.core.files import InputError, atomic_write, resolve_path, write_csv
+from lungseg_utils.data.preprocessing import Prepared, load_prepared
+from lungseg_utils.evaluation import metrics
+from lungseg_utils.evaluation.improvements import NETWORK, REFERENCE, effects
+from lungseg_utils.evaluation.results import slice_table
+from lungseg_utils.inference.segmenter import Segmenter
 from lungseg_utils.inference.settings import InferenceSettings
 from lungseg_utils.series.parameters import Parameter, check_parameters
 from lungseg_utils.training.config import TrainingConfig
+from lungseg_utils.training.loop import train
 from lungseg_utils.training.model_card import fingerprint
+
+
+@dataclass(frozen=True)
+class Idea:
+    """What differs from the recipe: settings of the training, and of inference."""
+
+    topic: str
+    training: Mapping[str, Any] = field(default_factory=dict)
+    inference: InferenceSettings = InferenceSettings()
+
 
 BEST = {"loss": "weighted_dice_cross_entropy", "augmentation": "medical", "sampling": "lesions"}
 IDEAS = {
@@ -32,14 +49,18 @@ IDEAS = {
     "cross-entropy + Dice": Idea("loss", {"loss": "dice_cross_entropy"}),
     "class weights": Idea("loss", {"loss": "weighted_cross_entropy"}),
     "class weights + Dice": Idea("loss", {"loss": "weighted_dice_cross_entropy"}),
+    "class weights + Dice + Dice of the lesion": Idea("loss", {"loss": "lesion_dice_cross_entropy"}),
     "balanced sources": Idea("sampling", {"sampling": "sources"}),
     "balanced sources and lesions": Idea("sampling", {"sampling": "lesions"}),
     "medical augmentation": Idea("augmentation", {"augmentation": "medical"}),
+    "what people make of a scan": Idea("augmentation", {"augmentation": "scanners"}),
     "scSE attention": Idea("architecture", {"architecture": "unet_scse"}),
     "U-Net++": Idea("architecture", {"architecture": "unetplusplus"}),
+    "FPN": Idea("architecture", {"architecture": "fpn"}),
     "EMA of the weights": Idea("schedule", {"ema_decay": 0.99}),
     "twice as long": Idea("schedule", {"epochs": 2}),
     "twice the pixels a side": Idea("size", {"image_size": 2}),
+    "slices shrink by area": Idea("size", {"resize": "area"}),
     "mirrored views": Idea("inference", inference=InferenceSettings(flip=True)),
     "Dice, medical, EMA": Idea(
         "together",
@@ -49,6 +70,41 @@ IDEAS = {
 }
 
 FACTORS = ("epochs", "image_size")  # an idea's value is times the recipe's
+
+
+def run_idea(
+    prepared: Prepared, slices: pd.DataFrame, idea: Idea, config: TrainingConfig, folder: Path
+) -> pd.DataFrame:
+    """Train on the fold's train rows and answer for its validation rows: `slice_table` with the seconds that it took.
+
+    The last weights answer, so that nothing is chosen on what is answered. Goes on where an earlier call was stopped;
+    a network that stands in `folder` already is not trained again.
+    """
+    config = replace(config, **idea.training)
+    history = folder / "history.csv"
+    if not (folder / "model" / "last.safetensors").exists():
+        train(
+            link_prepared(prepared, slices, folder / "prepared"),
+            folder,
+            replace(config, patience=config.epochs),
+        )
+    rows = slices[slices.split == "validation"]
+    index = rows["index"].to_numpy(int)
+    segmenter = Segmenter.load(folder / "model", settings=idea.inference, name="last")
+    start = time.perf_counter()
+    labels = segmenter.labels(prepared.images["medseg"][index])
+    answered = (time.perf_counter() - start) / len(rows)
+    counts = metrics.slice_confusion(prepared.labels["medseg"][index], labels)
+    table = slice_table("medseg", index, counts, [None] * len(rows))
+    seconds = {"training_seconds": pd.read_csv(history).seconds.sum(), "seconds_per_slice": answered}
+    return table.assign(**seconds)
+
+
+def add_rows(path: Path, rows: pd.DataFrame) -> pd.DataFrame:
+    """Add a network's rows to the results file, which stays whole whatever happens; returns all rows."""
+    table = pd.concat([pd.read_csv(path), rows]) if path.exists() else rows
+    write_csv(path, table, float_format="%.4f")
+    return table
 
 
 @click.command(help=__doc__)
@@ -115,7 +171,7 @@ def main(
         for name in wanted
     ]
     for number, (seed, fold, name) in enumerate(jobs, start=1):
-        done = pd.read_csv(results)[KEY].values.tolist() if results.exists() else []
+        done = pd.read_csv(results)[NETWORK].values.tolist() if results.exists() else []
         if [name, seed, fold] in done:
             continue
         click.echo(f"network {number} of {len(jobs)}: {name}, fold {fold}, seed {seed}")
@@ -129,7 +185,7 @@ def main(
         rows = run_idea(prepared, splits[fold], idea, replace(recipe, seed=seed), folder)
         rows = rows.assign(idea=name, topic=idea.topic, seed=seed, fold=fold)
         table = add_rows(
-            results, rows[[*KEY, "topic", *rows.columns.difference([*KEY, "topic"], sort=False)]]
+            results, rows[[*NETWORK, "topic", *rows.columns.difference([*NETWORK, "topic"], sort=False)]]
         )
         if REFERENCE in set(table.idea):
             shown = [
@@ -148,4 +204,4 @@ if __name__ == "__main__":
     try:
         main()
     except InputError as error:
-        raise SystemExit(f"error: {error}")
+        raise SystemExit(f"error: {error}") from error

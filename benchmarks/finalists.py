@@ -3,11 +3,11 @@
 Each RUN_DIR holds prepared/ and model/, each NAME names a recipe; the first is the reference. `NAME:mirror=...` averages
 each slice with its mirror image; `NAME:ensemble=...` averages the probabilities of all its runs, as one network. Every
 score at full size on the validation slices. Writes finalists.csv (a row a recipe, seed and slice) and finalists.md to OUT;
-with --submission also what one recipe's first network, or its ensemble, answers on the test slices: sub.csv.gz.
+with --submission also what one recipe's first network, or its ensemble, answers on the test slices: test_labels.png.
 """
 
-import gzip
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,11 +19,22 @@ from lungseg_utils.core.files import InputError, atomic_write, resolve_path, wri
 from lungseg_utils.data.preprocessing import load_prepared
 from lungseg_utils.evaluation.evaluator import collect_predictions, evaluate
 from lungseg_utils.evaluation.improvements import compare_recipes, table_for_people
-from lungseg_utils.evaluation.submission import write_submission
+from lungseg_utils.evaluation.submission import write_labels
 from lungseg_utils.inference.postprocess import predict
 from lungseg_utils.inference.pretrained import read_history
 from lungseg_utils.inference.segmenter import Segmenter
 from lungseg_utils.inference.settings import InferenceSettings
+from lungseg_utils.inference.views import Answers
+
+
+@dataclass(frozen=True)
+class MeanAnswers:
+    """What several networks of one size say of the same slices."""
+
+    members: Sequence[Answers]
+
+    def probabilities(self, settings: InferenceSettings, small: bool = False) -> np.ndarray:
+        return np.mean([answers.probabilities(settings, small) for answers in self.members], axis=0)
 
 
 @dataclass(frozen=True)
@@ -36,9 +47,11 @@ class Ensemble:
     def settings(self) -> InferenceSettings:
         return self.members[0].settings
 
-    def batches(self, hu, batch_size=8, description=None):
-        for answers in zip(*(member.batches(hu, batch_size) for member in self.members), strict=True):
-            yield answers[0][0], np.mean([probabilities for _, probabilities in answers], axis=0)
+    def answers(self, hu, batch_size=8, **options):
+        streams = [member.answers(hu, batch_size, **options) for member in self.members]
+        for batches in zip(*streams, strict=True):
+            positions, answers = zip(*batches)
+            yield positions[0], MeanAnswers(answers)
 
 
 def score(segmenter, prepared) -> pd.DataFrame:
@@ -52,15 +65,12 @@ def score(segmenter, prepared) -> pd.DataFrame:
 
 
 def submit(segmenter, hu: np.ndarray, out: Path) -> None:
-    """Write sub.csv.gz of the test slices (N, H, W) in HU to out."""
+    """Write the labels of the test slices (N, H, W) in HU to out; `lungseg submit` makes sub.csv of them."""
+    settings = segmenter.settings
     labels = np.concatenate(
-        [predict(probabilities, segmenter.settings) for _, probabilities in segmenter.batches(hu)]
+        [predict(answers.probabilities(settings), settings) for _, answers in segmenter.answers(hu)]
     )
-    write_submission(out / "sub.csv", labels)
-    data = gzip.compress((out / "sub.csv").read_bytes(), mtime=0)
-    with atomic_write(out / "sub.csv.gz", "wb") as handle:
-        handle.write(data)
-    (out / "sub.csv").unlink()
+    write_labels(out / "test_labels.png", labels)
 
 
 @click.command(help=__doc__)
@@ -116,4 +126,4 @@ if __name__ == "__main__":
     try:
         main()
     except InputError as error:
-        raise SystemExit(f"error: {error}")
+        raise SystemExit(f"error: {error}") from error

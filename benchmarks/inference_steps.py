@@ -29,8 +29,8 @@ from lungseg_utils.core.image import resize_nearest
 from lungseg_utils.data.preprocessing import Prepared, load_prepared
 from lungseg_utils.evaluation import metrics
 from lungseg_utils.evaluation.calibration import Reliability, calibration_summary, reliability
-from lungseg_utils.evaluation.evaluator import HEADLINE
 from lungseg_utils.evaluation.intervals import paired_difference
+from lungseg_utils.evaluation.scores import HEADLINE, by_label
 from lungseg_utils.inference.postprocess import predict, temper
 from lungseg_utils.inference.segmenter import Segmenter
 from lungseg_utils.inference.settings import InferenceSettings
@@ -57,11 +57,7 @@ STEPS = {  # name: candidates; the first is off, and wins a tie
 
 
 mean_lesion_dice = HEADLINE["competition.pooled"]
-SCORES = {
-    "mean lesion Dice": mean_lesion_dice,
-    "lesion Dice": metrics.lesion_dice,
-    "mIoU": metrics.mean_iou,
-}
+SCORES = by_label("competition.pooled", "lesion_dice", "mean_iou")
 
 
 def answer_fold(prepared: Prepared, slices: pd.DataFrame, folder: Path, config: TrainingConfig) -> Path:

@@ -22,19 +22,14 @@ from tqdm.auto import tqdm
 from lungseg_utils.core.files import InputError, atomic_write, resolve_path
 from lungseg_utils.data.preprocessing import Prepared, load_prepared
 from lungseg_utils.evaluation import metrics
-from lungseg_utils.evaluation.evaluator import HEADLINE
 from lungseg_utils.evaluation.intervals import paired_difference
+from lungseg_utils.evaluation.scores import by_label
 from lungseg_utils.inference.segmenter import Segmenter
 from lungseg_utils.training.config import TrainingConfig
 from lungseg_utils.training.loop import train
 from lungseg_utils.training.model_card import fingerprint
 
-SCORES = {
-    "lesion Dice": metrics.lesion_dice,
-    "ground glass Dice": HEADLINE["classes.ground_glass.dice"],
-    "consolidation Dice": HEADLINE["classes.consolidation.dice"],
-    "mIoU": metrics.mean_iou,
-}
+SCORES = by_label("lesion_dice", "classes.ground_glass.dice", "classes.consolidation.dice", "mean_iou")
 
 
 def split_slices(

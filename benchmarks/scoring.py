@@ -20,9 +20,10 @@ from lungseg_utils.evaluation.borders import border_table
 from lungseg_utils.evaluation.burden import burden_summary
 from lungseg_utils.evaluation.calibration import Reliability, entropy, reliability
 from lungseg_utils.evaluation.definitions import definitions_table
-from lungseg_utils.evaluation.evaluator import HEADLINE, Predictions, evaluate
+from lungseg_utils.evaluation.evaluator import Predictions, evaluate
 from lungseg_utils.evaluation.intervals import bootstrap, paired_difference
 from lungseg_utils.evaluation.lesions import lesion_confusion, lesion_table
+from lungseg_utils.evaluation.scores import HEADLINE
 
 SLICES, SIZE = 24, 512
 
@@ -56,7 +57,9 @@ if __name__ == "__main__":
         )
 
     def everything() -> None:
-        predictions = Predictions(labels, labels, half, calibration())
+        predictions = Predictions(
+            labels, labels, half, calibration(), entropy=entropy(probabilities), small=labels, steps={}
+        )
         evaluate(truth, predictions, "medseg", range(SLICES), [None] * SLICES)
 
     counts = per_slice()

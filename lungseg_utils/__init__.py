@@ -6,7 +6,7 @@ from contextlib import suppress
 # albumentations asks PyPI for its newest version at import; classrooms and Kaggle kernels are often offline.
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 
 def installed_versions(*packages: str) -> dict[str, str]:

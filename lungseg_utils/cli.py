@@ -10,6 +10,7 @@ class Group(click.Group):
     """What people can mend is one message without a traceback: exit 2 for bad input, 1 for a failed notebook."""
 
     def invoke(self, ctx: click.Context) -> object:
+        """Run a command; an error that people can mend ends it with its sentence."""
         from lungseg_utils.series.run import NotebookError
 
         try:
@@ -69,6 +70,38 @@ def run(
         start=start,
     )
     click.echo(f"results: {out}")
+
+
+@main.command()
+@click.option(
+    "--run-dir", required=True, metavar="DIR", help="Where model/, history.csv and the checkpoint go."
+)
+@click.option(
+    "--prepared", metavar="DIR", help="What 02_preprocessing left.  [default: prepared/ in the run directory]"
+)
+@click.option(
+    "--profile", metavar="NAME|FILE.yaml", help="Settings; what it says of other notebooks is left out."
+)
+@click.option(
+    "-p", "parameters", nargs=2, multiple=True, metavar="NAME VALUE", help="One setting; repeatable; wins."
+)
+@click.pass_context
+def train(
+    ctx: click.Context,
+    run_dir: str,
+    prepared: str | None,
+    profile: str | None,
+    parameters: tuple[tuple[str, str], ...],
+) -> None:
+    """Train without a notebook.
+
+    Several GPUs or machines: `accelerate launch --multi_gpu --num_processes 2 -m lungseg_utils train --run-dir DIR`.
+    Settings not given have the reference recipe's values. Exit code 0: finished. 75: stopped in good order, run the
+    same command again to go on. 1: it diverged. 2: bad input. (A launcher of several processes makes 1 of them all.)
+    """
+    from lungseg_utils.training.launcher import train_alone
+
+    ctx.exit(train_alone(run_dir, prepared, profile, dict(parameters)))
 
 
 @main.command()
@@ -144,31 +177,33 @@ def compare(runs: tuple[str, ...], out: str | None) -> None:
 
 
 @main.command()
-@click.argument("run_dir", type=click.Path(), required=False, metavar="RUN")
+@click.argument("source", type=click.Path(), required=False, metavar="[RUN|LABELS.png]")
 @click.option(
     "--check", "path", type=click.Path(), metavar="FILE", help="Verify and draw FILE instead of writing one."
 )
-def submit(run_dir: str | None, path: str | None) -> None:
-    """Write the competition's sub.csv for a run.
+def submit(source: str | None, path: str | None) -> None:
+    """Write the competition's sub.csv for a run, or for labels in a picture.
 
     RUN is a run directory with prepared/ and model/. The file lands in RUN/results, by the inference steps that
-    04_results scored there (else plain argmax). With --check, FILE (.csv, .csv.gz) is verified row by row and drawn
+    04_results scored there (else plain argmax). LABELS.png holds the labels of the test slices, one below another, as
+    benchmarks/finalists.py writes them; the rows land beside it. With --check, FILE (.csv, .csv.gz) is verified row by row and drawn
     into a .png beside it, over the test slices of RUN if that is given.
     """
-    from lungseg_utils.evaluation import submission
+    from lungseg_utils.evaluation.submission import submit as write
+    from lungseg_utils.plots.submission import check_submission
 
     if path:
-        figure, masks = submission.check_submission(path, run_dir)
+        figure, masks = check_submission(path, source)
         both = masks.all(-1).sum()
         click.echo(
             f"{path}: {masks.size:,} rows in order, {masks.mean():.2%} are 1; {both:,} pixels have both classes"
         )
         click.echo(f"figure: {figure}")
-    elif run_dir:
-        written, rows = submission.submit(run_dir)
+    elif source:
+        written, rows = write(source)
         click.echo(f"submission: {written}, {rows:,} rows")
     else:
-        raise click.UsageError("expected a run directory, or --check FILE")
+        raise click.UsageError("expected a run directory, a picture of labels, or --check FILE")
 
 
 @main.command()
@@ -236,22 +271,20 @@ def predict_scan(path: str, model: str | None, out: str, series: str | None, kee
     the scan's own grid, report.html and report.png (one page), and report.json. No result names the file or the patient
     unless --keep-identity is given. Research software, not a diagnosis.
     """
-    import json
     import textwrap
 
     from lungseg_utils.inference.pretrained import PRETRAINED, model_folder
     from lungseg_utils.inference.segmenter import Segmenter
-    from lungseg_utils.report.case import check_case_folder, check_room, predict_case, save_case
-    from lungseg_utils.report.page import key_numbers
+    from lungseg_utils.report.case import predict_case
+    from lungseg_utils.report.page import check_case_folder, check_room, key_numbers, save_case
     from lungseg_utils.scans.io import read_scan
 
     out = check_case_folder(standing_path(out))  # before the minutes that follow
-    model_dir = model_folder(str(standing_path(model)) if model and model != PRETRAINED else PRETRAINED, "")
-    segmenter = Segmenter.load(model_dir)
-    config = json.loads((model_dir / "config.json").read_text(encoding="utf-8"))
+    model = str(standing_path(model)) if model and model != PRETRAINED else PRETRAINED
+    segmenter = Segmenter.load(model_folder(model, ""))
     scan = read_scan(path, int(series) if series and series.isdecimal() else series)
     check_room(out, scan)
-    case = predict_case(scan, segmenter, config, description="slices")
+    case = predict_case(scan, segmenter, description="slices")
     folder = save_case(case, out, keep_identity)
     click.echo(case.summary["case"])
     for value, words in key_numbers(case.summary):
@@ -283,7 +316,3 @@ def notebooks() -> None:
     from lungseg_utils.series.run import refresh_notebooks
 
     refresh_notebooks()
-
-
-if __name__ == "__main__":
-    main(prog_name="lungseg")

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import psutil
 from packaging.requirements import Requirement
 
-from lungseg_utils.core.device import _control_groups, usable_cores
+from lungseg_utils.core.device import control_groups, usable_cores
 from lungseg_utils.core.files import CHECKOUT, InputError, first_line, resolve_path
 
 MODULES = {  # of packages that are often there and yet broken
@@ -127,7 +127,7 @@ def _installed(requirements: tuple[str, ...]) -> dict[str, str]:
 def _memory() -> tuple[int, int]:
     """Total and available bytes of the machine, or of the tightest container around this process."""
     total, available = psutil.virtual_memory()[:2]
-    for group in _control_groups("memory"):
+    for group in control_groups("memory"):
         limit, used, cache = "memory.max", "memory.current", "inactive_file"
         if not (group / limit).exists():  # version 1
             limit, used, cache = "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"

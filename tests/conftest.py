@@ -1,35 +1,20 @@
 """Fixtures that several test modules share: tiny data, a tiny trained run, and the real arrays where there are some."""
 
-import multiprocessing
 import os
 from pathlib import Path
 
-import matplotlib
+import matplotlib as mpl
 import pytest
 import torch
+from helpers import CPU, TINY_CONFIG
 
-from lungseg_utils.core.device import Device
 from lungseg_utils.data.arrays import FILES, load_data
 from lungseg_utils.data.phantom import write_phantom
 from lungseg_utils.data.preprocessing import fit_preprocessing, prepare
 from lungseg_utils.data.splits import make_slices
-from lungseg_utils.training.config import TrainingConfig
 from lungseg_utils.training.loop import train
 
-matplotlib.use("Agg")
-CPU = Device("cpu", "tests", "tests")
-TINY_CONFIG = TrainingConfig(
-    encoder="resnet18",
-    encoder_weights="none",
-    image_size=32,
-    epochs=2,
-    batch_size=8,
-    augmentation="reference",
-)
-
-# Processes that can be killed or work together: they come from a server that has imported torch and the package once.
-SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(["lungseg_utils.launch"])
+mpl.use("Agg")
 
 
 @pytest.fixture(scope="session")
@@ -69,3 +54,12 @@ def trained_dir(prepared_dir, tmp_path_factory) -> Path:
     train(prepared_dir, folder, TINY_CONFIG, CPU)
     torch.set_num_threads(threads)
     return folder
+
+
+@pytest.fixture(scope="module")
+def coarse_pictures():
+    """Figures at 20 dots an inch: they are drawn to see that they can be."""
+    save = mpl.figure.Figure.savefig
+    mpl.figure.Figure.savefig = lambda self, target, **options: save(self, target, **options | {"dpi": 20})
+    yield
+    mpl.figure.Figure.savefig = save

@@ -60,7 +60,7 @@ def test_help_names_every_option(command):
 
 def test_help_loads_no_heavy_library():
     code = (
-        "import sys; from lungseg_utils.__main__ import main; main(['run', '--help'], standalone_mode=False); "
+        "import sys; from lungseg_utils.cli import main; main(['run', '--help'], standalone_mode=False); "
         "heavy = {'torch', 'albumentations', 'papermill', 'pandas', 'numpy', 'matplotlib'} & {*sys.modules}; "
         "sys.exit(' '.join(heavy) or 0)"
     )
@@ -148,7 +148,7 @@ def test_phantom_has_the_asked_sizes_and_seed(phantom):
 def test_phantom_without_options_is_the_default_set(monkeypatch):
     given = {}
     monkeypatch.setattr(
-        "lungseg_utils.phantom.write_phantom", lambda out, **options: given.update(options) or out
+        "lungseg_utils.data.phantom.write_phantom", lambda out, **options: given.update(options) or out
     )
     assert invoke("phantom", "anywhere").exit_code == 0
     assert given and given == {name: DEFAULT_STAMP[name] for name in given}

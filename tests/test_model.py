@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from lungseg_utils.core.files import InputError
 from lungseg_utils.model import (  # fmt: skip
     ARCHITECTURES,
+    Members,
     build_model,
     check_image_size,
     load_model,
@@ -115,6 +116,16 @@ def test_saved_and_loaded_it_answers_the_same(small, tmp_path):
     assert not torch.equal(load_model(tmp_path, "last")[0](image), small(image))
 
 
+def test_members_answer_with_their_mean_probability_and_come_back_as_one(tmp_path):
+    torch.manual_seed(0)
+    networks = [build_model("resnet18", "none").eval() for _ in range(2)]
+    both, image = Members(networks).eval(), torch.randn(2, 1, 32, 32)
+    expected = sum(network(image).softmax(1) for network in networks) / 2
+    torch.testing.assert_close(both(image).softmax(1), expected)
+    save_model(tmp_path, both, {**CONFIG, "members": 2})
+    assert torch.equal(load_model(tmp_path)[0](image), both(image))
+
+
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_each_architecture_comes_back_as_it_was_saved(architecture, tmp_path):
     network = build_model("resnet18", "none", architecture).eval()
@@ -124,11 +135,13 @@ def test_each_architecture_comes_back_as_it_was_saved(architecture, tmp_path):
     assert torch.equal(again(image), network(image)) and config["architecture"] == architecture
     sizes = stage_sizes(network, 32)
     assert sizes[-1] == {"part": "head", "stage": 0, "channels": 4, "side": 32}
-    assert {row["side"] for row in sizes if row["part"] == "decoder"} == {2, 4, 8, 16, 32}
+    sides = {8} if architecture == "fpn" else {2, 4, 8, 16, 32}
+    assert {row["side"] for row in sizes if row["part"] == "decoder"} == sides
 
 
-def test_the_architectures_differ_in_the_decoder_alone():
-    parts = {name: parameters_by_part(build_model("resnet18", "none", name)) for name in ARCHITECTURES}
+def test_the_u_nets_differ_in_the_decoder_alone():
+    u_nets = [name for name in ARCHITECTURES if name.startswith("unet")]
+    parts = {name: parameters_by_part(build_model("resnet18", "none", name)) for name in u_nets}
     assert (
         len({part["encoder"] for part in parts.values()})
         == 1
@@ -143,7 +156,7 @@ def test_a_model_of_before_there_was_a_choice_still_loads_and_an_unknown_one_is_
     assert torch.equal(load_model(tmp_path)[0](image), small(image))
     save_model(tmp_path, small, {**CONFIG, "architecture": "segformer"})
     with pytest.raises(
-        InputError, match="architecture is 'segformer'; expected one of unet, unet_scse, unetplusplus"
+        InputError, match="architecture is 'segformer'; expected one of unet, unet_scse, unetplusplus, fpn"
     ):
         load_model(tmp_path)
     with pytest.raises(InputError, match="architecture is 'Unet'"):

@@ -6,25 +6,24 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from conftest import CPU
+from helpers import AS_IS, CPU
 
 from lungseg_utils.core.device import Device
 from lungseg_utils.core.files import InputError
-from lungseg_utils.data.preprocessing import Preprocessing
 from lungseg_utils.inference import segmenter as inference
 from lungseg_utils.inference.openvino import compile_network
 from lungseg_utils.inference.segmenter import Segmenter
 from lungseg_utils.inference.settings import InferenceSettings
-from lungseg_utils.model import ARCHITECTURES, build_model
+from lungseg_utils.model import ARCHITECTURES, Members, build_model
 
-AS_IS = Preprocessing(low=-1, high=1, mean=-500, std=500, fit_on="all")
 SIZE = 64
+CONFIG = {"image_size": SIZE, "preprocessing": AS_IS.to_dict()}
 
 
 @pytest.fixture(scope="module")
 def segmenter():
     torch.manual_seed(0)
-    return Segmenter(build_model("resnet18", "none").eval(), AS_IS, SIZE, CPU)
+    return Segmenter(build_model("resnet18", "none").eval(), CONFIG, CPU)
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +61,15 @@ def test_the_logits_are_those_of_pytorch_for_any_batch(architecture):
         torch.testing.assert_close(
             network(images), expected, rtol=1e-4, atol=1e-4 * expected.abs().max().item()
         )
+
+
+def test_members_answer_alike_too():
+    pytest.importorskip("openvino")
+    torch.manual_seed(0)
+    both = Members(build_model("resnet18", "none") for _ in range(2)).eval()
+    images = torch.randn(2, 1, SIZE, SIZE)
+    with torch.inference_mode():
+        torch.testing.assert_close(compile_network(both, SIZE)(images), both(images), rtol=1e-4, atol=1e-4)
 
 
 def test_an_answer_stays_when_the_next_slice_is_seen(segmenter):
@@ -119,13 +127,6 @@ def test_auto_compiles_once_and_only_for_many_slices(segmenter, hu, compilations
     assert compilations == [segmenter.model]
     replace(auto, settings=InferenceSettings(flip=True))(hu)  # twice the work for each slice
     assert len(compilations) == 2
-
-
-def test_auto_decides_by_the_whole_job_where_slices_come_in_parts(segmenter, hu, compilations):
-    auto = replace(segmenter, backend="auto")
-    for total in (9, 10):
-        list(auto.batches(hu, total=total))
-        assert len(compilations) == (total >= 10)
 
 
 def test_only_a_cpu_with_the_package_gets_it(segmenter, hu, compilations, monkeypatch):

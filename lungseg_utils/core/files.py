@@ -1,23 +1,50 @@
-"""Where a path points, how a file or a folder is written, and how bad input is reported."""
+"""Where a path points, how a file or a folder is written, who may write, and how bad input is reported."""
 
+import errno
 import glob
 import os
+import platform
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
+
+from filelock import FileLock, Timeout
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
 CHECKOUT = Path(__file__).resolve().parents[2]
+LOCK = ".lock"
+MINE = "name a folder of your own: in run_dir or --out, or in LUNGSEG_HOME for all relative paths"
+ROOM = "make room there, or name a folder on another disk"
+ADVICE = {  # what to do about an error of the operating system
+    errno.EACCES: MINE,
+    errno.EPERM: MINE,
+    errno.EROFS: MINE,
+    errno.ENOSPC: ROOM,
+    errno.EDQUOT: ROOM,
+    errno.ENOTDIR: "a file stands where a folder has to be: name another path",
+    errno.EEXIST: "a file stands where a folder has to be: name another path",
+    errno.EISDIR: "name a file, not a folder",
+    errno.ENOENT: "correct the path, or run what writes that file",
+}
 
 
 class InputError(ValueError):
     """Bad input, in one sentence: what was found, what was expected, what to do."""
+
+
+def in_words(error: OSError, path: str | Path | None = None) -> InputError:
+    """An error of the operating system as a sentence; path: what was read or written, if the error names nothing."""
+    place = error.filename or path
+    found = f"{place}: {error.strerror or first_line(error)}" if place else first_line(error)
+    advice = ADVICE.get(error.errno or 0, "see that its disk is there and works, and try again")
+    return InputError(f"{found}; expected to read or write there; {advice}")
 
 
 def resolve_path(path: str | Path) -> Path:
@@ -56,25 +83,101 @@ def input_path(path: str | Path) -> Path:
 
 
 @contextmanager
-def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO]:
-    """Open a temporary file in the target's folder; it takes the target's name only when all of it is on disk.
+def locked(folder: str | Path, by: str, name: str = LOCK) -> Iterator[None]:
+    """Within, no other process enters the same: for what writes into a run directory, here or in a notebook.
 
-    If the body raises, the temporary file goes and a file that stood under the name stays as it was.
+    The lock is the operating system's and ends with its process, however that ends. On a network file system it holds
+    between machines if that file system has locks (NFS 4 has); where there are none, filelock's marker file stands in.
+
+    Args:
+        folder: The run directory; made if it is not there.
+        by: Who locks it, for the sentence that another process gets.
+        name: Of the lock's file in it, which stays.
+
+    Raises:
+        InputError: Another process is in it.
+    """
+    path = Path(folder) / name
+    lock = FileLock(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        holder = path.read_text(encoding="utf-8") if path.exists() else ""
+        lock.acquire(blocking=False)
+        path.write_text(
+            f"{by} (process {os.getpid()} on {platform.node()}, since {time.strftime('%H:%M')})",
+            encoding="utf-8",
+        )
+    except Timeout:
+        raise InputError(
+            f"{path.parent} is being written by {holder or 'another process'}; expected one at a time; wait until that "
+            "has ended, or name another run_dir"
+        ) from None
+    except OSError as error:
+        raise in_words(error, path) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def _workspace(path: Path, inside: bool = False) -> Iterator[Path]:
+    """A hidden folder beside or inside `path`, locked while in use; what killed processes left there is cleared first."""
+    home = path if inside else path.parent
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        clear_leftovers(home, path.name)
+        work = Path(tempfile.mkdtemp(dir=home, prefix=f".{path.name}."))
+        lock = FileLock(work / LOCK)
+        try:
+            with lock:
+                yield work
+        finally:
+            older = [work / "replaced", work / "old"]
+            unsafe = (
+                any(file for folder in older for file in folder.glob("*")) if inside else not path.exists()
+            )
+            if not (unsafe and any(map(Path.exists, older))):  # else what stood there could not be put back
+                shutil.rmtree(work, ignore_errors=True)
+    except OSError as error:
+        raise in_words(error, path) from error
+
+
+def clear_leftovers(folder: Path, name: str | None = None) -> None:
+    """Remove the hidden folders that `atomic_write` and `replace_folder` of killed processes left in `folder`.
+
+    name: of what was being written; all if not given. A folder that was cut off between its two renames gets its
+    older version back.
+    """
+    for work in folder.glob(f".{glob.escape(name) if name else '*'}.*/"):
+        lock = FileLock(work / LOCK)
+        if not (work / LOCK).is_file():
+            continue
+        with suppress(Timeout, OSError):  # in use, or not ours
+            with lock.acquire(blocking=False):
+                target = folder / work.name[1:].rpartition(".")[0]
+                if (work / INSIDE).exists():
+                    _put_back(folder, work)
+                elif (work / "old").exists() and not target.exists():
+                    os.replace(work / "old", target)
+            shutil.rmtree(work, ignore_errors=True)
+
+
+@contextmanager
+def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO]:
+    """Open a temporary file beside the target; it takes the target's name only when all of it is on disk.
+
+    If the body raises, the temporary file goes and a file that stood under the name stays as it was. What the operating
+    system refuses is an InputError that says what to do.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     newline = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with open(descriptor, mode, **newline) as handle:
+    with _workspace(path) as work:
+        with open(work / "new", mode, **newline) as handle:
             yield handle
             handle.flush()
             os.fsync(handle.fileno())
-        os.chmod(name, 0o644)  # mkstemp makes it private
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+        os.replace(work / "new", path)
 
 
 def write_csv(path: str | Path, table: "pd.DataFrame", **options: Any) -> None:
@@ -88,71 +191,38 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
+INSIDE = "inside"  # marks a workspace in the folder itself
+
+
 @contextmanager
 def replace_folder(path: str | Path) -> Iterator[Path]:
-    """Yield a new, empty folder; it takes the name `path`, and an older folder's place, when the body ends.
+    """Yield a new, empty folder beside `path`; it takes that name, and an older folder's place, when the body ends.
 
-    The new folder is made beside `path`. A folder that cannot be renamed, as a mount point or one whose parent is closed
-    to us, keeps its place, and what is in it is exchanged piece by piece.
-    If anything fails, the body or the swap, the older folder stands as it was and the new one goes. What a killed
-    process left is cleared by the next call for the same path.
+    A folder that cannot be renamed, as a mount point or one whose parent is closed to us, keeps its place, and what is in
+    it is exchanged piece by piece. If anything fails, the body or the swap, the older folder stands as it was and the new
+    one goes. What the operating system refuses is an InputError that says what to do.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     inside = path.exists() and (_is_mount(path) or not os.access(path.parent, os.W_OK))
-    home = path if inside else path.parent
-    _clear_leftovers(home, path)
-    work = Path(tempfile.mkdtemp(dir=home, prefix=f".{path.name}."))
-    new, old = work / "new", work / "old"
-    with (work / LOCK).open("w") as lock:
-        _lock(lock)
+    with _workspace(path, inside) as work:
+        new, old = work / "new", work / "old"
         try:
             new.mkdir()  # mkdtemp made its own private
+            if inside:
+                (work / INSIDE).touch()
             yield new
             if inside:
                 _exchange(path, work)
-            else:
-                if path.exists():
-                    os.replace(path, old)
-                os.replace(new, path)
+                return
+            if path.exists():
+                os.replace(path, old)
+            os.replace(new, path)
         except BaseException:
             if inside:
                 _put_back(path, work)
             elif old.exists() and not path.exists():
                 os.replace(old, path)  # should this fail as well, the older folder is still in `work`
-            shutil.rmtree(work, ignore_errors=True)
             raise
-    shutil.rmtree(work, ignore_errors=True)
-
-
-LOCK = "in-use"  # held by the process that works in a folder of `replace_folder`; the system frees it at any death
-
-
-def _lock(handle: IO) -> bool:
-    """Whether the lock on an open file could be had. Where there are no such locks: never, and nothing is cleared."""
-    try:
-        import fcntl
-
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (ImportError, OSError):
-        return False
-    return True
-
-
-def _clear_leftovers(home: Path, path: Path) -> None:
-    """Remove working folders of `replace_folder` whose process is dead; an older folder that it had moved goes back."""
-    for work in home.glob(f".{glob.escape(path.name)}.*"):
-        try:
-            with (work / LOCK).open("r+") as lock:
-                if not _lock(lock):
-                    continue
-                if home == path:
-                    _put_back(path, work)
-                elif (work / "old").exists() and not path.exists():
-                    os.replace(work / "old", path)
-                shutil.rmtree(work, ignore_errors=True)
-        except OSError:  # no folder of ours, or no right to it
-            continue
 
 
 def _is_mount(path: Path) -> bool:
@@ -173,14 +243,13 @@ def _exchange(path: Path, work: Path) -> None:
     os.replace(old, work / "replaced")
     for file in list(new.iterdir()):
         os.replace(file, path / file.name)
+    os.replace(work / "replaced", work / "gone")
 
 
 def _put_back(path: Path, work: Path) -> None:
     """Undo an `_exchange` that did not end: what stood in `path` stands there again, and nothing new."""
     source = work / "old"
     if (work / "replaced").exists():
-        if not any((work / "new").iterdir()):
-            return  # it did end
         source = work / "replaced"
         for file in [file for file in path.iterdir() if file != work]:
             shutil.rmtree(file) if file.is_dir() else file.unlink()

@@ -91,3 +91,12 @@ def body_with_rim(hu: np.ndarray) -> np.ndarray:
     step = max(round(max(hu.shape) / THINNED), 1)
     body = ndimage.binary_dilation(body_mask(hu[::step, ::step]), iterations=3)
     return np.kron(body, np.ones((step, step), bool))[: hu.shape[0], : hu.shape[1]]
+
+
+def shrink_by_area(slices: np.ndarray, size: int) -> np.ndarray:
+    """Slices (N, H, W) as float32 (N, size, size): a pixel is the mean of the area it covers; linear if enlarged."""
+    small = np.empty((len(slices), size, size), np.float32)
+    how = cv2.INTER_AREA if size < min(slices.shape[1:]) else cv2.INTER_LINEAR
+    for slice_, out in zip(slices, small, strict=True):
+        cv2.resize(np.asarray(slice_, np.float32), (size, size), dst=out, interpolation=how)
+    return small

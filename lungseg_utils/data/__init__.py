@@ -1,0 +1,21 @@
+"""From the competition's arrays, the phantom or a published data set to slices that a network can learn from."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "arrays": ["CTData", "load_data"],
+        "augmentation": ["AUGMENTATIONS", "augment", "build_augmentation"],
+        "checks": ["check_data"],
+        "datasets": ["SliceDataset", "class_pixels"],
+        "exploration": ["HU_BINS", "explore"],
+        "features": ["FEATURES", "slice_features"],
+        "find": ["find_data"],
+        "importers": ["add_to_prepared", "import_data"],
+        "phantom": ["phantom_slice", "write_phantom"],
+        "preprocessing": ["Preprocessing", "fit_preprocessing", "load_prepared", "prepare"],
+        "similarity": ["VOLUME_JUMP", "infer_volumes", "near_duplicates"],
+        "splits": ["REFERENCE_VALIDATION", "make_slices"],
+    },
+)

@@ -3,7 +3,10 @@
 Source: kaggle.com/c/covid-segmentation (arrays of medicalsegmentation.com). data/README.md is the data card.
 """
 
+import shlex
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -64,21 +67,53 @@ class CTData:
         return labels
 
 
+@dataclass(frozen=True)
+class OpenedArrays:
+    """What a folder's files hold, memory-mapped: the arrays that can be used, and what was found of each file.
+
+    Attributes:
+        dir: The folder.
+        images: Source to (N, H, W).
+        masks: Source to (N, H, W, 4) one-hot or (N, H, W) class index.
+        findings: One for each file, and for each pair whose sizes differ.
+    """
+
+    dir: Path
+    images: dict[str, np.ndarray]
+    masks: dict[str, np.ndarray]
+    findings: tuple[Finding, ...]
+
+    @cached_property
+    def volumes(self) -> np.ndarray:
+        """Volume number of each Radiopaedia slice; inferring them reads these images once (seconds)."""
+        return volume_numbers(self.dir, self.images["radiopaedia"])
+
+    def data(self) -> CTData:
+        """The arrays as notebooks use them. Raises InputError if a file is missing, unreadable, or does not fit."""
+        for finding in self.findings:
+            if finding.level == "error":
+                raise InputError(
+                    f"{self.dir / finding.item}: found {finding.found}; expected {finding.expected}; "
+                    f"`lungseg check {shlex.quote(str(self.dir))}` lists all problems; {HOW_TO_GET}"
+                )
+        return CTData(self.dir, self.images, self.masks, self.volumes)
+
+
 def load_data(folder: str | Path) -> CTData:
     """Memory-map the five arrays of a folder (never unpickled); volumes from volumes.csv if there, else inferred.
 
-    Raises InputError if a file is missing or unreadable, or shapes or types do not fit. Reads the Radiopaedia images
-    once to infer the volumes (seconds); `check_data` looks at the values of everything.
+    `check_data` looks at the values of everything, and has the same arrays.
+
+    Args:
+        folder: Where the five files are.
+
+    Returns:
+        The arrays.
+
+    Raises:
+        InputError: A file is missing or unreadable, or shapes or types do not fit.
     """
-    folder = resolve_path(folder)
-    images, masks, findings = open_arrays(folder)
-    for finding in findings:
-        if finding.level == "error":
-            raise InputError(
-                f"{folder / finding.item}: found {finding.found}; expected {finding.expected}; "
-                f"`lungseg check {folder}` lists all problems; {HOW_TO_GET}"
-            )
-    return CTData(folder, images, masks, volume_numbers(folder, images["radiopaedia"]))
+    return open_arrays(resolve_path(folder)).data()
 
 
 def to_labels(masks: np.ndarray, one_hot: bool) -> np.ndarray:
@@ -101,42 +136,52 @@ def to_labels(masks: np.ndarray, one_hot: bool) -> np.ndarray:
     return labels
 
 
-def open_arrays(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], list[Finding]]:
-    """The arrays that can be used, without a last axis of 1, and a finding for each file and pair of files."""
-    images, masks, findings = {}, {}, []
+def open_arrays(folder: Path) -> OpenedArrays:
+    """Memory-map what can be used of a folder's files, without a last axis of 1; nothing is refused yet."""
+    images: dict[str, np.ndarray] = {}
+    masks: dict[str, np.ndarray] = {}
+    findings = []
     for source, (image_name, mask_name) in FILES.items():
-        for name, arrays, contract in (
-            (image_name, images, IMAGE_CONTRACT),
-            (mask_name, masks, MASK_CONTRACT),
-        ):
-            if name is None:
-                continue
-            try:
-                array = np.load(folder / name, mmap_mode="r", allow_pickle=False)
-                found, shape, dtype = f"{array.shape} {array.dtype}", array.shape, array.dtype
-                last = (1,) if arrays is images else (1, 4)
-                fits = min(shape, default=0) > 0 and (
-                    len(shape) == 3 or (len(shape) == 4 and shape[3] in last)
-                )
-                fits &= (
-                    dtype in (np.float64, np.float32, np.int16) if arrays is images else dtype.kind in "buif"
-                )
-            except FileNotFoundError:
-                found, fits = "no such file", False
-            except Exception as error:  # whatever numpy finds wrong with the file is the finding
-                found, fits = (
-                    f"not readable as .npy: {str(error).splitlines()[0] if str(error) else 'empty'}",
-                    False,
-                )
-            if fits:
-                arrays[source] = array[..., 0] if shape[3:] == (1,) else array
-            findings.append(Finding("ok" if fits else "error", name, found, contract))
-        if source in images and source in masks and images[source].shape != masks[source].shape[:3]:
-            found, expected = masks[source].shape[:3], images[source].shape
-            findings.append(
-                Finding("error", mask_name, f"(N, H, W) {found}", f"{expected}, as in {image_name}")
-            )
-    return images, masks, findings
+        image, finding = _open_array(folder / image_name, IMAGE_CONTRACT, _is_image_type, (1,))
+        findings.append(finding)
+        if image is not None:
+            images[source] = image
+        if mask_name is None:
+            continue
+        mask, finding = _open_array(folder / mask_name, MASK_CONTRACT, _is_number, (1, NUM_CLASSES))
+        findings.append(finding)
+        if mask is not None:
+            masks[source] = mask
+        if image is not None and mask is not None and image.shape != mask.shape[:3]:
+            found, expected = f"(N, H, W) {mask.shape[:3]}", f"{image.shape}, as in {image_name}"
+            findings.append(Finding("error", mask_name, found, expected))
+    return OpenedArrays(folder, images, masks, tuple(findings))
+
+
+def _is_image_type(dtype: np.dtype) -> bool:
+    return dtype in (np.float64, np.float32, np.int16)
+
+
+def _is_number(dtype: np.dtype) -> bool:
+    return dtype.kind in "buif"
+
+
+def _open_array(
+    path: Path, contract: str, has_right_type: Callable[[np.dtype], bool], last: tuple[int, ...]
+) -> tuple[np.ndarray | None, Finding]:
+    """The array of a file, None if it breaks the contract, and what was found; last: sizes that a fourth axis may have."""
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        found = f"{array.shape} {array.dtype}"
+    except FileNotFoundError:
+        return None, Finding("error", path.name, "no such file", contract)
+    except Exception as error:  # whatever numpy finds wrong with the file is the finding
+        why = str(error).splitlines()[0] if str(error) else "empty"
+        return None, Finding("error", path.name, f"not readable as .npy: {why}", contract)
+    right_axes = array.ndim == 3 or (array.ndim == 4 and array.shape[3] in last)
+    if not right_axes or array.size == 0 or not has_right_type(array.dtype):
+        return None, Finding("error", path.name, found, contract)
+    return array[..., 0] if array.shape[3:] == (1,) else array, Finding("ok", path.name, found, contract)
 
 
 def volume_numbers(folder: Path, images: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ import pandas as pd
 from lungseg_utils.core.classes import BACKGROUND, NUM_CLASSES, SHORT_NAMES
 from lungseg_utils.core.files import InputError, resolve_path
 from lungseg_utils.core.npy import chunks
-from lungseg_utils.data.arrays import FILES, Finding, open_arrays, to_labels, volume_numbers
+from lungseg_utils.data.arrays import FILES, CTData, Finding, OpenedArrays, open_arrays, to_labels
 
 MAX_OVERLAP = 0.05  # share of pixels; above it, masks are not one-hot with slips but something else
 HU_CONTRACT = "HU, not 0..255 or 0..1: minimum in -3100..-500, maximum in 0..4100"
@@ -21,7 +21,20 @@ class DataReport:
     """All that `check_data` found. `str(report)` is the table as plain text, its last line `volumes: N`."""
 
     findings: tuple[Finding, ...]
-    volumes: int  # 0 if the Radiopaedia images could not be read
+    opened: OpenedArrays
+
+    @property
+    def arrays(self) -> CTData:
+        """The arrays that were checked. Raises InputError if a file is missing, unreadable, or does not fit."""
+        return self.opened.data()
+
+    @property
+    def volumes(self) -> int:
+        """Number of Radiopaedia volumes; 0 if they could not be read."""
+        try:
+            return len(np.unique(self.opened.volumes))
+        except (KeyError, InputError):
+            return 0
 
     @property
     def usable(self) -> bool:
@@ -47,26 +60,22 @@ def check_data(folder: str | Path) -> DataReport:
 
     Raises nothing for bad data: a missing, truncated or pickled file is a finding. Numbers of slices are facts.
     """
-    folder = resolve_path(folder)
-    images, masks, findings = open_arrays(folder)
+    opened = open_arrays(resolve_path(folder))
+    findings = list(opened.findings)
     seen: dict[bytes, str] = {}
-    for source, array in images.items():
+    for source, array in opened.images.items():
         findings += _check_images(FILES[source][0], array, seen)
-    for source, array in masks.items():
-        findings += _check_masks(FILES[source][1], array)
-    volumes = np.zeros(0, int)
-    if "radiopaedia" in images:
+    for source, array in opened.masks.items():
+        findings += _check_masks(str(FILES[source][1]), array)
+    if "radiopaedia" in opened.images:
         try:
-            volumes = volume_numbers(folder, images["radiopaedia"])
-            sizes = ", ".join(map(str, np.unique(volumes, return_counts=True)[1]))
-            findings.append(
-                Finding("ok", "volumes", f"{len(np.unique(volumes))} of {sizes} slices", "a fact")
-            )
+            sizes = ", ".join(map(str, np.unique(opened.volumes, return_counts=True)[1]))
+            count = len(np.unique(opened.volumes))
+            findings.append(Finding("ok", "volumes", f"{count} of {sizes} slices", "a fact"))
         except InputError as error:
-            findings.append(
-                Finding("error", "volumes.csv", str(error), "volume,first_slice from 0 on, ascending")
-            )
-    return DataReport(tuple(findings), len(np.unique(volumes)))
+            expected = "volume,first_slice from 0 on, ascending"
+            findings.append(Finding("error", "volumes.csv", str(error), expected))
+    return DataReport(tuple(findings), opened)
 
 
 def _check_images(name: str, images: np.ndarray, seen: dict[bytes, str]) -> list[Finding]:

@@ -1,6 +1,6 @@
 """The prepared slices as a torch Dataset, and its loaders. It lives here, not in a notebook cell, so that workers can import it."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -16,6 +16,7 @@ from lungseg_utils.core.files import InputError
 from lungseg_utils.core.stopping import outlive_signals
 from lungseg_utils.data.augmentation import augment, build_augmentation
 from lungseg_utils.data.preprocessing import load_prepared
+from lungseg_utils.model import check_image_size
 
 MOST_WORKERS = 16
 SAMPLINGS = ("every_slice", "sources", "lesions")
@@ -25,23 +26,34 @@ class SliceDataset(Dataset):
     """Normalised slices of one split with their labels.
 
     `dataset[i]` or `dataset[epoch, i]` gives (image, labels, row): image float32 (1, S, S) z-scores, labels uint8 (S, S)
-    class index, row the line of slices.csv. S is image_size. Augmentation depends on (seed, epoch, row) alone.
+    class index, row the line of slices.csv. S is image_size, or growth[epoch] as long as there is one. Augmentation
+    depends on (seed, epoch, row) alone. resize: how slices shrink, see build_augmentation.
     Raises InputError if the split has no slices.
     """
 
     def __init__(
-        self, prepared_dir: str | Path, split: str, image_size: int, augmentation: str = "none", seed: int = 0
+        self,
+        prepared_dir: str | Path,
+        split: str,
+        image_size: int,
+        augmentation: str = "none",
+        seed: int = 0,
+        resize: str = "nearest",
+        growth: Sequence[int] = (),
     ):
         prepared = load_prepared(prepared_dir)
         self.folder = prepared.dir
         self.preprocessing = prepared.preprocessing
         self.slices = prepared.slices[prepared.slices.split == split]
         self.image_size, self.augmentation, self.seed = image_size, augmentation, seed
+        self.resize, self.growth = resize, tuple(growth)
         if self.slices.empty:
             raise InputError(
                 f"{self.folder}/slices.csv has no slice in split {split!r}; run 02_preprocessing again."
             )
-        build_augmentation(augmentation, image_size)  # an unknown name is refused here, not in a worker
+        build_augmentation(
+            augmentation, image_size, resize=resize
+        )  # an unknown name is refused here, not in a worker
 
     def __len__(self) -> int:
         return len(self.slices)
@@ -53,7 +65,8 @@ class SliceDataset(Dataset):
         # Opened for each slice (0.1 ms): a memory map kept in the dataset would be copied whole into every spawned worker.
         hu = np.load(self.folder / f"images_{source}.npy", mmap_mode="r")[index].astype(np.float32)
         labels = np.array(np.load(self.folder / f"labels_{source}.npy", mmap_mode="r")[index])
-        pipeline = _pipeline(self.augmentation, self.image_size, min(hu.shape))
+        size = self.growth[epoch] if epoch < len(self.growth) else self.image_size
+        pipeline = _pipeline(self.augmentation, size, min(hu.shape), self.resize)
         hu, labels = augment(pipeline, hu, labels, (self.seed, epoch, row))
         image = torch.from_numpy(self.preprocessing.normalise(hu))[None]
         return image, torch.from_numpy(np.ascontiguousarray(labels)), row
@@ -65,21 +78,60 @@ def check_sampling(sampling: str) -> None:
         raise InputError(f"sampling is {sampling!r}; expected one of {', '.join(SAMPLINGS)}.")
 
 
-def slice_chances(slices: pd.DataFrame, sampling: str) -> np.ndarray | None:
+def parse_growth(growth: str) -> list[int]:
+    """The sizes of the first epochs, in pixels: `192x2, 256x1` is [192, 192, 256]. InputError if it is not of that form."""
+    sizes: list[int] = []
+    for part in filter(None, (part.strip() for part in growth.split(","))):
+        try:
+            size, epochs = map(int, part.split("x"))
+        except ValueError as error:
+            raise InputError(
+                f"growth is {growth!r}; expected sizes and epochs, such as '192x5, 256x2'."
+            ) from error
+        check_image_size(size)
+        sizes += [size] * epochs
+    return sizes
+
+
+def parse_shares(shares: str) -> dict[str, float]:
+    """Source -> share of the drawn slices: `medseg 0.6, radiopaedia 0.4`. Raises InputError if it is not of that form."""
+    found = {}
+    for part in filter(None, (part.strip() for part in shares.split(","))):
+        try:
+            source, share = part.split()
+            found[source] = float(share)
+        except ValueError as error:
+            raise InputError(
+                f"shares is {shares!r}; expected 'medseg 0.6, radiopaedia 0.4' or the like."
+            ) from error
+    if found and not (min(found.values()) > 0 and abs(sum(found.values()) - 1) < 1e-6):
+        raise InputError(f"shares is {shares!r}; expected numbers above 0 whose sum is 1.")
+    return found
+
+
+def slice_chances(slices: pd.DataFrame, sampling: str, shares: str = "") -> np.ndarray | None:
     """How often each slice is drawn, float (N,) in relative numbers; None: each exactly once an epoch.
 
     slices: rows of slices.csv. sampling: `every_slice`, the reference; `sources`: each source gives as many slices as
     the others, since the few of MedSeg are what is tested; `lesions`: so too, and within its source a slice counts once,
     once more if it shows ground glass and once more for consolidation (also where a binary label leaves open which).
-    Raises InputError for an unknown name.
+    shares: of the sources, where they should not be alike. Raises InputError for an unknown name or other sources.
     """
     check_sampling(sampling)
+    wanted, sources = parse_shares(shares), slices.source.to_numpy()
+    if wanted and sampling == "every_slice":
+        raise InputError(
+            f"shares is {shares!r}, and sampling 'every_slice' has none; set sampling to 'sources' or 'lesions'."
+        )
+    if wanted and wanted.keys() != set(sources):
+        raise InputError(f"shares is {shares!r}; expected one for each of {', '.join(sorted(set(sources)))}.")
     if sampling == "every_slice":
         return None
     counts = np.ones(len(slices))
     if sampling == "lesions":
         counts += sum((slices[CLASSES[c].short] > 0).fillna(True).to_numpy(float) for c in LESIONS)
-    return counts / pd.Series(counts).groupby(slices.source.to_numpy()).transform("sum").to_numpy()
+    chances = counts / pd.Series(counts).groupby(sources).transform("sum").to_numpy()
+    return chances * [wanted[source] for source in sources] if wanted else chances
 
 
 def class_pixels(dataset: SliceDataset, items: Iterable[int]) -> np.ndarray:

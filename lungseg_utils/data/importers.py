@@ -280,7 +280,7 @@ def _write_arrays(kind: Kind, cases: list[Case], images: Path, labels: Path | No
         handles = []
         for path, dtype, axes in zip((images, labels), (image_type, np.uint8), last):
             if path:
-                handles.append(stack.enter_context(open(path, "wb")))
+                handles.append(stack.enter_context(path.open("wb")))
                 write_npy_header(handles[-1], (count, size, size, *axes), dtype)
         progress = stack.enter_context(tqdm(total=count, desc=images.stem, unit="slice", leave=False))
         for case in cases:

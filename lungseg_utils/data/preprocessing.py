@@ -223,7 +223,7 @@ def _is_replaceable(folder: Path) -> bool:
 
 def _write_npy(path: Path, array: np.ndarray, shape: tuple[int, ...], dtype: type, convert: Callable) -> None:
     """Write convert(array) as .npy chunk by chunk (a memory map opened for writing would keep its pages resident)."""
-    with open(path, "wb") as handle:
+    with path.open("wb") as handle:
         write_npy_header(handle, shape, dtype)
-        for _, chunk in chunks(array, description=path.stem):
-            handle.write(np.ascontiguousarray(convert(chunk)).tobytes())
+        parts = chunks(array, description=path.stem)
+        handle.writelines(np.ascontiguousarray(convert(chunk)).tobytes() for _, chunk in parts)

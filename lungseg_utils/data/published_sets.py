@@ -56,9 +56,11 @@ class Kind:
 
 
 _EFFUSION = (
-    "Masks: 1 ground glass, 2 consolidation; lung mask without lesion is lung other; all else background. Pleural "
-    "effusion, 3, is fluid beside the lung: background, also where the lung mask holds it. A lesion outside the lung "
-    "mask is a lesion.",
+    (
+        "Masks: 1 ground glass, 2 consolidation; lung mask without lesion is lung other; all else background. Pleural "
+        "effusion, 3, is fluid beside the lung: background, also where the lung mask holds it. A lesion outside the lung "
+        "mask is a lesion."
+    ),
 )
 MEDSEG = Kind(
     source="medseg",
@@ -99,12 +101,18 @@ COVID19_CT_SEG = Kind(
         "COVID-19-CT-Seg: 20 CT volumes, 10 of Coronacases, 10 of Radiopaedia (Ma et al. 2021, doi:10.1002/mp.14676).",
         "Source: Zenodo, doi:10.5281/zenodo.3757476.",
         "Licence: the authors' benchmark page says CC BY-NC-SA, others cite it as CC BY 4.0: keep the stricter.",
-        "Masks: an infection is a lesion of unknown kind (label 4); lung mask without it is lung other; all else is "
-        "background.",
-        f"HU: the Radiopaedia cases are 8-bit pictures. Grey 0..255 is read as {LUNG_WINDOW[0]}..{LUNG_WINDOW[1]}, as "
-        "in the competition's copies of such pictures; the authors say -1250..250 (data/README.md).",
-        "Overlap: the Radiopaedia cases are taken to be those of the competition; which is which is not documented. "
-        "Their split is left_out, so that they neither count twice nor leak into a validation.",
+        (
+            "Masks: an infection is a lesion of unknown kind (label 4); lung mask without it is lung other; all else is "
+            "background."
+        ),
+        (
+            f"HU: the Radiopaedia cases are 8-bit pictures. Grey 0..255 is read as {LUNG_WINDOW[0]}..{LUNG_WINDOW[1]}, as "
+            "in the competition's copies of such pictures; the authors say -1250..250 (data/README.md)."
+        ),
+        (
+            "Overlap: the Radiopaedia cases are taken to be those of the competition; which is which is not documented. "
+            "Their split is left_out, so that they neither count twice nor leak into a validation."
+        ),
     ),
 )
 MOSMED = Kind(
@@ -117,8 +125,10 @@ MOSMED = Kind(
         "MosMedData COVID19_1110: its 50 annotated CT studies (Morozov et al. 2020, doi:10.1101/2020.05.20.20100362).",
         "Source: mosmed.ai/datasets/covid19_1110.",
         "Licence: CC BY-NC-ND 3.0: do not pass the converted arrays on.",
-        "Masks: ground glass or consolidation is a lesion of unknown kind (label 4). There is no lung mask: all else "
-        "is lung other or background, which of them is unknown (label 5).",
+        (
+            "Masks: ground glass or consolidation is a lesion of unknown kind (label 4). There is no lung mask: all else "
+            "is lung other or background, which of them is unknown (label 5)."
+        ),
         "Overlap: none known; the patients are Moscow's.",
     ),
 )

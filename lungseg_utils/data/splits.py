@@ -57,7 +57,7 @@ def make_slices(
             twins = [j for i, j, _ in near_duplicates(images) if i < REFERENCE_VALIDATION <= j]
             table.loc[twins, "split"] = "left_out"
         table[list(SHORT_NAMES)] = _class_pixels(data, source) if source in data.masks else pd.NA
-        tables.append(table.astype({column: "Int64" for column in ("volume", *SHORT_NAMES)}))
+        tables.append(table.astype(dict.fromkeys(("volume", *SHORT_NAMES), "Int64")))
     return pd.concat(tables, ignore_index=True)
 
 

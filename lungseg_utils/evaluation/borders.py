@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 
 from lungseg_utils.core.classes import CONSOLIDATION, GROUND_GLASS, LESIONS, LUNG_OTHER
 from lungseg_utils.core.files import InputError
-from lungseg_utils.evaluation.metrics import check_stacks, describe
+from lungseg_utils.evaluation.metrics import check_stacks, mean_and_median
 
 REGIONS = {
     "ground_glass": (GROUND_GLASS,),
@@ -29,8 +29,10 @@ TOLERANCES = (1, 2, 3)  # pixels
 def border_table(
     truth: np.ndarray, prediction: np.ndarray, spacing: tuple[float, float] | None = None
 ) -> pd.DataFrame:
-    """One row a slice; for each region the columns `REGION_borders` (one of CASES), `REGION_hd95_px` and
-    `REGION_surface_dice_1px`, `_2px`, `_3px`; with a spacing also `REGION_hd95_mm`.
+    """One row a slice, with the scores of the border of each region.
+
+    Columns: `REGION_borders` (one of CASES), `REGION_hd95_px` and `REGION_surface_dice_1px`, `_2px`, `_3px`; with a
+    spacing also `REGION_hd95_mm`.
 
     HD95: the distance within which 95 % of one border's pixels have the other border, the larger of the two directions
     (Huttenlocher et al. 1993, doi:10.1109/34.232073; the percentile spares it single stray pixels).
@@ -61,7 +63,7 @@ def border_scores(
 ) -> dict[str, float | str]:
     """The scores of one region of one slice, as in border_table, its name left out. true, predicted: bool (H, W)."""
     units = {"px": None} if spacing is None else {"px": None, "mm": spacing}
-    case = CASES[2 * (not true.any()) + (not predicted.any())]
+    case = _where(bool(true.any()), bool(predicted.any()))
     hd95 = dict.fromkeys(units, np.nan)
     surface_dice = dict.fromkeys(TOLERANCES, np.nan if case == "neither" else 0.0)
     if case == "both":
@@ -81,15 +83,26 @@ def border_scores(
     }
 
 
+def _where(true: bool, predicted: bool) -> str:
+    """One of CASES, by whether the region is there."""
+    if true and predicted:
+        return "both"
+    if true:
+        return "only_truth"
+    return "only_prediction" if predicted else "neither"
+
+
 def border_summary(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
-    """border_table's scores for metrics.json: for each region the mean, median and number of slices of every score, and
-    `cases`, the number of slices in each of CASES."""
+    """border_table's scores for metrics.json, for each region.
+
+    The mean, median and number of slices of every score, and `cases`, the number of slices in each of CASES.
+    """
     regions = {}
     for region in REGIONS:
         names = [
             name for name in table.columns if name.startswith((f"{region}_hd95", f"{region}_surface_dice"))
         ]
-        scores = {name.removeprefix(f"{region}_"): describe(table[name]) for name in names}
+        scores = {name.removeprefix(f"{region}_"): mean_and_median(table[name]) for name in names}
         regions[region] = {
             **scores,
             "cases": {case: int((table[f"{region}_borders"] == case).sum()) for case in CASES},

@@ -10,6 +10,7 @@ network would show an error of some hundredths: compare networks by it, do not r
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,8 +23,8 @@ BINS = 15
 SMALLEST = np.finfo(np.float32).eps  # a true class of probability 0 costs a log loss of 16, not infinity
 
 
-def _by_bin(dtype: type) -> Any:
-    return field(default_factory=lambda: np.zeros((len(FOREGROUND), BINS), dtype))
+def _by_bin(dtype: type = np.int64) -> np.ndarray:
+    return np.zeros((len(FOREGROUND), BINS), dtype)
 
 
 @dataclass(frozen=True)
@@ -35,9 +36,9 @@ class Reliability:
     all four classes.
     """
 
-    pixels: np.ndarray = _by_bin(np.int64)
-    probability: np.ndarray = _by_bin(np.float64)
-    hits: np.ndarray = _by_bin(np.int64)
+    pixels: np.ndarray = field(default_factory=_by_bin)
+    probability: np.ndarray = field(default_factory=partial(_by_bin, np.float64))
+    hits: np.ndarray = field(default_factory=_by_bin)
     log_loss: float = 0.0
     brier: float = 0.0
 

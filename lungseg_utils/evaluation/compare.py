@@ -5,6 +5,7 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -13,60 +14,40 @@ import pandas as pd
 
 from lungseg_utils.core.classes import SHORT_NAMES
 from lungseg_utils.core.files import InputError, atomic_write, resolve_path, write_csv
-from lungseg_utils.evaluation.evaluator import HEADLINE
 from lungseg_utils.evaluation.intervals import INTERVAL_NOTE, clusters, paired_difference
 from lungseg_utils.evaluation.results import COUNT_COLUMNS, SCHEMA, counts_of
+from lungseg_utils.evaluation.scores import HEADLINE, stored
 from lungseg_utils.inference.settings import InferenceSettings
 
-SAME_SLICES = [
-    "source",
-    "index",
-    *(f"{short}_true" for short in SHORT_NAMES),
-]  # what per_slice.csv says of the truth
-PLAIN = json.loads(
-    json.dumps(asdict(InferenceSettings()))
-)  # how runs of schema 1 predicted, which say nothing of it
-# The scores of HEADLINE with their headings, of two lines where there is more than one of a kind.
-LABELS = {
-    "accuracy": "accuracy",
-    "mean_iou": "mIoU",
-    "classes.ground_glass.dice": "ground glass\nDice",
-    "classes.consolidation.dice": "consolidation\nDice",
-    "competition.pooled": "mean of both\nDice",
-    "lesion_dice": "lesion as one\nDice",
-}
+# What per_slice.csv says of the truth.
+SAME_SLICES = ["source", "index", *(f"{short}_true" for short in SHORT_NAMES)]
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run directory's settings, its metrics.json (`record`) and, where it can be read, its per_slice.csv (`slices`).
+    """One finished run, as its files tell.
 
-    slices: sorted by index; counts: the slices' confusion counts (N, 4, 4), which runs of schema 1 lack.
+    Attributes:
+        folder: The run directory.
+        name: Short, and different from the other runs'.
+        parameters: The settings of training and inference, by name.
+        record: metrics.json.
+        scored_on: Which slices the scores are of, in words.
+        scores: By name in HEADLINE; NaN where one is undefined.
+        intervals: The bootstrap interval of each score; NaN where none is stored, as in schema 1.
+        slices: per_slice.csv, sorted by index; None if it cannot be read.
+        counts: The slices' confusion counts (N, 4, 4); None for runs of schema 1.
     """
 
     folder: Path
     name: str
     parameters: dict[str, Any]
     record: dict[str, Any]
+    scored_on: str
+    scores: dict[str, float]
+    intervals: dict[str, tuple[float, float]]
     slices: pd.DataFrame | None
     counts: np.ndarray | None
-
-    def score(self, name: str) -> float:
-        """A score by its name in HEADLINE; NaN where it is undefined."""
-        value = self.record["full_size"]
-        for key in name.split("."):
-            value = value[key]
-        return np.nan if value is None else float(value)
-
-    def interval(self, name: str) -> tuple[float, float]:
-        """The bootstrap interval of a score; NaN where none is stored, as in schema 1."""
-        low, high = self.record.get("intervals", {}).get(name) or (np.nan, np.nan)
-        return float(low), float(high)
-
-    def scored_on(self) -> str:
-        """Which slices the scores are of, in words."""
-        rows, columns = self.record["size"]
-        return f"{self.record['slices']} {self.record['source']} slices of {rows} x {columns} pixels"
 
 
 def load_runs(paths: Iterable[str | Path]) -> list[Run]:
@@ -91,23 +72,48 @@ def _load_run(folder: Path, name: str) -> Run:
     if isinstance(schema, int) and schema > SCHEMA:
         raise InputError(f"{path} has schema {schema}; this lungseg reads schemas up to {SCHEMA}; update it.")
     runner, model = (_read_json(folder / name) or {} for name in ("run.json", "model/config.json"))
+    slices, counts = _read_slices(folder / "results" / "per_slice.csv")
     try:
-        # Each source knows better than those before it. What 04_results was given is in its own words in metrics.json.
-        executed = [
-            entry.get("parameters", {})
-            for stem, entry in runner.get("notebooks", {}).items()
-            if stem != "04_results"
-        ]
-        parameters = {name: value for given in executed for name, value in given.items()}
-        parameters |= model.get("training", {})
-        parameters |= record["inference"] if "inference" in record else PLAIN
-        run = Run(folder, name, parameters, record, *_read_slices(folder / "results" / "per_slice.csv"))
-        run.scored_on(), [(run.score(score), run.interval(score)) for score in LABELS]
+        rows, columns = record["size"]
+        return Run(
+            folder=folder,
+            name=name,
+            parameters=_parameters(runner, model, record),
+            record=record,
+            scored_on=f"{record['slices']} {record['source']} slices of {rows} x {columns} pixels",
+            scores={score: stored(record["full_size"], score) for score in HEADLINE},
+            intervals={score: _interval(record, score) for score in HEADLINE},
+            slices=slices,
+            counts=counts,
+        )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(
             f"{path} is not as the README documents it ({error!r}); run 04_results there again."
         ) from error
-    return run
+
+
+def _parameters(runner: dict[str, Any], model: dict[str, Any], record: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a run. Each source knows better than those before it.
+
+    What 04_results was given is in its own words in metrics.json; runs of schema 1, which say nothing of it, predicted
+    as the defaults do.
+    """
+    parameters: dict[str, Any] = {}
+    for stem, entry in runner.get("notebooks", {}).items():
+        if stem != "04_results":
+            parameters |= entry.get("parameters", {})
+    parameters |= model.get("training", {})
+    return parameters | record.get("inference", _as_json(asdict(InferenceSettings())))
+
+
+def _as_json(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings as a JSON file gives them back: lists for tuples."""
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()}
+
+
+def _interval(record: dict[str, Any], score: str) -> tuple[float, float]:
+    low, high = record.get("intervals", {}).get(score) or (np.nan, np.nan)
+    return float(low), float(high)
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:
@@ -128,13 +134,17 @@ def _read_json(path: Path) -> dict[str, Any] | None:
 
 
 def _read_slices(path: Path) -> tuple[pd.DataFrame | None, np.ndarray | None]:
+    """per_slice.csv, by rising index, and its confusion counts; None for what it lacks."""
     try:
-        table = pd.read_csv(path).sort_values(["source", "index"], ignore_index=True)
-        table[SAME_SLICES]  # KeyError if one is missing
-        whole = {"volume", *COUNT_COLUMNS} <= {*table} and table[list(COUNT_COLUMNS)].notna().all(axis=None)
-        return table, counts_of(table) if whole else None
-    except (OSError, ValueError, KeyError):
+        table = pd.read_csv(path)
+    except (OSError, ValueError):
         return None, None
+    if not {*SAME_SLICES} <= {*table}:
+        return None, None
+    table = table.sort_values(["source", "index"], ignore_index=True)
+    if not {"volume", *COUNT_COLUMNS} <= {*table} or table[list(COUNT_COLUMNS)].isna().any(axis=None):
+        return table, None
+    return table, counts_of(table)
 
 
 def differing_parameters(runs: Sequence[Run]) -> list[str]:
@@ -159,23 +169,29 @@ def compare_runs(runs: Sequence[Run]) -> pd.DataFrame:
     first, rows = runs[0], []
     differing = differing_parameters(runs)
     for run in runs:
-        row = {"run": run.name, "setting": _setting(run, differing)}
-        row |= {name: run.parameters.get(name) for name in differing} | {"scored_on": run.scored_on()}
-        paired = {}
-        if run is not first and not why_unpaired(first, run):
-            paired = paired_difference(run.counts, first.counts, HEADLINE, clusters(first.slices.volume))
-        for name in LABELS:
-            row[name] = run.score(name)
-            row[f"{name}_low"], row[f"{name}_high"] = run.interval(name)
-            found = paired.get(name, {"difference": None, "interval": None})
+        row: dict[str, Any] = {"run": run.name, "setting": _setting(run, differing)}
+        row |= {name: run.parameters.get(name) for name in differing} | {"scored_on": run.scored_on}
+        differences = _differences(first, run)
+        for name in HEADLINE:
+            row[name] = run.scores[name]
+            row[f"{name}_low"], row[f"{name}_high"] = run.intervals[name]
+            found = differences.get(name, {"difference": None, "interval": None})
             row[f"{name}_difference"] = np.nan if found["difference"] is None else found["difference"]
-            row[f"{name}_difference_low"], row[f"{name}_difference_high"] = found["interval"] or (
-                np.nan,
-                np.nan,
-            )
+            low, high = found["interval"] or (np.nan, np.nan)
+            row[f"{name}_difference_low"], row[f"{name}_difference_high"] = low, high
         rows.append(row)
     table = pd.DataFrame(rows)
-    return table.iloc[np.argsort(pd.factorize(table.setting)[0], kind="stable")].reset_index(drop=True)
+    setting_first_seen, _ = pd.factorize(table.setting)
+    return table.iloc[np.argsort(setting_first_seen, kind="stable")].reset_index(drop=True)
+
+
+def _differences(first: Run, run: Run) -> dict[str, dict[str, Any]]:
+    """paired_difference of the run minus the first one; empty where the two cannot be paired."""
+    if run is first or why_unpaired(first, run):
+        return {}
+    if run.counts is None or first.counts is None or first.slices is None:  # why_unpaired has said so
+        return {}
+    return paired_difference(run.counts, first.counts, HEADLINE, clusters(first.slices.volume))
 
 
 def _setting(run: Run, differing: Sequence[str]) -> str:
@@ -184,8 +200,8 @@ def _setting(run: Run, differing: Sequence[str]) -> str:
 
 def why_unpaired(first: Run, run: Run) -> str | None:
     """Why there is no paired difference between two runs; None if there is one."""
-    if run.scored_on() != first.scored_on():
-        return f"{run.scored_on()}, but {first.scored_on()} in {first.name}: these scores cannot be ranked"
+    if run.scored_on != first.scored_on:
+        return f"{run.scored_on}, but {first.scored_on} in {first.name}: these scores cannot be ranked"
     for one in (first, run):
         if one.slices is None:
             return (
@@ -233,30 +249,32 @@ def blocks(table: pd.DataFrame) -> dict[str, list[list[str]]]:
         few = len(settings) > len(table)  # few runs that differ in much: one column a run
         parts["Settings that differ"] = [list(column) for column in zip(*rows)] if few else rows
     parts[f"Scores{where}; below each its 95 % bootstrap interval"] = _score_rows(table)
-    paired = table[table[[f"{name}_difference" for name in LABELS]].notna().any(axis=1)]
+    paired = table[table[[f"{name}_difference" for name in HEADLINE]].notna().any(axis=1)]
     if len(paired):
         parts[f"Paired difference to {table.run[0]}"] = _score_rows(paired, "_difference", "+")
     return parts
 
 
 def _words(value: Any) -> str:
-    return (
-        "-" if value is None or value != value else f"{value:g}" if isinstance(value, float) else str(value)
-    )
+    if value is None or value != value:
+        return "-"
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _score_rows(table: pd.DataFrame, part: str = "", sign: str = "") -> list[list[str]]:
-    """Each score over its interval; the interval without leading zeros, so that six scores fit on a line."""
-    rows = [["run", *LABELS.values()]]
+    """A line a run, a cell a score: the score over its interval. `part` ends the names of the columns."""
+    rows = [["run", *(score.heading for score in HEADLINE.values())]]
     for _, row in table.iterrows():
-        rows.append([row.run])
-        for value, low, high in (
-            row[[name, f"{name}_low", f"{name}_high"]] for name in (f"{label}{part}" for label in LABELS)
-        ):
-            text = "-" if np.isnan(value) else f"{value:{sign}.3f}"
+        cells = []
+        for name, score in HEADLINE.items():
+            value, low, high = (row[f"{name}{part}{end}"] for end in ("", "_low", "_high"))
+            text = "-" if np.isnan(value) else score.text(value, sign)
             if not np.isnan(low):
-                text += re.sub(r"\b0\.", ".", f"\n{low:{sign}.3f} to {high:{sign}.3f}")
-            rows[-1].append(text)
+                interval = f"{score.text(low, sign)} to {score.text(high, sign)}"
+                # Without leading zeros, so that six scores fit on a line.
+                text += "\n" + re.sub(r"\b0\.", ".", interval)
+            cells.append(text)
+        rows.append([row.run, *cells])
     return rows
 
 
@@ -264,16 +282,18 @@ def as_text(parts: dict[str, list[list[str]]], width: int = 24) -> str:
     """`blocks` for a terminal. Of a longer line of a cell the last `width` characters are shown."""
     text = []
     for title, rows in parts.items():
-        lines = []  # of cells of one line each
+        lines: list[list[str]] = []  # of cells of one line each
         for row in rows:
             cells = [cell.split("\n") for cell in row]
-            lines += [
-                [cell[k] if k < len(cell) else "" for cell in cells] for k in range(max(map(len, cells)))
-            ]
-        lines = [[cell if len(cell) <= width else f"…{cell[1 - width :]}" for cell in line] for line in lines]
+            lines += map(list, zip_longest(*cells, fillvalue=""))
+        lines = [[_tail(cell, width) for cell in line] for line in lines]
         widths = [max(map(len, column)) for column in zip(*lines)]
         text += [f"{title}:", *("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines), ""]
     return "\n".join(text)
+
+
+def _tail(cell: str, width: int) -> str:
+    return cell if len(cell) <= width else f"…{cell[1 - width :]}"
 
 
 def as_markdown(parts: dict[str, list[list[str]]], sentences: Sequence[str]) -> str:

@@ -6,7 +6,7 @@ from itertools import product
 import numpy as np
 import pandas as pd
 
-from lungseg_utils.core.classes import NUM_CLASSES
+from lungseg_utils.core.classes import FOREGROUND, NUM_CLASSES
 from lungseg_utils.core.files import InputError
 from lungseg_utils.evaluation import metrics
 from lungseg_utils.evaluation.metrics import check_stacks, confusion_matrix, nanmean
@@ -19,7 +19,7 @@ ABSENT = {
     "counts 0": "in neither: 0 (scikit-learn)",
 }
 
-BACKGROUNDS = {"with": list(range(NUM_CLASSES)), "without": metrics.FOREGROUND}  # the classes of a mean
+BACKGROUNDS = {"with": list(range(NUM_CLASSES)), "without": FOREGROUND}  # the classes of a mean
 
 
 def definitions_table(

@@ -3,49 +3,29 @@
 `benchmarks/finalists.py` writes the table of slices; `10_improvements` reads it.
 """
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from ablation import REFERENCE
 
 from lungseg_utils.core.classes import CONSOLIDATION, GROUND_GLASS
 from lungseg_utils.core.files import CHECKOUT, InputError, resolve_path
 from lungseg_utils.evaluation import metrics
-from lungseg_utils.evaluation.evaluator import HEADLINE
 from lungseg_utils.evaluation.intervals import paired_difference, percentiles
 from lungseg_utils.evaluation.results import counts_of
+from lungseg_utils.evaluation.scores import BY_LABEL, PER_SLICE, by_label
 
-POOLED = {  # of counts, pooled over the slices
-    "mean lesion Dice": HEADLINE["competition.pooled"],
-    "Dice, ground glass": HEADLINE["classes.ground_glass.dice"],
-    "Dice, consolidation": HEADLINE["classes.consolidation.dice"],
-    "lesion Dice": metrics.lesion_dice,
-    "mIoU": metrics.mean_iou,
-    "accuracy": metrics.accuracy,
-}
-PER_SLICE: dict[str, Callable[[pd.DataFrame], pd.Series]] = {  # means over the slices where they are defined
-    "share of slices whose lesion is missed": lambda table: (table.lesion_borders == "only_truth").astype(
-        float
-    ),
-    "HD95 of the lesion, px": lambda table: table.lesion_hd95_px,
-    "surface Dice of the lesion, 2 px": lambda table: table.lesion_surface_dice_2px,
-    "burden, absolute error": lambda table: (table.burden_predicted - table.burden_true).abs(),
-}
-LESS_IS_BETTER = (
-    "share of slices whose lesion is missed",
-    "HD95 of the lesion, px",
-    "burden, absolute error",
-)
-SCORES = {
-    "mean lesion Dice": HEADLINE["competition.pooled"],
-    "ground glass": HEADLINE["classes.ground_glass.dice"],
-    "consolidation": HEADLINE["classes.consolidation.dice"],
-    "lesion Dice": metrics.lesion_dice,
-    "mIoU": metrics.mean_iou,
-}
-KEY = ["idea", "seed", "fold"]
+REFERENCE = "reference"
+POOLED = by_label(
+    "competition.pooled",
+    "classes.ground_glass.dice",
+    "classes.consolidation.dice",
+    "lesion_dice",
+    "mean_iou",
+    "accuracy",
+)  # in the order of the tables
+EFFECTS = {label: score for label, score in POOLED.items() if label != "accuracy"}
+NETWORK = ["idea", "seed", "fold"]  # columns that tell one trained network from another
 
 
 def seed_scores(rows: pd.DataFrame) -> pd.DataFrame:
@@ -90,9 +70,11 @@ def compare_recipes(rows: pd.DataFrame, reference: str, draws: int = 2000) -> pd
         counts = [np.tensordot(weights, counts_of(run), 1) for run in own]
         for score, function in POOLED.items():
             drawn[score, recipe] = metrics.nanmean([function(each) for each in counts], axis=0)
-        for score, column in PER_SLICE.items():
-            values = [column(run).to_numpy(float) for run in own]
-            drawn[score, recipe] = metrics.nanmean([_weighted_mean(each, weights) for each in values], axis=0)
+        for score in PER_SLICE.values():
+            values = [score(run).to_numpy(float) for run in own]
+            drawn[score.label, recipe] = metrics.nanmean(
+                [_weighted_mean(each, weights) for each in values], axis=0
+            )
     table = []
     for (score, recipe), values in drawn.items():
         row = {"score": score, "recipe": recipe, "value": values[0]}
@@ -102,7 +84,8 @@ def compare_recipes(rows: pd.DataFrame, reference: str, draws: int = 2000) -> pd
             row["difference"] = difference[0]
             row["difference low"], row["difference high"] = percentiles(difference[1:]) or (np.nan, np.nan)
         table.append(row)
-    order = {name: position for position, name in enumerate([*POOLED, *PER_SLICE])}
+    labels = [*POOLED, *(score.label for score in PER_SLICE.values())]
+    order = {label: position for position, label in enumerate(labels)}
     return pd.DataFrame(table).sort_values(
         "score", key=lambda column: column.map(order), kind="stable", ignore_index=True
     )
@@ -121,9 +104,8 @@ def table_for_people(table: pd.DataFrame, reference: str) -> pd.DataFrame:
     """The comparison as text: a row a score, a column a recipe, value [interval], and difference [interval]."""
 
     def cell(row: pd.Series, names: tuple[str, str, str], sign: str) -> str:
-        value, low, high = (row[name] for name in names)
-        digits = 1 if max(abs(row.value), abs(value)) >= 2 else 3
-        return f"{value:{sign}.{digits}f} [{low:{sign}.{digits}f}, {high:{sign}.{digits}f}]"
+        value, low, high = (BY_LABEL[row.score].text(row[name], sign) for name in names)
+        return f"{value} [{low}, {high}]"
 
     lines = {}
     for _, row in table.iterrows():
@@ -133,7 +115,8 @@ def table_for_people(table: pd.DataFrame, reference: str) -> pd.DataFrame:
             names = ("difference", "difference low", "difference high")
             line[f"{row.recipe}, difference"] = cell(row, names, "+")
     out = pd.DataFrame(lines).T
-    out.index = [f"{name} (less is better)" if name in LESS_IS_BETTER else name for name in out.index]
+    less = [label for label in out.index if BY_LABEL[label].less_is_better]
+    out = out.rename(index={label: f"{label} (less is better)" for label in less})
     return out
 
 
@@ -163,18 +146,18 @@ def effects(rows: pd.DataFrame, reference: str = REFERENCE) -> pd.DataFrame:
     for name, own in rows.groupby("idea", sort=False):
         shared = own[["seed", "fold", "index"]].merge(base[["seed", "fold", "index"]])
         mine, theirs = (_summed(part.merge(shared)) for part in (own, base))
-        found = paired_difference(mine, theirs, SCORES)
+        found = paired_difference(mine, theirs, EFFECTS)
         row = {
             "idea": name,
             "seeds": shared.seed.nunique(),
             "folds": shared.fold.nunique(),
             "slices": len(mine),
         }
-        for score, function in SCORES.items():
+        for score, function in EFFECTS.items():
             low, high = found[score]["interval"] or (np.nan, np.nan)
             row |= {score: float(function(mine.sum(0))), f"{score}, difference": found[score]["difference"]}
             row |= {f"{score}, low": low, f"{score}, high": high}
-        each = own.drop_duplicates(KEY)
+        each = own.drop_duplicates(NETWORK)
         row |= {
             "training minutes": each.training_seconds.mean() / 60,
             "ms per slice": 1000 * each.seconds_per_slice.mean(),
@@ -192,7 +175,7 @@ def most_disputed(rows: pd.DataFrame, idea: str) -> pd.DataFrame:
     counts = _summed(own)
     table = pd.DataFrame({"index": np.sort(own["index"].unique())})
     for score in ("mean lesion Dice", "lesion Dice"):
-        table[score] = SCORES[score](counts)
+        table[score] = POOLED[score](counts)
     for c, short in ((GROUND_GLASS, "ground glass"), (CONSOLIDATION, "consolidation")):
         table[f"{short}, label only"] = counts[:, c].sum(1) - counts[:, c, c]
         table[f"{short}, model only"] = counts[:, :, c].sum(1) - counts[:, c, c]

@@ -42,11 +42,11 @@ def lesion_table(
             components, count = ndimage.label(mine, structure=np.ones((3, 3)))
             pixels = np.bincount(components.ravel(), minlength=count + 1)
             shared = np.bincount(components[other], minlength=count + 1)
-            for k in range(1, count + 1):
-                if pixels[k] >= MIN_PIXELS:
-                    rows.append(
-                        {"slice": index, "kind": kind, "pixels": pixels[k], "overlap": shared[k] / pixels[k]}
-                    )
+            rows += [
+                {"slice": index, "kind": kind, "pixels": pixels[k], "overlap": shared[k] / pixels[k]}
+                for k in range(1, count + 1)
+                if pixels[k] >= MIN_PIXELS
+            ]
     table = pd.DataFrame(rows, columns=["slice", "kind", "pixels", "overlap"])
     return table.assign(hit=table.overlap >= MIN_OVERLAP)
 

@@ -190,7 +190,7 @@ def competition_score(per_image: np.ndarray) -> dict[str, np.ndarray | float]:
     }
 
 
-def describe(values: np.ndarray | Sequence[float]) -> dict[str, float | int | None]:
+def mean_and_median(values: np.ndarray | Sequence[float]) -> dict[str, float | int | None]:
     """Mean and median of the values that exist, None if none does, and `slices`: how many do."""
     values = np.asarray(values, dtype=float)
     values = values[~np.isnan(values)]
@@ -212,7 +212,7 @@ def per_slice_summary(per_image: np.ndarray) -> dict[str, dict[str, float | int 
     }
     for c, short in enumerate(SHORT_NAMES):
         scores |= {f"{short}_dice": dice(per_image)[:, c], f"{short}_iou": iou(per_image)[:, c]}
-    return {name: describe(values) for name, values in scores.items()}
+    return {name: mean_and_median(values) for name, values in scores.items()}
 
 
 def summary(per_image: np.ndarray) -> dict[str, Any]:

@@ -109,8 +109,10 @@ def conclusions(record: dict[str, Any], counts: np.ndarray, epochs: int, kept: i
     interval = record["intervals"]["mean_iou"]
     among = f" ({interval[0]:.3f} to {interval[1]:.3f} over other draws of these slices)" if interval else ""
     sentences = [
-        f"**Accuracy** is {scores['accuracy']:.3f}; answering *{CLASSES[commonest].name}* everywhere would reach "
-        f"{share[commonest]:.3f}, so the network adds {100 * gain:.1f} points. **mIoU** is {scores['mean_iou']:.3f}{among}.",
+        (
+            f"**Accuracy** is {scores['accuracy']:.3f}; answering *{CLASSES[commonest].name}* everywhere would reach "
+            f"{share[commonest]:.3f}, so the network adds {100 * gain:.1f} points. **mIoU** is {scores['mean_iou']:.3f}{among}."
+        ),
         f"The best class is *{best}* (Dice {dice[best]:.3f}), the weakest *{worst}* (Dice {dice[worst]:.3f}).",
     ]
     for c, name in zip(LESIONS, ("Ground glass", "Consolidation")):

@@ -10,6 +10,7 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from lungseg_utils.core.classes import BACKGROUND, CLASSES, LESIONS, NUM_CLASSES
 from lungseg_utils.core.files import InputError, atomic_write, resolve_path
@@ -19,28 +20,65 @@ from lungseg_utils.evaluation import metrics
 from lungseg_utils.inference.pretrained import model_folder
 from lungseg_utils.inference.segmenter import Segmenter
 from lungseg_utils.inference.settings import InferenceSettings
-from lungseg_utils.plots.slices import slices as plots
-from lungseg_utils.plots.submission import _shown, plot_submission
+from lungseg_utils.scans.pictures import write_picture
 
 HEADER = b"Id,Predicted\n"
 TEST_SHAPE = (10, 512, 512)  # of the competition's test slices
 GZIP = b"\x1f\x8b"  # the first bytes of a compressed file, whatever its name
 
 
-def submit(run_dir: str | Path) -> tuple[Path, int]:
-    """Write `results/sub.csv` of a run directory from its prepared test slices and its model; returns path and rows.
+def submit(source: str | Path) -> tuple[Path, int]:
+    """Write the competition's rows.
 
-    The model and the steps of the inference are those that 04_results scored there; before it has run, the run's own
-    model and plain argmax.
+    Args:
+        source: A run directory: `results/sub.csv` is written there from its prepared test slices and its model, by the
+            model and the steps of the inference that 04_results scored (before it has run: the run's own model and plain
+            argmax). Or a picture that `write_labels` wrote: its rows land beside it as .csv.
+
+    Returns:
+        The file, and its number of rows.
+
+    Raises:
+        InputError: The source is neither.
     """
-    run_dir = resolve_path(run_dir)
+    source = resolve_path(source)
+    if source.suffix == ".png":
+        path, labels = source.with_suffix(".csv"), read_labels(source)
+    else:
+        path, labels = source / "results" / "sub.csv", _answer(source)
+    write_submission(path, labels)
+    return path, labels.size * len(LESIONS)
+
+
+def _answer(run_dir: Path) -> np.ndarray:
+    """Labels (N, H, W) of a run's test slices."""
     hu = load_prepared(run_dir / "prepared").images["test"]
     model, settings = _scored(run_dir / "results" / "metrics.json")
     segmenter = Segmenter.load(model_folder(model, run_dir), settings=settings)
-    labels = segmenter.labels(hu, batch_size=2, description="test slices")
-    path = run_dir / "results" / "sub.csv"
-    write_submission(path, labels)
-    return path, labels.size * len(LESIONS)
+    return segmenter.labels(hu, batch_size=2, description="test slices")
+
+
+def write_labels(path: Path, labels: np.ndarray) -> Path:
+    """Write labels, class index (N, S, S), as a PNG of kilobytes that holds all that `sub.csv` says, and can be seen.
+
+    The slices stand one below another; a pixel's index is its class.
+    """
+    return write_picture(path, labels.reshape(-1, labels.shape[-1]))
+
+
+def read_labels(path: Path) -> np.ndarray:
+    """Labels uint8 (N, S, S) that `write_labels` wrote. Raises InputError for any other picture."""
+    try:
+        with Image.open(path, formats=["PNG"]) as image:
+            labels = np.asarray(image) if image.mode == "P" else np.zeros((0, 0), np.uint8)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{path} is not readable as PNG: {error}; expected the picture of a run's labels."
+        ) from error
+    height, width = labels.shape
+    if not height or height % width or labels.max() >= NUM_CLASSES:
+        raise InputError(f"{path} holds no labels; expected square slices one below another, index = class.")
+    return labels.reshape(-1, width, width)
 
 
 def _scored(path: Path) -> tuple[str, InferenceSettings]:
@@ -74,7 +112,7 @@ def read_submission(path: str | Path, shape: tuple[int, int, int] = TEST_SHAPE) 
     path = Path(path)
     rows = int(np.prod(shape)) * len(LESIONS)
     try:
-        with open(path, "rb") as plain:
+        with Path(path).open("rb") as plain:
             start = plain.read(len(GZIP))
         with (gzip.open if start == GZIP else open)(path, "rb") as handle:
             header = handle.readline(100)
@@ -128,17 +166,9 @@ def _csv(values: np.ndarray) -> bytes:
     return b"".join(parts)
 
 
-def check_submission(path: str | Path, run_dir: str | Path | None = None) -> tuple[Path, np.ndarray]:
-    """Read `path` and draw it, over the run's test slices if there is a run; returns the figure's path and the masks.
-
-    The figure stands beside the file, as .png. Raises InputError for what is no submission for these slices.
-    """
-    path = resolve_path(path)
-    hu = None if run_dir is None else load_prepared(resolve_path(run_dir) / "prepared").images["test"]
-    masks = read_submission(path, TEST_SHAPE if hu is None else hu.shape)
-    name = path.name.removesuffix(".gz").removesuffix(".csv")
-    plots.save_figure(plot_submission(masks, hu), path.parent, name)
-    return path.parent / f"{name}.png", masks
+def _shown(line: bytes) -> str:
+    """A line for a message, not too long."""
+    return repr(line[:40].decode(errors="replace").strip())
 
 
 def load_truth(path: str | Path) -> np.ndarray:

@@ -1,27 +1,28 @@
 """From slices in HU to probabilities and labels at full size. Every step beyond argmax is off unless asked for."""
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 from tqdm.auto import tqdm
 
-from lungseg_utils.core.classes import NUM_CLASSES
 from lungseg_utils.core.device import Device, choose_device
 from lungseg_utils.core.files import InputError
-from lungseg_utils.core.image import resize_nearest
+from lungseg_utils.core.image import resize_nearest, shrink_by_area
 from lungseg_utils.data.preprocessing import Preprocessing
 from lungseg_utils.inference.openvino import compile_network, is_installed
-from lungseg_utils.inference.postprocess import predict, temper
+from lungseg_utils.inference.postprocess import predict
 from lungseg_utils.inference.settings import BACKENDS, InferenceSettings
-from lungseg_utils.inference.views import average_views, view_matrices
+from lungseg_utils.inference.views import Answers, View, ask, square_margins, views_of
 from lungseg_utils.model import load_model
 
+AIR = -1000  # HU; what slices are padded with
 PASS_PIXELS = (
     2**17
 )  # of slices that a CPU takes at a time: larger activations leave its caches, up to twice as slow
@@ -30,16 +31,24 @@ WORTH_COMPILING = 16_000_000  # pixels through the network, from which compiling
 
 @dataclass(frozen=True)
 class Segmenter:
-    """A trained network with its preprocessing: slices in HU in, labels at their own size out.
+    """A trained network with all that its config.json says of a prediction: slices in HU in, labels in their grid out.
 
         labels = Segmenter.load("runs/demo/model")(hu)
 
-    backend: what runs the network; see `load`. InputError if it is unknown or cannot run here.
+    Every prediction takes these steps, whoever asks for it: pad to a square, clamp to the window, shrink to image_size,
+    normalise, run the network, average the views, enlarge, crop, clean up.
+
+    Attributes:
+        model: The network, float32 (n, 1, image_size, image_size) to logits (n, 4, image_size, image_size).
+        config: The model folder's config.json; `image_size` and `preprocessing` count here, and
+            of models that have them `window` and `resize` (`area`: `shrink_by_area`; else the nearest pixel).
+        device: Where the network runs.
+        settings: The steps between network and labels.
+        backend: What runs the network; see `load`. InputError if it is unknown or cannot run here.
     """
 
     model: nn.Module
-    preprocessing: Preprocessing
-    image_size: int
+    config: Mapping[str, Any]
     device: Device
     settings: InferenceSettings = InferenceSettings()
     backend: str = "torch"
@@ -73,12 +82,26 @@ class Segmenter:
         device = device or choose_device()
         model, config = load_model(model_dir, name)
         model = model.to(device.type, memory_format=torch.channels_last)
-        preprocessing = Preprocessing.from_dict(config["preprocessing"])
-        return cls(model, preprocessing, config["image_size"], device, settings, backend)
+        return cls(model, config, device, settings, backend)
 
-    def __call__(self, volume: np.ndarray) -> np.ndarray:
+    def __call__(self, volume: np.ndarray, pixel: tuple[float, float] = (1.0, 1.0)) -> np.ndarray:
         """The class of every pixel, uint8 (N, H, W), of a volume (N, H, W) in HU; see `labels`."""
-        return self.labels(volume)
+        return self.labels(volume, pixel=pixel)
+
+    @property
+    def image_size(self) -> int:
+        """Pixels a side that the network sees."""
+        return self.config["image_size"]
+
+    @cached_property
+    def preprocessing(self) -> Preprocessing:
+        """What makes z-scores of HU."""
+        return Preprocessing.from_dict(self.config["preprocessing"])
+
+    @property
+    def window(self) -> tuple[float, float] | None:
+        """HU to which slices are clamped before all else; None: as they come, for a model whose config names none."""
+        return tuple(self.config["window"]) if self.config.get("window") else None
 
     @cached_property
     def _compiled(self) -> Callable[[torch.Tensor], torch.Tensor]:
@@ -95,24 +118,65 @@ class Segmenter:
             )
             return self.model
 
-    def _network(self, slices: int) -> Callable[[torch.Tensor], torch.Tensor]:
-        """What runs the network in a job of that many slices."""
-        pixels = slices * (1 + len(view_matrices(self.settings, (1, 1)))) * self.image_size**2
+    def _network(self, pictures: int) -> Callable[[torch.Tensor], torch.Tensor]:
+        """What runs the network in a job of that many pictures: slices, and each further view of them."""
+        pixels = pictures * self.image_size**2
         can_compile = self.backend == "auto" and self.device.type == "cpu" and is_installed()
         if self.backend == "openvino" or (can_compile and pixels >= WORTH_COMPILING):
             return self._compiled
         return self.model
 
-    @torch.inference_mode()
     def batches(
-        self, hu: np.ndarray, batch_size: int = 8, description: str | None = None, total: int | None = None
+        self,
+        hu: np.ndarray,
+        batch_size: int = 8,
+        description: str | None = None,
+        pixel: tuple[float, float] = (1.0, 1.0),
     ) -> Iterator[tuple[slice, np.ndarray]]:
-        """(position, probabilities) of one batch of slices at a time: memory does not grow with the stack.
+        """One batch of slices at a time: memory does not grow with the stack.
 
-        hu: (N, H, W) in HU, any size and numeric type, else InputError. probabilities: float32 (n, 4, H, W), they sum
-        to 1, averaged over the views of `settings` and tempered. Shows a progress bar if described. total: number of
-        slices of the whole job, where hu is a part of it; the backend `auto` decides by it.
-        Slices are resized to image_size as in validation (nearest neighbour); the logits are resized back linearly.
+        The network sees squares: slices that are none, in mm, are padded with air, and the answer is cropped back. They
+        are resized to image_size as in validation (`resize` of the config); the logits are resized back linearly.
+
+        Args:
+            hu: (N, H, W) in HU, any size and numeric type.
+            batch_size: Slices at a time.
+            description: Of the progress bar; without one, none is shown.
+            pixel: mm between rows and between columns; only their ratio counts.
+
+        Yields:
+            The position of the batch in hu, and its probabilities, float32 (n, 4, H, W): they sum to 1, averaged over
+            the views of `settings` and tempered.
+
+        Raises:
+            InputError: hu is no stack of slices in HU.
+        """
+        for position, answers in self.answers(hu, batch_size, description, pixel):
+            yield position, answers.probabilities(self.settings)
+
+    @torch.inference_mode()
+    def answers(
+        self,
+        hu: np.ndarray,
+        batch_size: int = 8,
+        description: str | None = None,
+        pixel: tuple[float, float] = (1.0, 1.0),
+        views: Sequence[View] = (),
+    ) -> Iterator[tuple[slice, Answers]]:
+        """As `batches`, before the probabilities are made: for who makes several of them of one pass.
+
+        Args:
+            hu: As in `batches`, as all that follows but the last.
+            batch_size: Slices at a time.
+            description: Of the progress bar.
+            pixel: mm between rows and between columns.
+            views: What the network is asked for, each once; without any, what `settings` need.
+
+        Yields:
+            The position of the batch in hu, and what the network says of it.
+
+        Raises:
+            InputError: hu is no stack of slices in HU.
         """
         if batch_size < 1:
             raise InputError(f"batch_size is {batch_size}; expected 1 slice or more.")
@@ -122,32 +186,74 @@ class Segmenter:
             )
         if hu.dtype.kind not in "iuf":
             raise InputError(f"hu is of type {hu.dtype}; expected numbers, Hounsfield units.")
-        network = self._network(total or len(hu))
-        at_once = max(1, PASS_PIXELS // self.image_size**2) if self.device.type == "cpu" else batch_size
-        for start in tqdm(
-            range(0, len(hu), batch_size), description, disable=description is None, leave=False
-        ):
-            position = slice(start, min(start + batch_size, len(hu)))
-            if not np.isfinite(hu[position]).all():
-                found = f"NaN or infinite values in slices {start} to {position.stop - 1}"
-                raise InputError(f"hu holds {found}; expected Hounsfield units.")
-            z = self.preprocessing.normalise(resize_nearest(hu[position], self.image_size))
-            images = torch.from_numpy(z)[:, None].to(self.device.type, memory_format=torch.channels_last)
-            out = images.new_empty(len(images), NUM_CLASSES, *hu.shape[1:])
-            for seen, answer in zip(images.split(at_once), out.split(at_once)):
-                average_views(network, seen, self.settings, answer)
-            yield position, temper(out.cpu().numpy(), self.settings.temperature)
+        views = views or views_of(self.settings)
+        network = self._network(len(hu) * len(views))
+        with tqdm(
+            total=len(hu), desc=description, unit="slice", disable=description is None, leave=False
+        ) as bar:
+            for start in range(0, len(hu), batch_size):
+                position = slice(start, min(start + batch_size, len(hu)))
+                if not np.isfinite(hu[position]).all():
+                    found = f"NaN or infinite values in slices {start} to {position.stop - 1}"
+                    raise InputError(f"hu holds {found}; expected Hounsfield units.")
+                yield position, self._answers(network, hu[position], pixel, views)
+                bar.update(position.stop - start)
 
-    def probabilities(self, hu: np.ndarray, batch_size: int = 8) -> np.ndarray:
+    def _answers(
+        self,
+        network: Callable[[torch.Tensor], torch.Tensor],
+        hu: np.ndarray,
+        pixel: tuple[float, float],
+        views: Sequence[View],
+    ) -> Answers:
+        """What the network says of a few slices (n, H, W) in HU."""
+        (top, bottom), (left, right) = square_margins(hu.shape[1:], pixel)
+        square = np.pad(hu, ((0, 0), (top, bottom), (left, right)), constant_values=AIR)
+        if self.window:
+            square = square.clip(*self.window)
+        shrink = shrink_by_area if self.config.get("resize") == "area" else resize_nearest
+        z = self.preprocessing.normalise(shrink(square, self.image_size))
+        images = torch.from_numpy(z)[:, None].to(self.device.type, memory_format=torch.channels_last)
+        at_once = max(1, PASS_PIXELS // self.image_size**2) if self.device.type == "cpu" else len(images)
+        parts = images.split(at_once)
+        rows, columns = hu.shape[1:]
+        return Answers(
+            logits={
+                view: torch.cat([ask(network, part, view, square.shape[1:]) for part in parts])
+                for view in views
+            },
+            square=square.shape[1:],
+            inside=(slice(top, top + rows), slice(left, left + columns)),
+        )
+
+    def probabilities(
+        self, hu: np.ndarray, batch_size: int = 8, pixel: tuple[float, float] = (1.0, 1.0)
+    ) -> np.ndarray:
         """All probabilities at once, float32 (N, 4, H, W): 4 MB for each slice of 512 px. hu: (N, H, W) in HU."""
-        return np.concatenate([probabilities for _, probabilities in self.batches(hu, batch_size)])
+        return np.concatenate([answer for _, answer in self.batches(hu, batch_size, pixel=pixel)])
 
-    def labels(self, hu: np.ndarray, batch_size: int = 8, description: str | None = None) -> np.ndarray:
-        """The class of every pixel, uint8 (N, H, W): the most probable one unless `settings` say more.
+    def labels(
+        self,
+        hu: np.ndarray,
+        batch_size: int = 8,
+        description: str | None = None,
+        pixel: tuple[float, float] = (1.0, 1.0),
+    ) -> np.ndarray:
+        """The class of every pixel: the most probable one unless `settings` say more.
 
-        hu: (N, H, W) in HU.
+        Args:
+            hu: (N, H, W) in HU.
+            batch_size: Slices at a time.
+            description: Of the progress bar; without one, none is shown.
+            pixel: mm between rows and between columns; only their ratio counts.
+
+        Returns:
+            uint8 (N, H, W).
+
+        Raises:
+            InputError: hu is no stack of slices in HU.
         """
         out = np.empty(hu.shape, dtype=np.uint8)
-        for position, probabilities in self.batches(hu, batch_size, description):
+        for position, probabilities in self.batches(hu, batch_size, description, pixel):
             out[position] = predict(probabilities, self.settings)
         return out

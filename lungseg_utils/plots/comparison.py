@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from lungseg_utils.evaluation.compare import LABELS
+from lungseg_utils.evaluation.scores import HEADLINE
 
 
 def plot_comparison(table: pd.DataFrame) -> Figure:
@@ -17,20 +17,20 @@ def plot_comparison(table: pd.DataFrame) -> Figure:
     """
     settings = list(dict.fromkeys(table.setting))
     colors = table.setting.map({setting: f"C{k % 10}" for k, setting in enumerate(settings)})
-    paired = table[[f"{name}_difference" for name in LABELS]].notna().any(axis=None)
+    paired = table[[f"{name}_difference" for name in HEADLINE]].notna().any(axis=None)
     parts = ["", "_difference"] if paired else [""]
     height = len(parts) * (0.25 * len(table) + 0.9) + 0.3 * len(settings)
     figure, axes = plt.subplots(
-        len(parts), len(LABELS), figsize=(13, height), sharey=True, squeeze=False, layout="constrained"
+        len(parts), len(HEADLINE), figsize=(13, height), sharey=True, squeeze=False, layout="constrained"
     )  # fmt: skip
     for row, part in zip(axes, parts):
-        for ax, (name, label) in zip(row, LABELS.items()):
+        for ax, (name, score) in zip(row, HEADLINE.items()):
             _dots(ax, table, f"{name}{part}", colors)
             if part:
                 ax.axvline(0, color="gray", linewidth=0.8)
                 ax.set_xlabel("difference")
             else:
-                ax.set_title(label, fontsize=10)
+                ax.set_title(score.heading, fontsize=10)
                 ax.set_xlabel("score")
     axes[0, 0].set_yticks(range(len(table)), table.run)
     axes[0, 0].set_ylim(len(table) - 0.5, -0.5)

@@ -4,13 +4,13 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
-from lungseg_utils.evaluation.improvements import LESS_IS_BETTER
+from lungseg_utils.evaluation.scores import BY_LABEL
 
 
 def plot_effects(table: pd.DataFrame, topics: dict[str, str], score: str = "mean lesion Dice") -> Figure:
     """Each idea's difference to the reference with its paired interval, in the colour of its topic.
 
-    table: as ablation.effects gives it, the reference left out; topics: by idea.
+    table: as evaluation.effects gives it, the reference left out; topics: by idea.
     """
     table = table.sort_values(f"{score}, difference").reset_index(drop=True)
     colors = {
@@ -40,7 +40,7 @@ def plot_effects(table: pd.DataFrame, topics: dict[str, str], score: str = "mean
 
 
 def plot_recipes(table: pd.DataFrame) -> Figure:
-    """Each score of each recipe with its interval, one panel a score. table: as finalists.compare_recipes gives it."""
+    """Each score of each recipe with its interval, one panel a score. table: as evaluation.compare_recipes gives it."""
     scores, recipes = list(dict.fromkeys(table.score)), list(dict.fromkeys(table.recipe))
     columns = 3
     figure, axes = plt.subplots(
@@ -52,7 +52,7 @@ def plot_recipes(table: pd.DataFrame) -> Figure:
             row = table[(table.score == score) & (table.recipe == recipe)].iloc[0]
             ax.plot([row.low, row.high], [y, y], color=f"C{y}", linewidth=2)
             ax.plot(row.value, y, "o", color=f"C{y}")
-        ax.set_title(f"{score} ({'less' if score in LESS_IS_BETTER else 'more'} is better)", fontsize=9)
+        ax.set_title(f"{score} ({BY_LABEL[score].better})", fontsize=9)
         ax.grid(axis="x", alpha=0.3)
     axes[0, 0].set_yticks(range(len(recipes)), recipes)
     axes[0, 0].set_ylim(len(recipes) - 0.5, -0.5)

@@ -1,4 +1,4 @@
-"""Every figure of the series: functions of arrays and tables that return a matplotlib Figure, each with titles and units."""
+"""Slices drawn, with labels over them; the style of every figure, and how a figure is saved."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -41,7 +41,7 @@ def class_legend(figure: Figure, classes: Sequence[int] = (0, 1, 2)) -> None:
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
 
 
-def _grey(hu: np.ndarray) -> np.ndarray:
+def grey_picture(hu: np.ndarray) -> np.ndarray:
     """RGB picture (H, W, 3) in 0..1 of a slice in the lung window."""
     low, high = LUNG_WINDOW
     return np.repeat(np.clip((hu - low) / (high - low), 0, 1)[..., None], 3, axis=-1)
@@ -51,13 +51,14 @@ def overlay(
     hu: np.ndarray, labels: np.ndarray, classes: Sequence[int] = LESIONS, alpha: float = 0.5
 ) -> np.ndarray:
     """RGB picture (H, W, 3) in 0..1: the slice in the lung window, the named classes in their colours on top."""
-    rgb = _grey(hu)
+    rgb = grey_picture(hu)
     for c in classes:
         rgb[labels == c] = (1 - alpha) * rgb[labels == c] + alpha * np.array(to_rgb(CLASSES[c].color))
     return rgb
 
 
-def _grid(rows: int, columns: int, size: float = 2.2, extra: float = 0.5) -> tuple[Figure, np.ndarray]:
+def picture_grid(rows: int, columns: int, size: float = 2.2, extra: float = 0.5) -> tuple[Figure, np.ndarray]:
+    """A figure for rows x columns pictures of `size` inches, and its axes (rows, columns); extra: height, inches."""
     figure, axes = plt.subplots(rows, columns, figsize=(columns * size, rows * size + extra), squeeze=False)
     for ax in axes.flat:
         ax.set_axis_off()
@@ -70,9 +71,9 @@ def show_slices(
 ) -> Figure:  # fmt: skip
     """Slices (H, W) in HU in the lung window; with labels, the named classes drawn over them."""
     columns = min(columns, len(hu))
-    figure, axes = _grid(-(-len(hu) // columns), columns)
+    figure, axes = picture_grid(-(-len(hu) // columns), columns)
     for k, ax in zip(range(len(hu)), axes.flat):
-        ax.imshow(_grey(hu[k]) if labels is None else overlay(hu[k], labels[k], classes))
+        ax.imshow(grey_picture(hu[k]) if labels is None else overlay(hu[k], labels[k], classes))
         ax.set_title(titles[k] if k < len(titles) else "")
     figure.suptitle(title or f"lung window, {LUNG_WINDOW[0]} to {LUNG_WINDOW[1]} HU")
     if labels is not None:

@@ -1,15 +1,15 @@
 """The submission's masks over the test slices."""
 
+from pathlib import Path
+
 import numpy as np
 from matplotlib.figure import Figure
 
 from lungseg_utils.core.classes import BACKGROUND, CLASSES, LESIONS, LUNG_WINDOW
-from lungseg_utils.plots.slices import slices as plots
-
-
-def _shown(line: bytes) -> str:
-    """A line for a message, not too long."""
-    return repr(line[:40].decode(errors="replace").strip())
+from lungseg_utils.core.files import resolve_path
+from lungseg_utils.data.preprocessing import load_prepared
+from lungseg_utils.evaluation.submission import TEST_SHAPE, read_submission
+from lungseg_utils.plots.slices import save_figure, show_slices
 
 
 def plot_submission(masks: np.ndarray, hu: np.ndarray | None = None) -> Figure:
@@ -23,6 +23,19 @@ def plot_submission(masks: np.ndarray, hu: np.ndarray | None = None) -> Figure:
         for i, mask in enumerate(masks)
     ]
     names = " + ".join(CLASSES[c].name for c in LESIONS)
-    figure = plots.show_slices(hu, labels, titles, columns=5, title=f"submission; share of pixels: {names}")
+    figure = show_slices(hu, labels, titles, columns=5, title=f"submission; share of pixels: {names}")
     figure.set_layout_engine("constrained")
     return figure
+
+
+def check_submission(path: str | Path, run_dir: str | Path | None = None) -> tuple[Path, np.ndarray]:
+    """Read `path` and draw it, over the run's test slices if there is a run; returns the figure's path and the masks.
+
+    The figure stands beside the file, as .png. Raises InputError for what is no submission for these slices.
+    """
+    path = resolve_path(path)
+    hu = None if run_dir is None else load_prepared(resolve_path(run_dir) / "prepared").images["test"]
+    masks = read_submission(path, TEST_SHAPE if hu is None else hu.shape)
+    name = path.name.removesuffix(".gz").removesuffix(".csv")
+    save_figure(plot_submission(masks, hu), path.parent, name)
+    return path.parent / f"{name}.png", masks

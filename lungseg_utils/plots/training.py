@@ -9,9 +9,18 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from lungseg_utils.core.classes import LESIONS
+from lungseg_utils.evaluation.scores import HEADLINE
+from lungseg_utils.plots.parts import SERIES
 from lungseg_utils.plots.slices import class_legend, overlay
 
 MOST = 6  # epochs in a strip
+# Columns of history.csv, after train_ or val_, with their names.
+SHOWN = {
+    "loss": "loss",
+    "accuracy": HEADLINE["accuracy"].label,
+    "miou": HEADLINE["mean_iou"].label,
+    "lesion_dice": HEADLINE["lesion_dice"].label,
+}
 
 
 def plot_learning_rate(rates: Sequence[float], steps_per_epoch: int) -> Figure:
@@ -26,10 +35,7 @@ def plot_history(history: pd.DataFrame) -> Figure:
     """Learning curves: loss, accuracy, mIoU and lesion Dice of training and validation; the kept epoch is marked."""
     figure, axes = plt.subplots(1, 4, figsize=(12, 2.8))
     kept = history.epoch[history.best].max()
-    for ax, (score, name) in zip(
-        axes,
-        {"loss": "loss", "accuracy": "pixel accuracy", "miou": "mIoU", "lesion_dice": "lesion Dice"}.items(),
-    ):
+    for ax, (score, name) in zip(axes, SHOWN.items(), strict=True):
         ax.plot(history.epoch, history[f"train_{score}"], marker=".", label="training")
         ax.plot(history.epoch, history[f"val_{score}"], marker=".", label="validation")
         ax.axvline(kept, color="gray", linestyle=":", label=f"kept: epoch {kept}")
@@ -41,11 +47,30 @@ def plot_history(history: pd.DataFrame) -> Figure:
 def plot_progress(history: pd.DataFrame) -> Figure:
     """Loss and mIoU of training and validation so far."""
     figure, axes = plt.subplots(1, 2, figsize=(8, 2.6))
-    for ax, (score, name) in zip(axes, {"loss": "loss", "miou": "mIoU"}.items(), strict=True):
+    for ax, score in zip(axes, ("loss", "miou"), strict=True):
         for part, label in {"train": "training", "val": "validation"}.items():
             ax.plot(history.epoch, history[f"{part}_{score}"], marker=".", label=label)
-        ax.set(xlabel="epoch", title=name, ylim=(0, None if score == "loss" else 1))
+        ax.set(xlabel="epoch", title=SHOWN[score], ylim=(0, None if score == "loss" else 1))
     axes[0].legend()
+    return figure
+
+
+def plot_monitors(history: pd.DataFrame, kept: pd.DataFrame) -> Figure:
+    """What each quantity to monitor would have kept: its best epoch, marked on all three curves.
+
+    history: one row an epoch; kept: one row a quantity, as training.kept_by_monitor gives.
+    """
+    titles = {f"val_{score}": f"validation {SHOWN[score]}" for score in ("loss", "miou", "lesion_dice")}
+    figure, axes = plt.subplots(1, len(titles), figsize=(12, 3.4))
+    for ax, (score, title) in zip(axes, titles.items()):
+        ax.plot(history.epoch, history[score], color="0.6", marker=".")
+        for size, color, (monitor, row) in zip((190, 110, 45), SERIES, kept.iterrows()):  # one epoch: rings
+            label = f"kept by {titles[monitor]}: epoch {row.epoch:.0f}"
+            ax.scatter(row.epoch, row[score], size, color=color, label=label, zorder=3)
+        ax.set(xlabel="epoch", title=title)
+        ax.xaxis.get_major_locator().set_params(integer=True)
+    axes[0].set_yscale("log")  # one bad epoch would flatten the rest
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(titles))
     return figure
 
 
@@ -56,6 +81,7 @@ class LiveChart:
         self._shown = None
 
     def __call__(self, history: pd.DataFrame) -> None:
+        """Draw the history so far in place of the last drawing."""
         if not _in_notebook():
             return
         from IPython.display import display

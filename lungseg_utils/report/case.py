@@ -4,48 +4,35 @@ Nothing that is written carries a name, a path or a file's own text: a case is c
 """
 
 import hashlib
-import json
-import shutil
-from contextlib import suppress
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from lungseg_utils import __version__
-from lungseg_utils.core.classes import BACKGROUND, LUNG_WINDOW
-from lungseg_utils.core.files import InputError, replace_folder, resolve_path
+from lungseg_utils.core.classes import BACKGROUND
 from lungseg_utils.evaluation.calibration import entropy
 from lungseg_utils.inference.postprocess import predict
-from lungseg_utils.report.page import write_report
+from lungseg_utils.inference.segmenter import Segmenter
 from lungseg_utils.report.quality import (
     CUT_OFF,
     check_scan,
     chest_doubt,
-    is_volume,
     joined_doubt,
     lung_outside,
     size_doubt,
 )
 from lungseg_utils.report.severity import severity
-from lungseg_utils.scans.io import check_writable, write_masks
+from lungseg_utils.scans.io import check_writable
 from lungseg_utils.scans.scan import Scan
 
-if TYPE_CHECKING:
-    from lungseg_utils.inference.segmenter import Segmenter
-
-
 SCHEMA = 1  # of report.json
-AIR = -1000  # HU; what slices are padded with
 STATEMENT = (
     "Research software, not a medical device: these are measurements by a neural network, not a diagnosis. "
     "They may be wrong; a radiologist must look at the scan itself."
 )
-REPORT_BYTES = 16 * 2**20  # for the reports, which are some megabytes
 OUTSIDE = 0.03  # share of the lung outside the body from which it is said
-NAMES = {"report.json", "report.html", "report.png", "mask.nii.gz", "mask.dcm", "mask.npy", "mask.png"}
 
 
 @dataclass(frozen=True)
@@ -66,21 +53,28 @@ class Case:
 
 def predict_case(
     scan: Scan,
-    segmenter: "Segmenter",
-    config: dict[str, Any] | None = None,
+    segmenter: Segmenter,
     batch_size: int = 8,
     description: str | None = None,
 ) -> Case:
-    """Check, segment and measure a scan; beside it, memory takes two bytes a voxel. InputError for what is no chest CT.
+    """Check, segment and measure a scan; beside it, memory takes two bytes a voxel.
 
-    config: the model's config.json, for its card and what its training saw. Shows a progress bar if described.
+    Args:
+        scan: What `read_scan` read.
+        segmenter: Its config says what training saw, and is the report's word on the model.
+        batch_size: Slices at a time.
+        description: Of the progress bar; without one, none is shown.
+
+    Returns:
+        The case: labels and entropy on the scan's grid, measurements, doubts.
+
+    Raises:
+        InputError: The scan is no chest CT.
     """
-    config = config or {}
-    doubts = check_scan(scan, config.get("training_ranges"))
+    doubts = check_scan(scan, segmenter.config.get("training_ranges"))
     check_writable(scan)  # before the minutes that follow
     labels, uncertain = predict_scan(scan, segmenter, batch_size, description)
-    volume = is_volume(scan)
-    measured, withheld = _measure(scan, labels, volume)
+    measured, withheld = _measure(scan, labels)
     if not (withheld and measured["all"]["percent_of_lung"]["involved"] is None):
         doubts += _doubts_of(measured, lung_outside(labels, scan.hu))
     warnings = (*withheld, *scan.notes, *doubts)
@@ -94,62 +88,43 @@ def predict_case(
         "scan": {
             "kind": scan.kind, "slices": scan.hu.shape[0], "rows": scan.hu.shape[1], "columns": scan.hu.shape[2],
             "spacing_mm": [round(float(step), 4) for step in scan.spacing] if scan.spacing else None,
-            "thickness_mm": scan.thickness, "volume": volume, "hounsfield_units": scan.is_hu,
+            "thickness_mm": scan.thickness, "volume": scan.is_volume, "hounsfield_units": scan.is_hu,
         },
         **measured,
         "withheld": list(withheld),
         "mean_entropy_in_lung": round(sum(int(v.sum()) for v in lung) / pixels / 255, 4) if pixels else None,
         "warnings": list(warnings),
-        "model": model_in_short(config),
+        "model": model_in_short(segmenter.config),
     }  # fmt: skip
     return Case(scan, labels, uncertain, warnings, summary)
 
 
-def _measure(scan: Scan, labels: np.ndarray, volume: bool) -> tuple[dict[str, Any], list[str]]:
+def _measure(scan: Scan, labels: np.ndarray) -> tuple[dict[str, Any], list[str]]:
     """`severity` of a scan, and why numbers were left out of it: all of what is no chest, sizes where they contradict."""
     if reason := chest_doubt(scan):
         return severity(np.full_like(labels, BACKGROUND), scan.hu, scan.spacing), [reason]
-    measured = severity(labels, scan.hu, scan.spacing, volume, scan.places)
+    measured = severity(labels, scan.hu, scan.spacing, scan.is_volume, scan.places)
     reasons = []
     if scan.spacing is not None:
         lung_ml = (measured["all"]["millilitres"] or {}).get("lung")
-        reasons = [size_doubt(scan, measured["profile"], lung_ml), joined_doubt(scan) if volume else None]
+        reasons = [
+            size_doubt(scan, measured["profile"], lung_ml),
+            joined_doubt(scan) if scan.is_volume else None,
+        ]
     reasons = [reason for reason in reasons if reason]
     return (severity(labels, scan.hu, scan.spacing) if reasons else measured), reasons
 
 
 def predict_scan(
-    scan: Scan, segmenter: "Segmenter", batch_size: int = 8, description: str | None = None
+    scan: Scan, segmenter: Segmenter, batch_size: int = 8, description: str | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Labels and entropy, uint8 (N, H, W) each, on the scan's grid.
-
-    The network sees squares: slices that are none, in mm, are padded with air, and the answer is cropped back. It sees
-    the window that most of its training slices came in: clamping to it raised the shipped model's lesion Dice on the
-    validation slices by 0.013 [0.002, 0.027] (benchmarks/finalists.md).
-    """
-    margins = square_margins(scan.hu.shape[1:], scan.spacing[1:] if scan.spacing else (1.0, 1.0))
-    own = tuple(slice(before, before + side) for (before, _), side in zip(margins, scan.hu.shape[1:]))
+    """Labels and entropy, uint8 (N, H, W) each, on the scan's grid."""
+    pixel = scan.spacing[1:] if scan.spacing else (1.0, 1.0)
     labels, uncertain = np.empty(scan.hu.shape, np.uint8), np.empty(scan.hu.shape, np.uint8)
-    with tqdm(total=len(scan.hu), desc=description, unit="slice", disable=description is None) as bar:
-        for start in range(0, len(scan.hu), batch_size):
-            at = slice(start, start + batch_size)
-            hu = np.pad(scan.hu[at].clip(*LUNG_WINDOW), ((0, 0), *margins), constant_values=AIR)
-            for _, probabilities in segmenter.batches(hu, batch_size, total=len(scan.hu)):
-                probabilities = np.ascontiguousarray(probabilities[(slice(None), slice(None), *own)])
-                labels[at] = predict(probabilities, segmenter.settings)
-                uncertain[at] = np.rint(255 * entropy(probabilities).clip(0, 1))
-            bar.update(len(hu))
+    for position, probabilities in segmenter.batches(scan.hu, batch_size, description, pixel):
+        labels[position] = predict(probabilities, segmenter.settings)
+        uncertain[position] = np.rint(255 * entropy(probabilities).clip(0, 1))
     return labels, uncertain
-
-
-def square_margins(shape: tuple[int, int], pixel: tuple[float, float]) -> list[tuple[int, int]]:
-    """Pixels to add before and after the rows and the columns, so that the slice is a square in mm.
-
-    shape: rows and columns; pixel: mm between rows and between columns.
-    """
-    side = max(count * step for count, step in zip(shape, pixel))
-    extra = [round(side / step) - count for count, step in zip(shape, pixel)]
-    return [(count // 2, count - count // 2) for count in extra]
 
 
 def case_id(hu: np.ndarray) -> str:
@@ -160,7 +135,7 @@ def case_id(hu: np.ndarray) -> str:
     return f"case-{checksum.hexdigest()[:8]}"
 
 
-def model_in_short(config: dict[str, Any]) -> dict[str, Any]:
+def model_in_short(config: Mapping[str, Any]) -> dict[str, Any]:
     """What the report says of a model, from its config.json; None for what an older one does not say. No paths."""
     training, best = config.get("training", {}), config.get("best_epoch", {})
     return {
@@ -197,67 +172,3 @@ def _doubts_of(measured: dict[str, Any], outside: float) -> list[str]:
         zones = ", ".join(name.replace("_", " ") for name in measured["score"]["zones_without_lung"])
         doubts.append(f"No lung was found in some zones ({zones}): they add nothing to the severity score.")
     return doubts
-
-
-def check_case_folder(folder: str | Path) -> Path:
-    """The absolute path; InputError unless it is new, empty or holds an earlier case and nothing else."""
-    folder = resolve_path(folder)
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder} is a file; expected a folder for the results; choose another name.")
-    inside = {path.name for path in folder.iterdir()} if folder.exists() else set()
-    others = sorted(inside - NAMES) or sorted(inside if inside and not _is_case(folder) else ())
-    if others:
-        raise InputError(
-            f"{folder} holds {others[0]}; expected nothing but an earlier case; choose another folder."
-        )
-    return folder
-
-
-def check_room(folder: str | Path, scan: Scan) -> Path:
-    """`check_case_folder`, and whether masks and reports of scan fit in there: asked before the minutes of a prediction."""
-    folder = check_case_folder(folder)
-    need = REPORT_BYTES + scan.hu.size * (1 if scan.kind in ("array", "picture") else 3 / 8)
-    try:
-        with suppress(_Enough), replace_folder(folder) as new:
-            free = shutil.disk_usage(new).free
-            raise _Enough
-    except OSError as error:
-        raise _unwritable(folder, error) from error
-    if free < need:
-        found = f"{folder} has {free / 2**20:,.0f} MiB of room"
-        raise InputError(
-            f"{found}; expected {need / 2**20:,.0f} MiB for masks and reports; choose another folder."
-        )
-    return folder
-
-
-class _Enough(Exception):
-    """Ends a trial of `replace_folder`, which then leaves everything as it was."""
-
-
-def _unwritable(folder: Path, error: OSError) -> InputError:
-    found = f"{folder} cannot be written ({error.strerror or type(error).__name__})"
-    return InputError(f"{found}; expected a folder with room and rights; choose another.")
-
-
-def _is_case(folder: Path) -> bool:
-    try:
-        return "case" in json.loads((folder / "report.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, TypeError):
-        return False
-
-
-def save_case(case: Case, folder: str | Path, keep_identity: bool = False) -> Path:
-    """Write the masks in the scan's own grid, report.json, report.html and report.png; an earlier case is replaced.
-
-    keep_identity: see `scans.write_masks`; the reports never carry any. Raises InputError, and leaves `folder` as it
-    was, if it holds something else or cannot be written.
-    """
-    try:
-        folder = check_case_folder(folder)
-        with replace_folder(folder) as new:
-            write_masks(case.scan, case.labels, new, keep_identity)
-            write_report(case, new)
-    except OSError as error:
-        raise _unwritable(folder, error) from error
-    return folder

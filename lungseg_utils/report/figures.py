@@ -1,7 +1,7 @@
 """The figures of a case's report: each draws into a figure of its own or into a part of the page."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -14,12 +14,9 @@ from matplotlib.patheffects import withStroke
 from lungseg_utils.core.classes import BACKGROUND, CLASSES, LESIONS, LUNG_WINDOW
 from lungseg_utils.core.image import body_with_rim
 from lungseg_utils.plots.slices import overlay
+from lungseg_utils.report.case import Case
 from lungseg_utils.report.quality import has_text
 from lungseg_utils.report.severity import SIDES, THIRDS
-
-if TYPE_CHECKING:
-    from lungseg_utils.report.case import Case
-
 
 SHOWN = 4  # slices in the montage
 MOST_HEIGHT = 0.62  # of the montage's tiles, as a share of its width
@@ -69,7 +66,7 @@ class Montage:
         return min(tiles, MOST_HEIGHT * width) + (down if self.flat else 1) * 0.25 + 0.45
 
 
-def plan_montage(case: "Case") -> Montage:
+def plan_montage(case: Case) -> Montage:
     """The most affected slices, cropped to the lungs that they show together."""
     profile, spacing = case.summary["profile"], case.scan.spacing
     lesion = sum(np.array(profile[CLASSES[c].short]) for c in LESIONS)
@@ -79,7 +76,7 @@ def plan_montage(case: "Case") -> Montage:
     return Montage(chosen, rows, columns, wide * (spacing[2] / spacing[1] if spacing else 1))
 
 
-def draw_montage(figure: FigureBase, case: "Case") -> None:
+def draw_montage(figure: FigureBase, case: Case) -> None:
     """The most affected slices, three pictures of each: as it is, with the lesions, and the entropy in the lungs."""
     plan, labels, spacing, profile = (
         plan_montage(case),
@@ -161,7 +158,7 @@ def regions_of(summary: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return regions
 
 
-def draw_bars(figure: FigureBase, case: "Case") -> None:
+def draw_bars(figure: FigureBase, case: Case) -> None:
     """Share of the lung that each lesion class takes, stacked, for the whole, each side and each third."""
     regions, ax = regions_of(case.summary), figure.subplots()
     left = np.zeros(len(regions))
@@ -186,7 +183,7 @@ def _amount(region: dict[str, Any]) -> str:
     return f"{share:.1f} %" + (f" ({ml['involved']:,.0f} ml)" if ml else "")
 
 
-def draw_zones(figure: FigureBase, case: "Case") -> None:
+def draw_zones(figure: FigureBase, case: Case) -> None:
     """The six zones as they lie in the pictures, the patient's right at the left, each with its share and grade."""
     score, ax = case.summary["score"], figure.subplots()
     for x, side in enumerate(SIDES):
@@ -211,7 +208,7 @@ def draw_zones(figure: FigureBase, case: "Case") -> None:
     ax.spines[:].set_visible(False)
 
 
-def draw_profile(figure: FigureBase, case: "Case") -> None:
+def draw_profile(figure: FigureBase, case: Case) -> None:
     """Area of lung and of each lesion class along z, the head up; in volumes with the limits of the thirds."""
     profile, ax = case.summary["profile"], figure.subplots()
     position, total = np.array(profile["position"]), np.zeros(len(profile["lung"]))

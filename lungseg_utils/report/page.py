@@ -3,28 +3,88 @@
 import base64
 import io
 import json
+import shutil
 import textwrap
+from contextlib import suppress
 from datetime import date
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from matplotlib.figure import Figure
 
 from lungseg_utils.core.classes import CLASSES, LESIONS, LUNG_WINDOW
-from lungseg_utils.core.files import atomic_write
+from lungseg_utils.core.files import InputError, atomic_write, replace_folder, resolve_path
+from lungseg_utils.report.case import Case
 from lungseg_utils.report.figures import DRAW, FAINT, INK, plan_montage, regions_of
-
-if TYPE_CHECKING:
-    from lungseg_utils.report.case import Case
-
+from lungseg_utils.scans.io import write_masks
+from lungseg_utils.scans.scan import Scan
 
 A4 = (8.27, 11.69)  # inches
 ALARM = "#a3260b"
 TITLE = "Lung involvement in chest CT"
+REPORT_BYTES = 16 * 2**20  # for the reports, which are some megabytes
+CASE_FILES = {"report.json", "report.html", "report.png", "mask.nii.gz", "mask.dcm", "mask.npy", "mask.png"}
 
 
-def write_report(case: "Case", folder: Path) -> None:
+def check_case_folder(folder: str | Path) -> Path:
+    """The absolute path; InputError unless it is new, empty or holds an earlier case and nothing else."""
+    folder = resolve_path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file; expected a folder for the results; choose another name.")
+    inside = {path.name for path in folder.iterdir()} if folder.exists() else set()
+    others = sorted(inside - CASE_FILES) or sorted(inside if inside and not _is_case(folder) else ())
+    if others:
+        raise InputError(
+            f"{folder} holds {others[0]}; expected nothing but an earlier case; choose another folder."
+        )
+    return folder
+
+
+def check_room(folder: str | Path, scan: Scan) -> Path:
+    """`check_case_folder`, and whether masks and reports of scan fit in there: asked before the minutes of a prediction."""
+    folder = check_case_folder(folder)
+    need = REPORT_BYTES + scan.hu.size * (1 if scan.kind in ("array", "picture") else 3 / 8)
+    with suppress(_Enough), replace_folder(folder) as new:
+        free = shutil.disk_usage(new).free
+        raise _Enough
+    if free < need:
+        found = f"{folder} has {free / 2**20:,.0f} MiB of room"
+        raise InputError(
+            f"{found}; expected {need / 2**20:,.0f} MiB for masks and reports; choose another folder."
+        )
+    return folder
+
+
+class _Enough(Exception):
+    """Ends a trial of `replace_folder`, which then leaves everything as it was."""
+
+
+def _is_case(folder: Path) -> bool:
+    try:
+        return "case" in json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError):
+        return False
+
+
+def save_case(case: Case, folder: str | Path, keep_identity: bool = False) -> Path:
+    """Write the masks in the scan's own grid, report.json, report.html and report.png; an earlier case is replaced.
+
+    keep_identity: see `scans.write_masks`; the reports never carry any. Raises InputError, and leaves `folder` as it
+    was, if it holds something else or cannot be written.
+    """
+    try:
+        folder = check_case_folder(folder)
+        with replace_folder(folder) as new:
+            write_masks(case.scan, case.labels, new, keep_identity)
+            write_report(case, new)
+    except OSError as error:
+        found = f"{folder} cannot be written ({error.strerror or type(error).__name__})"
+        raise InputError(f"{found}; expected a folder with room and rights; choose another.") from error
+    return folder
+
+
+def write_report(case: Case, folder: Path) -> None:
     """Write report.json, report.html and report.png into `folder`."""
     with atomic_write(folder / "report.json") as handle:
         json.dump(case.summary, handle, indent=2, allow_nan=False)
@@ -34,7 +94,7 @@ def write_report(case: "Case", folder: Path) -> None:
         report_page(case).savefig(handle, format="png", dpi=150)
 
 
-def figures(case: "Case") -> dict[str, Figure]:
+def figures(case: Case) -> dict[str, Figure]:
     """The figures of the page by name: montage, bars, and for volumes zones; profile for more than one slice."""
     sizes = {"bars": (5.2, 2.7), "zones": (2.6, 2.7), "profile": (3.0, 2.7)}
     sizes["montage"] = 10.5, plan_montage(case).height(10.5)
@@ -108,7 +168,7 @@ def _explained(summary: dict[str, Any]) -> str:
     )
 
 
-def report_page(case: "Case") -> Figure:
+def report_page(case: Case) -> Figure:
     """The whole page as one figure, A4 upright."""
     summary, panels = case.summary, _panels(case.summary)[1:]
     page = Figure(figsize=A4, layout="constrained", facecolor="white")
@@ -151,7 +211,7 @@ def report_page(case: "Case") -> Figure:
     return page
 
 
-def report_html(case: "Case") -> str:
+def report_html(case: Case) -> str:
     """The page as HTML that needs nothing else: figures inside, no script, every text escaped."""
     summary = case.summary
     images = {name: _embedded(figure) for name, figure in figures(case).items()}

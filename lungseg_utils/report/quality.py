@@ -4,7 +4,8 @@ A scan that cannot be right is an InputError; a doubt is a sentence for the user
 thinned to about 256 pixels a side, so that a long scan takes no longer than a short one.
 """
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from scipy import ndimage
@@ -21,12 +22,9 @@ from lungseg_utils.core.image import (
     thumbnails,
 )
 from lungseg_utils.data.features import FEATURES, LUNG_SLICE, SOFT_TISSUE, looked_at, slice_features
-
+from lungseg_utils.data.similarity import infer_volumes
 from lungseg_utils.report.severity import EDGE_AREA
-
-if TYPE_CHECKING:
-    from lungseg_utils.scans.scan import Scan
-
+from lungseg_utils.scans.scan import Scan
 
 # Shares of all pixels; the competition's slices have at least 0.04 and 0.15.
 LEAST_AIR, LEAST_TISSUE = 0.01, 0.02
@@ -39,21 +37,11 @@ MARGIN = 0.1
 # Measured in benchmarks/chest_check.md: real chests have 0.16 and more, other regions up to 0.011.
 CHEST_VOLUME, CHEST_SLICE = 0.05, 0.012
 FEW_SLICES = 6  # fewer are judged as single slices
-ALTERNATING = (
-    1.2  # times; a slice differs more from the next than from the next but one: real volumes have up to 0.92
-)
+# A slice differs so many times more from the next than from the next but one: real volumes have up to 0.92.
+ALTERNATING = 1.2
 BODY_LIMITS = (60, 3000)  # cm2; no body, child or adult, has less or more in its largest slice
 CUT_OFF = 0.25  # of the largest slice's lung area: a first or last slice with more shows that the lungs go on beyond it
 LUNG_ML, LUNG_HEIGHT = (300, 12000), (80, 450)  # whole lungs, both together
-
-
-def is_volume(scan: "Scan") -> bool:
-    """Whether the slices are neighbours in one body: their distance is known, and most look like the one before."""
-    from lungseg_utils.data.similarity import VOLUME_JUMP
-
-    if scan.spacing is None or len(scan.hu) < 2:
-        return False
-    return float(np.median(_jumps(scan.hu, 1))) < VOLUME_JUMP
 
 
 def is_alternating(hu: np.ndarray) -> bool:
@@ -69,10 +57,10 @@ def _jumps(hu: np.ndarray, step: int) -> np.ndarray:
     return np.abs(thumbnails(hu[first]) - thumbnails(hu[first + step])).mean((1, 2))
 
 
-def chest_doubt(scan: "Scan") -> str | None:
+def chest_doubt(scan: Scan) -> str | None:
     """Why a scan's numbers are withheld: it shows too little aerated lung to be a chest. None if it shows enough."""
     share = max(map(aerated_share, scan.hu[looked_at(len(scan.hu))]))
-    least = CHEST_VOLUME if len(scan.hu) >= FEW_SLICES and is_volume(scan) else CHEST_SLICE
+    least = CHEST_VOLUME if len(scan.hu) >= FEW_SLICES and scan.is_volume else CHEST_SLICE
     if share >= least:
         return None
     return (
@@ -95,10 +83,8 @@ def aerated_share(hu: np.ndarray) -> float:
     return float(lung.sum() / max(body.sum(), 1))
 
 
-def joined_doubt(scan: "Scan") -> str | None:
+def joined_doubt(scan: Scan) -> str | None:
     """Where a volume changes as between two scans: a sentence, or None."""
-    from lungseg_utils.data.similarity import infer_volumes
-
     new = np.flatnonzero(np.diff(infer_volumes(scan.hu))) + 1
     if not len(new):
         return None
@@ -109,7 +95,7 @@ def joined_doubt(scan: "Scan") -> str | None:
     )
 
 
-def size_doubt(scan: "Scan", profile: dict[str, Any], millilitres: float | None) -> str | None:
+def size_doubt(scan: Scan, profile: dict[str, Any], millilitres: float | None) -> str | None:
     """Why sizes in mm and millilitres cannot be right, or None. profile, millilitres: of the lung, as `severity` has them."""
     low, high = BODY_LIMITS
     body = max(float(body_mask(hu[::4, ::4]).mean()) for hu in scan.hu[looked_at(len(scan.hu))])
@@ -133,10 +119,18 @@ def size_doubt(scan: "Scan", profile: dict[str, Any], millilitres: float | None)
     )
 
 
-def check_scan(scan: "Scan", ranges: dict[str, Any] | None = None) -> list[str]:
-    """Sentences about what is doubtful; ranges: a config.json's `training_ranges`, if it has any.
+def check_scan(scan: Scan, ranges: Mapping[str, Any] | None = None) -> list[str]:
+    """Look at a scan before the network does.
 
-    Raises InputError if the scan is no CT, its values are no HU, or no chest is in the picture.
+    Args:
+        scan: The scan.
+        ranges: A config.json's `training_ranges`, if it has any.
+
+    Returns:
+        Sentences about what is doubtful.
+
+    Raises:
+        InputError: The scan is no CT, its values are no HU, or no chest is in the picture.
     """
     ranges = ranges or {}
     if scan.modality not in (None, "CT"):
@@ -187,7 +181,7 @@ def _check_units(slices: np.ndarray) -> None:
         )
 
 
-def _geometry_doubts(scan: "Scan", features: list[dict[str, float]]) -> list[str]:
+def _geometry_doubts(scan: Scan, features: list[dict[str, float]]) -> list[str]:
     warnings = []
     if scan.thickness and scan.thickness > THICK:
         warnings.append(
@@ -198,7 +192,7 @@ def _geometry_doubts(scan: "Scan", features: list[dict[str, float]]) -> list[str
             *warnings,
             "The file does not say a pixel's size: no millilitres, no thirds and no severity score.",
         ]
-    if len(scan.hu) > 1 and not is_volume(scan):
+    if len(scan.hu) > 1 and not scan.is_volume:
         warnings.append(
             "Neighbouring slices are unlike each other: taken as single slices, without millilitres, thirds and score."
         )
@@ -243,6 +237,7 @@ def burned_in_text(slices: np.ndarray) -> bool:
 
 
 def has_text(hu: np.ndarray) -> bool:
+    """Whether what looks like writing stands beside the body, in a slice in HU (H, W)."""
     ink = (hu > SOLID) & ~body_with_rim(hu)
     pieces, _ = ndimage.label(ink, np.ones((3, 3)))
     height, width = hu.shape

@@ -13,8 +13,8 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from lungseg_utils.core.files import InputError
+from lungseg_utils.data.grey import AIR_LIMIT, settle_values
 from lungseg_utils.scans.archives import open_source
-from lungseg_utils.scans.grey import AIR_LIMIT, settle_values
 from lungseg_utils.scans.orientation import Orientation, placement
 from lungseg_utils.scans.scan import Scan, check_size, to_int16
 

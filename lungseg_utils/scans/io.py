@@ -9,8 +9,8 @@ import numpy as np
 
 from lungseg_utils.core.classes import NUM_CLASSES
 from lungseg_utils.core.files import InputError, atomic_write, input_path, resolve_path
+from lungseg_utils.data.grey import Spread, settle_values
 from lungseg_utils.scans.archives import archive_kind, files_in, open_plain, open_source
-from lungseg_utils.scans.grey import Spread, settle_values
 from lungseg_utils.scans.orientation import AS_IT_IS, ArrayFrame, Orientation
 from lungseg_utils.scans.scan import KINDS, MIN_SIDE, Scan, check_size, to_int16
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from lungseg_utils.core.files import InputError
-from lungseg_utils.scans.grey import Spread, settle_values
+from lungseg_utils.data.grey import Spread, settle_values
 from lungseg_utils.scans.nifti import NiftiFrame
 from lungseg_utils.scans.orientation import placement
 from lungseg_utils.scans.scan import Scan, check_size, to_int16

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from lungseg_utils.core.files import InputError, atomic_write
-from lungseg_utils.scans.grey import Spread, settle_values
+from lungseg_utils.data.grey import Spread, settle_values
 from lungseg_utils.scans.orientation import Orientation, placement
 from lungseg_utils.scans.scan import MASK_TABLE, Scan, check_size, to_int16
 

@@ -9,8 +9,8 @@ from matplotlib.colors import to_rgb
 
 from lungseg_utils.core.classes import CLASSES
 from lungseg_utils.core.files import InputError, atomic_write
+from lungseg_utils.data.grey import settle_values
 from lungseg_utils.scans.archives import files_in
-from lungseg_utils.scans.grey import settle_values
 from lungseg_utils.scans.orientation import AS_IT_IS, ArrayFrame
 from lungseg_utils.scans.scan import Scan, check_size
 

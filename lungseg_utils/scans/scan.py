@@ -5,12 +5,16 @@ and reversed until slices lie as a radiologist sees them, and the same steps bac
 """
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from lungseg_utils.core.classes import BACKGROUND, CONSOLIDATION, GROUND_GLASS, LUNG_OTHER, NUM_CLASSES
 from lungseg_utils.core.files import InputError
+from lungseg_utils.core.image import thumbnails
+from lungseg_utils.data.features import looked_at
+from lungseg_utils.data.similarity import VOLUME_JUMP
 
 # Values in mask.nii.gz and segment numbers in mask.dcm; 0 is what viewers leave transparent.
 MASK_VALUES = {BACKGROUND: 0, GROUND_GLASS: 1, CONSOLIDATION: 2, LUNG_OTHER: 3}
@@ -41,10 +45,19 @@ class Scan:
     is_hu: bool  # False where HU were estimated from grey levels
     modality: str | None  # CT if the file says so; others are refused
     notes: tuple[str, ...]  # sentences for the user, without any name, path or text of the file
-    # what write_masks needs; it holds a patient's identifiers, so it is never printed
+    # What write_masks needs; it holds a patient's identifiers, so it is never printed.
     frame: Any = field(repr=False)
-    # (N,) mm of each slice above the first, where the steps are not all equal
+    # (N,) mm of each slice above the first, where the steps are not all equal.
     places: tuple[float, ...] | None = None
+
+    @cached_property
+    def is_volume(self) -> bool:
+        """Whether the slices are neighbours in one body: their distance is known, and most look like the one before."""
+        if self.spacing is None or len(self.hu) < 2:
+            return False
+        first = looked_at(len(self.hu) - 1)
+        jumps = np.abs(thumbnails(self.hu[first]) - thumbnails(self.hu[first + 1])).mean((1, 2))
+        return float(np.median(jumps)) < VOLUME_JUMP
 
 
 def check_size(shape: tuple[int, ...]) -> None:

@@ -1,0 +1,12 @@
+"""The notebooks as a series: papermill over all of them, their parameters, the checks of their exercises."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "exercises": ["check"],
+        "parameters": ["load_profile"],
+        "run": ["run_series"],
+    },
+)

@@ -1,20 +1,18 @@
 """The settings of a training run, checked when they are made."""
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from lungseg_utils.core.files import InputError
-from lungseg_utils.data.datasets import check_sampling
+from lungseg_utils.data.augmentation import check_resize
+from lungseg_utils.data.datasets import check_sampling, parse_growth, parse_shares
 from lungseg_utils.model import check_architecture, check_image_size
 from lungseg_utils.training.losses import build_loss
 
 MONITORS = {"val_loss": -1, "val_miou": 1, "val_lesion_dice": 1}  # 1: more is better
-HOW = (
-    "workers",
-    "accumulation",
-    "checkpoint_minutes",
-    "max_minutes",
-)  # how the work is done; may change on the way
+# How the work is done; may change on the way.
+HOW = ("workers", "accumulation", "checkpoint_minutes", "max_minutes")
 
 
 @dataclass(frozen=True)
@@ -22,6 +20,9 @@ class TrainingConfig:
     """The settings of a run; the defaults are the reference recipe. Raises InputError for a setting that cannot work.
 
     batch_size is the effective one: the slices of one step, shared out over `accumulation` pieces and all processes.
+    image_size is what the network predicts and validates at. growth: smaller slices at first, such as `192x5, 256x2`: five
+    epochs at 192 px, two at 256, then image_size. resize: how slices shrink to it, `nearest` or `area`. shares:
+    of each source among the drawn slices, such as `medseg 0.6, radiopaedia 0.4`; empty: see datasets.slice_chances.
     max_grad_norm, ema_decay, freeze_encoder_epochs, max_minutes: 0 turns them off. workers: -1 lets the device decide.
     """
 
@@ -29,8 +30,11 @@ class TrainingConfig:
     encoder: str = "efficientnet-b2"
     encoder_weights: str = "imagenet"
     image_size: int = 256
+    growth: str = ""
+    resize: str = "nearest"
     augmentation: str = "reference"
     sampling: str = "every_slice"
+    shares: str = ""
     loss: str = "cross_entropy"
     epochs: int = 10
     batch_size: int = 24
@@ -52,6 +56,12 @@ class TrainingConfig:
         build_loss(self.loss)
         check_architecture(self.architecture)
         check_sampling(self.sampling)
+        check_resize(self.resize)
+        parse_shares(self.shares)
+        if len(parse_growth(self.growth)) >= self.epochs and self.growth:
+            raise InputError(
+                f"growth is {self.growth!r} and epochs {self.epochs}; expected some epochs at image_size."
+            )
         if self.monitor not in MONITORS:
             raise InputError(f"monitor is {self.monitor!r}; expected one of {', '.join(MONITORS)}.")
         for name in (
@@ -75,6 +85,27 @@ class TrainingConfig:
             raise InputError(
                 f"ema_decay is {self.ema_decay}; expected 0 (no average) or a share below 1, such as 0.999."
             )
+
+    @classmethod
+    def from_names(cls, names: Mapping[str, Any]) -> "TrainingConfig":
+        """The settings by their names, as in 03's parameters cell; other names are left out.
+
+        Args:
+            names: Such as a notebook's `globals()`.
+
+        Returns:
+            The settings.
+
+        Raises:
+            InputError: A setting has no name there, or cannot work.
+        """
+        settings = [field.name for field in fields(cls)]
+        missing = [name for name in settings if name not in names]
+        if missing:
+            raise InputError(
+                f"there is no {', '.join(missing)}; expected every training setting in the parameters cell; add it there."
+            )
+        return cls(**{name: names[name] for name in settings})
 
     def result(self) -> dict[str, Any]:
         """The settings on which the result depends: a run goes on only with the same."""

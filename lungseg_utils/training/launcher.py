@@ -3,11 +3,10 @@
 import json
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
 
-import click
 import pandas as pd
 import torch
 from accelerate import notebook_launcher
@@ -20,9 +19,8 @@ from lungseg_utils.series.parameters import Parameter, check_parameters, load_pr
 from lungseg_utils.training.config import TrainingConfig
 from lungseg_utils.training.loop import train
 
-FOR_PEOPLE = {
-    error.__name__: error for error in (InputError, Stopped, FloatingPointError)
-}  # a sentence says all
+# A sentence says all of these.
+FOR_PEOPLE = {error.__name__: error for error in (InputError, Stopped, FloatingPointError)}
 NOT_FINISHED = 75  # EX_TEMPFAIL of sysexits.h: run the same command again
 
 
@@ -82,37 +80,29 @@ def _one_of_several(
             raise
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option(
-    "--run-dir", required=True, metavar="DIR", help="Where model/, history.csv and the checkpoint go."
-)
-@click.option(
-    "--prepared", metavar="DIR", help="What 02_preprocessing left.  [default: prepared/ in the run directory]"
-)
-@click.option(
-    "--profile", metavar="NAME|FILE.yaml", help="Settings; what it says of other notebooks is left out."
-)
-@click.option(
-    "-p", "parameters", nargs=2, multiple=True, metavar="NAME VALUE", help="One setting; repeatable; wins."
-)
-def main(
-    run_dir: str, prepared: str | None, profile: str | None, parameters: tuple[tuple[str, str], ...]
-) -> None:
-    """Train without a notebook; under `accelerate launch`, on several GPUs or machines.
+def train_alone(
+    run_dir: str,
+    prepared: str | None = None,
+    profile: str | None = None,
+    given: Mapping[str, str] | None = None,
+) -> int:
+    """Train without a notebook; under `accelerate launch`, as one of several processes.
 
-    Settings not given have the reference recipe's values. Exit code 0: finished. 75: stopped in good order, run the same
-    command again to go on. 1: it diverged. 2: bad input. (A launcher of several processes makes 1 of them all.)
+    Args:
+        run_dir: Where model/, history.csv and the checkpoint go.
+        prepared: What 02_preprocessing left; prepared/ in the run directory if not given.
+        profile: Name or file of a profile; what it says of other notebooks is left out.
+        given: Settings as text; they win over the profile. The others have the reference recipe's values.
+
+    Returns:
+        The exit status: 0 finished; NOT_FINISHED stopped in good order; 1 it diverged; 2 bad input.
     """
     declared = {f.name: Parameter(f.name, f.type.__name__, False, f.default) for f in fields(TrainingConfig)}
     try:
-        given = (
-            {name: value for name, value in load_profile(profile).items() if name in declared}
-            if profile
-            else {}
-        )
-        values = check_parameters(declared, given, f"profile {profile}") | check_parameters(
-            declared, dict(parameters), "-p"
-        )
+        settings = load_profile(profile) if profile else {}
+        settings = {name: value for name, value in settings.items() if name in declared}
+        values = check_parameters(declared, settings, f"profile {profile}")
+        values |= check_parameters(declared, dict(given or {}), "-p")
         config, device = TrainingConfig(**values), choose_device()
         if PartialState(cpu=device.type == "cpu").is_main_process:
             print(device)
@@ -120,6 +110,7 @@ def main(
     except tuple(FOR_PEOPLE.values()) as error:
         if PartialState().is_main_process or not isinstance(error, Stopped):
             print(f"{'' if isinstance(error, Stopped) else 'error: '}{error}", file=sys.stderr)
-        sys.exit({Stopped: NOT_FINISHED, InputError: 2}.get(type(error), 1))
+        return {Stopped: NOT_FINISHED, InputError: 2}.get(type(error), 1)
     finally:
         PartialState().destroy_process_group()
+    return 0

@@ -11,7 +11,7 @@ from torch import nn
 from torch.optim.lr_scheduler import OneCycleLR
 
 from lungseg_utils.model import build_model
-from lungseg_utils.training.accelerator import share_buffers
+from lungseg_utils.training.accelerator import depthwise_in_float32, share_buffers
 from lungseg_utils.training.config import TrainingConfig
 from lungseg_utils.training.epoch_scores import Tally
 
@@ -28,6 +28,8 @@ class Learner:
         torch.manual_seed(config.seed)
         with accelerator.main_process_first():  # it alone downloads
             self.network = build_model(config.encoder, config.encoder_weights, config.architecture)
+        if accelerator.device.type == "cpu" and accelerator.mixed_precision == "bf16":
+            depthwise_in_float32(self.network)
         self.network.to(accelerator.device, memory_format=torch.channels_last)  # 1.6 times faster on a CPU
         if accelerator.process_index:
             torch.manual_seed(config.seed + accelerator.process_index)  # each drops other connections

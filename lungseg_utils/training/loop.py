@@ -23,6 +23,7 @@ from lungseg_utils.data.datasets import (
     choose_workers,
     closing,
     make_loader,
+    parse_growth,
     slice_chances,
 )
 from lungseg_utils.model import save_model
@@ -52,10 +53,18 @@ def train(
     """
     run_dir, device = resolve_path(run_dir), device or choose_device()
     accelerator = make_accelerator(device, config.accumulation)
-    train_set = SliceDataset(prepared_dir, "train", config.image_size, config.augmentation, config.seed)
-    val_set = SliceDataset(prepared_dir, "validation", config.image_size)
+    train_set = SliceDataset(
+        prepared_dir,
+        "train",
+        config.image_size,
+        config.augmentation,
+        config.seed,
+        config.resize,
+        parse_growth(config.growth),
+    )
+    val_set = SliceDataset(prepared_dir, "validation", config.image_size, resize=config.resize)
     share = {"processes": accelerator.num_processes, "process": accelerator.process_index}
-    chances = slice_chances(train_set.slices, config.sampling)
+    chances = slice_chances(train_set.slices, config.sampling, config.shares)
     batches = EpochBatches(
         len(train_set), config.batch_size, config.seed, config.accumulation, **share, chances=chances
     )
@@ -201,9 +210,3 @@ def describe(row: dict[str, Any], epochs: int) -> str:
         f"val_miou {row['val_miou']:.3f}  val_lesion_dice {row['val_lesion_dice']:.3f}  {row['seconds']:.0f} s"
         + ("  best so far" if row["best"] else "")
     )
-
-
-if __name__ == "__main__":
-    from lungseg_utils.training.launcher import main
-
-    main()

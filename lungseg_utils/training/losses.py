@@ -6,7 +6,7 @@ import segmentation_models_pytorch as smp
 import torch
 import torch.nn.functional as F
 
-from lungseg_utils.core.classes import CLASS_SETS, LESION, NOT_LESION, UNKNOWN
+from lungseg_utils.core.classes import CLASS_SETS, LESION, LESIONS, NOT_LESION, UNKNOWN
 from lungseg_utils.core.files import InputError
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -47,8 +47,9 @@ def build_loss(name: str) -> Loss:
     `cross_entropy` is the mean over pixels of -log p(true class): every pixel counts alike, so rare classes count little.
     `dice_cross_entropy` adds the soft Dice loss (Milletari et al. 2016, arXiv:1606.04797): 1 - Dice, of the classes that
     occur in the batch, each counting alike however few its pixels are. `weighted_cross_entropy`
-    weights a pixel of class c with WEIGHTS[c]; `weighted_dice_cross_entropy` is its sum with the Dice loss. Labels of
-    further data sets may stand for several classes: see partial_labels. Raises InputError for an unknown name.
+    weights a pixel of class c with WEIGHTS[c]; `weighted_dice_cross_entropy` is its sum with the Dice loss;
+    `lesion_dice_cross_entropy` adds the Dice loss of the lesion as one, whatever its kind. Labels of further data sets
+    may stand for several classes: see partial_labels. Raises InputError for an unknown name.
     """
     if name not in LOSSES:
         raise InputError(f"loss is {name!r}; expected one of {', '.join(LOSSES)}.")
@@ -67,9 +68,21 @@ def _weighted_dice_cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> 
     return _weighted_cross_entropy(logits, labels) + _soft_dice(logits, only_known(labels))
 
 
+def lesion_dice(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """1 - soft Dice of ground glass and consolidation as one class over the batch; LESION counts. 0 without a lesion."""
+    p = logits.float().softmax(1)[:, list(LESIONS)].sum(1)
+    truth = torch.isin(labels, labels.new_tensor([*LESIONS, LESION]))
+    return truth.any() * (1 - 2 * (p * truth).sum() / (p.sum() + truth.sum()).clamp_min(1e-7))
+
+
+def _lesion_dice_cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    return _weighted_dice_cross_entropy(logits, labels) + lesion_dice(logits, labels)
+
+
 LOSSES: dict[str, Loss] = {
     "cross_entropy": partial_cross_entropy,
     "dice_cross_entropy": _dice_cross_entropy,
     "weighted_cross_entropy": _weighted_cross_entropy,
     "weighted_dice_cross_entropy": _weighted_dice_cross_entropy,
+    "lesion_dice_cross_entropy": _lesion_dice_cross_entropy,
 }

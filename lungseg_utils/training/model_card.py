@@ -33,6 +33,7 @@ def model_config(
         "architecture": config.architecture,
         "encoder": config.encoder,
         "image_size": config.image_size,
+        "resize": config.resize,
         "preprocessing": train_set.preprocessing.to_dict(),
         "training_ranges": training_ranges(train_set),
         "training": {

@@ -1,8 +1,8 @@
 """Ideas against a reference: the folds, networks that are trained once, and the table of effects against its parts."""
 
-import runpy
 from pathlib import Path
 
+import ablation
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,13 +12,12 @@ from folds import fold_splits
 from safetensors.numpy import save_file
 
 from lungseg_utils.core.classes import BACKGROUND, SHORT_NAMES
-from lungseg_utils.core.files import CHECKOUT, InputError
+from lungseg_utils.core.files import InputError
 from lungseg_utils.data.preprocessing import Preprocessing, load_prepared
-from lungseg_utils.evaluation import improvements as ablation
 from lungseg_utils.evaluation import metrics
-from lungseg_utils.evaluation.improvements import SCORES, effects, most_disputed
+from lungseg_utils.evaluation.improvements import EFFECTS, effects, most_disputed
 from lungseg_utils.evaluation.intervals import paired_difference
-from lungseg_utils.evaluation.results import slice_table
+from lungseg_utils.evaluation.results import counts_of, slice_table
 from lungseg_utils.training.config import TrainingConfig
 
 TWINS = (6, 9)  # training slices of MedSeg that are nearly identical
@@ -121,7 +120,7 @@ def test_a_network_is_trained_once_with_the_ideas_settings_and_answers_for_its_f
     ) == {90}
     labels = prepared.labels["medseg"][rows["index"]]
     expected = [metrics.confusion_matrix(truth, np.full_like(truth, BACKGROUND)) for truth in labels]
-    np.testing.assert_array_equal(ablation.counts_of(rows), expected)
+    np.testing.assert_array_equal(counts_of(rows), expected)
     again = run_idea(prepared, slices, idea, TrainingConfig(), tmp_path / "a")
     assert len(trained) == 1 and again.drop(columns="seconds_per_slice").equals(
         rows.drop(columns="seconds_per_slice")
@@ -129,8 +128,6 @@ def test_a_network_is_trained_once_with_the_ideas_settings_and_answers_for_its_f
 
 
 def test_the_benchmark_goes_on_where_it_stopped(prepared, trained, tmp_path):
-    main = runpy.run_path(str(CHECKOUT / "benchmarks" / "ablation.py"))["main"]
-
     def run(ideas, folds, *more):
         before = len(trained)
         arguments = [
@@ -144,7 +141,7 @@ def test_the_benchmark_goes_on_where_it_stopped(prepared, trained, tmp_path):
             folds,
             *more,
         ]
-        done = CliRunner().invoke(main, arguments)
+        done = CliRunner().invoke(ablation.main, arguments)
         return done, [(Path(folder).name, config) for _, folder, config in trained[before:]]
 
     done, networks = run("reference,mirrored views,twice as long", "0")
@@ -209,8 +206,8 @@ def test_effects_are_the_paired_differences_of_counts_summed_over_seeds():
     table = effects(pd.concat(parts)).set_index("idea")
     order = np.argsort(index)
     mine, theirs = ((counts[idea, 0] + counts[idea, 1])[order] for idea in ("b", "reference"))
-    found = paired_difference(mine, theirs, SCORES)
-    for score, function in SCORES.items():
+    found = paired_difference(mine, theirs, EFFECTS)
+    for score, function in EFFECTS.items():
         assert table[score].to_dict() == {"reference": function(theirs.sum(0)), "b": function(mine.sum(0))}
         b = table.loc["b"]
         assert b[f"{score}, difference"] == pytest.approx(found[score]["difference"])
@@ -235,7 +232,9 @@ def test_effects_by_hand():
     )  # ground glass: Dice 12 / 16 and 18 / 19; consolidation 1 in both
     rows = pd.concat([make_rows("reference", 0, 0, reference, [1]), make_rows("idea", 0, 0, idea, [1])])
     table = effects(rows).set_index("idea")
-    assert table["ground glass"].tolist() == [12 / 16, 18 / 19] and table.consolidation.tolist() == [1, 1]
+    assert table["ground glass Dice"].tolist() == [12 / 16, 18 / 19] and table[
+        "consolidation Dice"
+    ].tolist() == [1, 1]
     assert table["mean lesion Dice, difference"]["idea"] == pytest.approx((18 / 19 - 12 / 16) / 2)
     assert table["lesion Dice"]["reference"] == 22 / 26
     assert np.isnan(table["mIoU, low"]["idea"])  # no interval from one slice
@@ -272,8 +271,12 @@ def test_a_class_that_is_nowhere_has_no_effect():
         counts[:, :, 2] += counts[:, :, 1]
         counts[:, :, 1] = 0
     table = effects(pd.concat([make_rows("reference", 0, 0, a, range(4)), make_rows("b", 0, 0, b, range(4))]))
-    assert table[["consolidation", "consolidation, difference", "consolidation, low"]].isna().all(axis=None)
-    assert table["mean lesion Dice"].equals(table["ground glass"])
+    assert (
+        table[["consolidation Dice", "consolidation Dice, difference", "consolidation Dice, low"]]
+        .isna()
+        .all(axis=None)
+    )
+    assert table["mean lesion Dice"].equals(table["ground glass Dice"])
 
 
 def test_the_results_file_gives_back_the_rows(tmp_path):

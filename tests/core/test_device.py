@@ -29,6 +29,7 @@ def found(*gpus, kind="cuda", archs=CU130, error=None, build="2.14.1+cu130 (CUDA
         "error": error,
         "build": build,
         "threads": 2,
+        "amx": False,
     }
 
 
@@ -50,7 +51,12 @@ APPLE = {"name": "Apple GPU", "capability": None, "memory": None, "works": True}
         (found(gpu("A100", [8, 0])), f"cuda (A100): {RAN} it; bfloat16: native (capability 8.0)", "bf16"),
         (found(gpu("H100", [9, 0])), f"cuda (H100): {RAN} it; bfloat16: native (capability 9.0)", "bf16"),
         (found(APPLE, kind="mps"), f"mps (Apple GPU): {RAN} it; float32: ", "no"),
-        ({"kind": None, "threads": 1}, "cpu (1 thread): torch sees no GPU; float32: ", "no"),
+        ({"kind": None, "threads": 1, "amx": False}, "cpu (1 thread): torch sees no GPU; float32: ", "no"),
+        (
+            {"kind": None, "threads": 2, "amx": True},
+            "cpu (2 threads): torch sees no GPU; bfloat16: this CPU has AMX",
+            "bf16",
+        ),
     ],
 )
 def test_device_and_precision(facts, expected, precision):

@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lungseg_utils.core import npy
 from lungseg_utils.core.files import InputError
 from lungseg_utils.data import arrays as D
-from lungseg_utils.data import phantom
+from lungseg_utils.data import find, phantom, similarity, splits
 from lungseg_utils.data.checks import check_data
 
 SIZE = 16
@@ -156,7 +157,7 @@ def truncate(path):
 
 
 def as_npz(path):
-    with open(path, "wb") as handle:
+    with path.open("wb") as handle:
         np.savez(handle, np.zeros(3))
 
 
@@ -339,19 +340,19 @@ def test_walking_over_a_map_keeps_memory_bounded(tmp_path):
     np.save(tmp_path / "big.npy", np.ones((64, 512, 512, 1), np.float32))  # 64 MiB
     array = np.load(tmp_path / "big.npy", mmap_mode="r")[..., 0]
     before, total = resident(), 0.0
-    for first, chunk in D.chunks(array, size=8):
+    for first, chunk in npy.chunks(array, size=8):
         assert chunk.shape == (8, 512, 512) and first % 8 == 0
         total += float(chunk.sum())
     assert total == array.size
     assert resident() - before < 64 * 2**20  # `array.size` alone would not have shown the walk
-    D.release(array)
+    npy.release(array)
     assert resident() - before < 16 * 2**20 and array[0, 0, 0] == 1
 
 
 def test_chunks_leave_writeable_arrays_alone():
     array = np.arange(10.0)
-    assert np.concatenate([chunk for _, chunk in D.chunks(array, size=4)]).tolist() == array.tolist()
-    D.release(array)
+    assert np.concatenate([chunk for _, chunk in npy.chunks(array, size=4)]).tolist() == array.tolist()
+    npy.release(array)
     assert array[3] == 3
 
 
@@ -362,13 +363,13 @@ def test_chunks_leave_writeable_arrays_alone():
 @given(st.lists(st.integers(2, 8), min_size=1, max_size=6), st.integers(0, 1000))
 def test_volumes_are_found_whatever_their_sizes(sizes, seed):
     images = volume_stack(np.random.default_rng(seed), sizes)
-    assert D.infer_volumes(images).tolist() == np.repeat(np.arange(len(sizes)) + 1, sizes).tolist()
+    assert similarity.infer_volumes(images).tolist() == np.repeat(np.arange(len(sizes)) + 1, sizes).tolist()
 
 
 def test_a_blank_slice_does_not_split_a_volume():
     images = volume_stack(np.random.default_rng(0), [9])
     images[4] = -1000
-    assert set(D.infer_volumes(images)) == {1}
+    assert set(similarity.infer_volumes(images)) == {1}
 
 
 def test_volumes_of_20_phantoms(tmp_path):
@@ -419,17 +420,17 @@ def test_near_duplicates_finds_the_noisy_copy_only():
     images = patterns(rng, 12)
     images[8] = 0.9 * images[2] + rng.normal(0, 20, images[2].shape)  # another window, more noise
     images[[4, 5]] = -1000.0  # two blanks are no pair
-    pairs = D.near_duplicates(images)
+    pairs = similarity.near_duplicates(images)
     assert [(i, j) for i, j, _ in pairs] == [(2, 8)]
     assert pairs[0][2] == pytest.approx(np.corrcoef(images[2].ravel(), images[8].ravel())[0, 1], abs=0.01)
-    assert D.near_duplicates(images, threshold=0.9999) == []
+    assert similarity.near_duplicates(images, threshold=0.9999) == []
 
 
 # Splits -------------------------------------------------------------------------------------------------------------
 
 
 def test_reference_split(folder):
-    table = D.make_slices(D.load_data(folder))
+    table = splits.make_slices(D.load_data(folder))
     assert list(table.columns) == [
         "source",
         "index",
@@ -449,7 +450,7 @@ def test_reference_split(folder):
 
 
 def test_class_pixels_are_counted(folder):
-    table = D.make_slices(D.load_data(folder))
+    table = splits.make_slices(D.load_data(folder))
     masks = np.load(folder / "masks_radiopedia.npy")
     rows = table[table["source"] == "radiopaedia"]
     columns = ["ground_glass", "consolidation", "lung_other", "background"]
@@ -462,15 +463,15 @@ def test_near_identical_training_slice_is_left_out(folder):
         images[28] = images[29] * 0.95  # both training: stay
 
     change(folder, "images_medseg.npy", copy)
-    medseg = D.make_slices(D.load_data(folder)).query("source == 'medseg'")
+    medseg = splits.make_slices(D.load_data(folder)).query("source == 'medseg'")
     assert medseg.loc[medseg["split"] == "left_out", "index"].tolist() == [26]
     assert (medseg["split"] == "validation").sum() == 24
-    by_volume = D.make_slices(D.load_data(folder), "by_volume").query("source == 'medseg'")
+    by_volume = splits.make_slices(D.load_data(folder), "by_volume").query("source == 'medseg'")
     assert set(by_volume["split"]) == {"train"}  # all on one side there
 
 
 def test_by_volume_split(folder):
-    table = D.make_slices(D.load_data(folder), "by_volume", 2)
+    table = splits.make_slices(D.load_data(folder), "by_volume", 2)
     validation = table[table["split"] == "validation"]
     assert validation["index"].tolist() == [4, 5, 6] and set(validation["volume"]) == {2}
     assert (table["split"] == "train").sum() == MEDSEG + sum(VOLUMES) - 3
@@ -482,17 +483,17 @@ def test_a_volume_of_the_same_scan_is_left_out(folder):
     np.save(folder / "images_radiopedia.npy", images)
     (folder / "volumes.csv").write_text("volume,first_slice\n1,0\n2,4\n3,7\n")
     data = D.load_data(folder)
-    table = D.make_slices(data, "by_volume", 2)
+    table = splits.make_slices(data, "by_volume", 2)
     assert table[table["split"] == "left_out"]["index"].tolist() == [7, 8, 9, 10, 11]  # all of volume 3
-    assert set(D.make_slices(data, "by_volume", 1)["split"]) == {"train", "validation", "test"}
+    assert set(splits.make_slices(data, "by_volume", 1)["split"]) == {"train", "validation", "test"}
 
 
 def test_unknown_split_or_volume(folder):
     data = D.load_data(folder)
     with pytest.raises(InputError, match="'reference' or 'by_volume'"):
-        D.make_slices(data, "random")
+        splits.make_slices(data, "random")
     with pytest.raises(InputError, match="1, 2, 3"):
-        D.make_slices(data, "by_volume", 9)
+        splits.make_slices(data, "by_volume", 9)
 
 
 # Finding ------------------------------------------------------------------------------------------------------------
@@ -503,7 +504,7 @@ def empty_home(monkeypatch, tmp_path):
     """Nothing to be found: an empty home, no variable, no /kaggle/input."""
     monkeypatch.setenv("LUNGSEG_HOME", str(tmp_path / "home"))
     monkeypatch.delenv("LUNGSEG_DATA_DIR", raising=False)
-    monkeypatch.setattr(D, "KAGGLE_INPUT", tmp_path / "kaggle" / "input")
+    monkeypatch.setattr(find, "KAGGLE_INPUT", tmp_path / "kaggle" / "input")
     return tmp_path
 
 
@@ -515,7 +516,7 @@ def place(folder):
 
 def test_auto_takes_variable_then_kaggle_then_data(empty_home, monkeypatch):
     with pytest.raises(InputError) as error:
-        D.find_data("auto")
+        find.find_data("auto")
     for hint in (
         "kaggle competitions download -c covid-segmentation",
         "lungseg phantom data/practice",
@@ -523,12 +524,12 @@ def test_auto_takes_variable_then_kaggle_then_data(empty_home, monkeypatch):
     ):
         assert hint in str(error.value)
     data = place(empty_home / "home" / "data")
-    assert D.find_data("auto") == data
+    assert find.find_data("auto") == data
     kaggle = place(empty_home / "kaggle" / "input" / "competitions" / "covid-segmentation")
-    assert D.find_data("auto") == kaggle
+    assert find.find_data("auto") == kaggle
     variable = place(empty_home / "mine")
     monkeypatch.setenv("LUNGSEG_DATA_DIR", str(variable))
-    assert D.find_data("auto") == variable
+    assert find.find_data("auto") == variable
 
 
 @pytest.mark.parametrize(
@@ -537,26 +538,26 @@ def test_auto_takes_variable_then_kaggle_then_data(empty_home, monkeypatch):
 def test_every_kaggle_mount_is_found(empty_home, mount):
     folder = place(empty_home / "kaggle" / "input" / mount)
     (empty_home / "kaggle" / "input" / "other").mkdir()
-    assert D.find_data("auto") == folder
+    assert find.find_data("auto") == folder
 
 
 def test_the_shallowest_of_several_kaggle_folders_is_taken(empty_home):
     place(empty_home / "kaggle" / "input" / "a" / "deep" / "copy")
     folder = place(empty_home / "kaggle" / "input" / "covid-segmentation")
-    assert D.find_data("auto") == folder
+    assert find.find_data("auto") == folder
 
 
 def test_auto_never_takes_the_phantom_below_data(empty_home):
     place(empty_home / "home" / "data" / "phantom")
     with pytest.raises(InputError):
-        D.find_data("auto")
+        find.find_data("auto")
 
 
 def test_a_variable_that_points_nowhere_is_an_error_not_ignored(empty_home, monkeypatch):
     place(empty_home / "home" / "data")
     monkeypatch.setenv("LUNGSEG_DATA_DIR", str(empty_home / "typo"))
     with pytest.raises(InputError, match="LUNGSEG_DATA_DIR"):
-        D.find_data("auto")
+        find.find_data("auto")
 
 
 @pytest.fixture
@@ -572,7 +573,7 @@ def made(empty_home, monkeypatch):
 def test_phantom_is_made_once_and_no_variable_changes_it(empty_home, made, monkeypatch, capsys):
     monkeypatch.setenv("LUNGSEG_DATA_DIR", str(place(empty_home / "mine")))
     expected = empty_home / "home" / "data" / "phantom"
-    assert D.find_data() == D.find_data("phantom") == expected
+    assert find.find_data() == find.find_data("phantom") == expected
     assert made == [expected] and D.load_data(expected).images["medseg"].shape == (1, 32, 32)
     assert capsys.readouterr().out == ""
 
@@ -590,30 +591,30 @@ def test_phantom_is_made_once_and_no_variable_changes_it(empty_home, made, monke
     ],
 )
 def test_another_phantom_in_its_place_is_made_anew_with_a_word_why(made, capsys, age, why):
-    folder = D.find_data()
+    folder = find.find_data()
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     age(folder)
-    assert D.find_data() == folder and made == [folder, folder]
+    assert find.find_data() == folder and made == [folder, folder]
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     said = capsys.readouterr().out
     assert said.startswith(f"{folder} is made anew: ") and why in said and said.count("\n") == 1
 
 
 def test_other_files_beside_an_old_phantom_are_never_lost(made):
-    folder = D.find_data()
+    folder = find.find_data()
     (folder / "notes.txt").write_text("mine")
-    assert D.find_data() == folder and len(made) == 1  # of no concern while the set is current
+    assert find.find_data() == folder and len(made) == 1  # of no concern while the set is current
     (folder / "phantom.json").unlink()
     with pytest.raises(InputError, match="notes.txt"):
-        D.find_data()
+        find.find_data()
     assert (folder / "notes.txt").read_text() == "mine" and (folder / "images_medseg.npy").exists()
 
 
 def test_a_named_folder(empty_home):
     folder = place(empty_home / "home" / "somewhere")
-    assert D.find_data("somewhere") == D.find_data(folder) == folder
+    assert find.find_data("somewhere") == find.find_data(folder) == folder
     with pytest.raises(InputError, match="not a folder"):
-        D.find_data("elsewhere")
+        find.find_data("elsewhere")
 
 
 # The real arrays ----------------------------------------------------------------------------------------------------

@@ -7,7 +7,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lungseg_utils.core.files import InputError
-from lungseg_utils.data.augmentation import NAMES, ScannerJitter, augment, build_augmentation
+from lungseg_utils.core.image import shrink_by_area
+from lungseg_utils.data.augmentation import (
+    AUGMENTATIONS,
+    Picture,
+    ScannerJitter,
+    Unsharp,
+    augment,
+    build_augmentation,
+)
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +28,7 @@ def hu_and_labels():
     return hu, labels
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", AUGMENTATIONS)
 @given(key=st.tuples(*[st.integers(0, 2**31)] * 3))
 @settings(max_examples=15, deadline=None)
 def test_size_type_classes_and_repeatability(name, key, hu_and_labels):
@@ -35,7 +43,7 @@ def test_size_type_classes_and_repeatability(name, key, hu_and_labels):
     np.testing.assert_array_equal(again[1], mask)
 
 
-@pytest.mark.parametrize("name", ["reference", "medical"])
+@pytest.mark.parametrize("name", ["reference", "medical", "scanners"])
 def test_image_and_mask_move_together(name, hu_and_labels):
     labels = hu_and_labels[1]
     marked = np.where(labels == 0, 1000, -1000).astype(np.float32)
@@ -66,7 +74,7 @@ def test_scanner_jitter_stays_within_its_limits():
 
 
 def test_an_unknown_name_is_refused():
-    with pytest.raises(InputError, match="none, reference, medical"):
+    with pytest.raises(InputError, match="none, reference, medical, scanners"):
         build_augmentation("strong", 64)
 
 
@@ -76,3 +84,46 @@ def test_an_argument_that_albumentations_does_not_know_is_an_error(monkeypatch):
     monkeypatch.setattr(albumentations, "Rotate", lambda **settings: rotate(angle_limit=10))
     with pytest.raises(ValueError, match="angle_limit"):
         build_augmentation("reference", 64)
+
+
+def test_slices_shrink_to_the_mean_of_the_area_that_a_pixel_covers():
+    hu = np.array([[0, 4, 10, 10], [8, 4, 10, 10], [1, 1, -1, 0], [1, 1, 0, 1]], np.float32)
+    labels = np.zeros((4, 4), np.uint8)
+    image, _ = augment(build_augmentation("none", 2, 4, "area"), hu, labels, (0, 0, 0))
+    np.testing.assert_array_equal(image, [[4, 10], [1, 0]])
+    np.testing.assert_array_equal(shrink_by_area(hu[None].astype(np.int16), 2), [[[4, 10], [1, 0]]])
+    nearest, _ = augment(build_augmentation("none", 2, 4), hu, labels, (0, 0, 0))
+    np.testing.assert_array_equal(nearest, hu[::2, ::2])
+    with pytest.raises(InputError, match="resize is 'cubic'; expected one of nearest, area"):
+        build_augmentation("none", 2, 4, "cubic")
+
+
+def a_chest():
+    """Trunk with two lungs in air, HU float32 (256, 256)."""
+    y, x = np.mgrid[:256, :256]
+    hu = np.full((256, 256), -1000.0)
+    hu[((x - 128) / 110) ** 2 + ((y - 128) / 80) ** 2 < 1] = 50
+    for middle in (80, 176):
+        hu[((x - middle) / 32) ** 2 + ((y - 128) / 50) ** 2 < 1] = -850
+    return (hu + np.random.default_rng(0).normal(0, 15, hu.shape)).astype(np.float32)
+
+
+def test_a_picture_is_read_back_in_hu():
+    hu = a_chest()
+    for equalise, closeness in ((0.0, 60), (1.0, 250)):
+        pipeline = albumentations.Compose([Picture(equalise, p=1)])
+        pipeline.set_random_seed(1)
+        seen = pipeline(image=hu)["image"]
+        assert seen.dtype == np.float32 and not np.array_equal(seen, hu)
+        assert np.abs(seen - hu).mean() < closeness
+    nothing = np.full((64, 64), 40, np.float32)  # no body in it: left as it was
+    np.testing.assert_array_equal(pipeline(image=nothing)["image"], nothing)
+
+
+def test_a_soft_or_coarse_slice_keeps_its_hu():
+    hu, soft = a_chest(), albumentations.Compose([Unsharp(p=1)])
+    for seed in range(4):
+        soft.set_random_seed(seed)
+        seen = soft(image=hu)["image"]
+        assert seen.shape == hu.shape and np.abs(np.diff(seen)).mean() < np.abs(np.diff(hu)).mean()
+        assert seen.mean() == pytest.approx(hu.mean(), abs=2)

@@ -8,7 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lungseg_utils.core.files import InputError
-from lungseg_utils.data.datasets import EpochBatches, SliceDataset, class_pixels, make_loader, slice_chances
+from lungseg_utils.data.datasets import (
+    EpochBatches,
+    SliceDataset,
+    class_pixels,
+    make_loader,
+    parse_growth,
+    parse_shares,
+    slice_chances,
+)
 from lungseg_utils.data.preprocessing import load_prepared
 
 
@@ -140,6 +148,36 @@ def test_slice_chances():
         InputError, match="sampling is 'patients'; expected one of every_slice, sources, lesions"
     ):
         slice_chances(slices, "patients")
+
+
+def test_each_source_gives_its_share_and_within_it_lesions_come_more_often():
+    slices = pd.DataFrame({
+        "source": ["medseg", "medseg", "further"],
+        "ground_glass": pd.array([0, 7, None], "Int64"), "consolidation": pd.array([0, 0, None], "Int64"),
+    })  # fmt: skip
+    np.testing.assert_allclose(slice_chances(slices, "lesions", "medseg 0.6, further 0.4"), [0.2, 0.4, 0.4])
+    np.testing.assert_allclose(slice_chances(slices, "sources", "further 0.1, medseg 0.9"), [0.45, 0.45, 0.1])
+    with pytest.raises(InputError, match="expected one for each of further, medseg"):
+        slice_chances(slices, "lesions", "medseg 1")
+    with pytest.raises(InputError, match="set sampling to"):
+        slice_chances(slices, "every_slice", "medseg 0.6, further 0.4")
+
+
+@pytest.mark.parametrize("shares", ["medseg", "medseg 0.6", "medseg 1.2, radiopaedia -0.2", "medseg nan"])
+def test_shares_that_are_none_are_refused(shares):
+    with pytest.raises(InputError, match="shares is"):
+        parse_shares(shares)
+
+
+def test_slices_grow_epoch_by_epoch(prepared_dir):
+    assert parse_growth("") == [] and parse_growth("32x2,64x1") == [32, 32, 64]
+    dataset = SliceDataset(prepared_dir, "train", 96, "medical", growth=parse_growth("32x1, 64x1"))
+    assert [dataset[epoch, 0][0].shape[-1] for epoch in range(4)] == [32, 64, 96, 96]
+    for growth in ("32", "32x", "32x1x1", "small x 1"):
+        with pytest.raises(InputError, match="growth is"):
+            parse_growth(growth)
+    with pytest.raises(InputError, match="multiple of 32"):
+        parse_growth("100x1")
 
 
 def test_loading_takes_no_random_numbers_from_the_model(prepared_dir):

@@ -173,7 +173,7 @@ def test_only_the_deliberate_pair_of_medseg_slices_is_near_identical():
     assert correlation[:8, :8].max() < 0.95 < correlation[3, 8] < 1
 
 
-@pytest.mark.parametrize("medseg, last", [(25, (24, 0.0)), (26, (3, 3.0)), (27, (3, 3.0))])
+@pytest.mark.parametrize(("medseg", "last"), [(25, (24, 0.0)), (26, (3, 3.0)), (27, (3, 3.0))])
 def test_a_set_that_can_spare_a_slice_ends_with_the_twin_of_slice_3(medseg, last, tmp_path, monkeypatch):
     made = []
 

@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from folds import link_prepared
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from lungseg_utils.core import npy
 from lungseg_utils.core.files import InputError
 from lungseg_utils.data import preprocessing as P
 from lungseg_utils.data.arrays import CTData, load_data
@@ -57,7 +59,7 @@ def expected_fit(values, clip_min=-1500, clip_max=500):
 @given(hnp.arrays(np.float64, st.integers(1, 60), elements=HU), st.floats(0, 100))
 def test_streamed_percentile_is_within_half_a_unit(hu, percent):
     counts = P.hu_histogram(hu.reshape(1, 1, -1), [0])
-    streamed = P.weighted_percentile(np.arange(P.INT16.min, P.INT16.max + 1), counts, percent)
+    streamed = P.weighted_percentile(np.arange(npy.INT16.min, npy.INT16.max + 1), counts, percent)
     assert abs(streamed - np.percentile(hu, percent)) <= 0.5 + 1e-9
 
 
@@ -113,7 +115,7 @@ def test_only_training_slices_of_the_source_count():
         ), fit_on
     left_out = slices.copy()
     left_out.loc[(left_out["source"] == "medseg") & (left_out["index"] == 24), "split"] = "left_out"
-    low, high, mean, _ = expected_fit(data.images["medseg"][25].ravel())
+    _, _, mean, _ = expected_fit(data.images["medseg"][25].ravel())
     assert P.fit_preprocessing(data, left_out, "medseg").mean == pytest.approx(mean, abs=0.5)
     changed = make_data()
     changed.images["medseg"][:24], changed.images["test"][:] = 3000, 3000
@@ -200,14 +202,14 @@ def test_broken_json_is_refused(text, tmp_path):
 @settings(max_examples=100, deadline=None)
 @given(hnp.arrays(np.float64, 20, elements=st.floats(-32768.4, 32767.4, allow_subnormal=False)))
 def test_rounding_is_at_most_half_a_unit(hu):
-    rounded = P.round_to_int16(hu)
+    rounded = npy.round_to_int16(hu)
     assert rounded.dtype == np.int16 and np.abs(rounded - hu).max() <= 0.5
 
 
 @pytest.mark.parametrize("value", [32768.0, -32769.0, np.nan, np.inf, -np.inf])
 def test_what_does_not_fit_is_refused(value):
     with pytest.raises(InputError, match="not finite or outside"):
-        P.round_to_int16(np.array([0.0, value]))
+        npy.round_to_int16(np.array([0.0, value]))
 
 
 def contents(folder):
@@ -366,7 +368,7 @@ def test_linked_slices_have_another_split_and_the_same_arrays(prepared_dir, tmp_
     prepared = P.load_prepared(prepared_dir)
     other = prepared.slices.assign(split="train")
     for _ in range(2):  # a second time over the first
-        linked = P.load_prepared(P.link_prepared(prepared, other, tmp_path / "links"))
+        linked = P.load_prepared(link_prepared(prepared, other, tmp_path / "links"))
     assert (linked.slices.split == "train").all() and linked.preprocessing == prepared.preprocessing
     np.testing.assert_array_equal(linked.images["medseg"], prepared.images["medseg"])
     assert (tmp_path / "links" / "images_medseg.npy").is_symlink()

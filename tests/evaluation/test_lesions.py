@@ -75,7 +75,7 @@ def test_real_masks_agree_with_a_flood_fill(real_data):
     check(truth, truth[::-1])
 
 
-@pytest.mark.parametrize("pixels, found", [(0, False), (1, False), (2, True), (20, True)])
+@pytest.mark.parametrize(("pixels", "found"), [(0, False), (1, False), (2, True), (20, True)])
 def test_a_lesion_is_found_from_a_tenth_of_its_pixels(pixels, found):
     truth, prediction = EMPTY.copy(), EMPTY.copy()
     truth[0, 5, 10:30] = GROUND_GLASS

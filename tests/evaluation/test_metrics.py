@@ -222,7 +222,7 @@ def test_pooled_and_per_slice_tell_different_stories():
 
 
 @pytest.mark.parametrize(
-    "truth, prediction, words",
+    ("truth", "prediction", "words"),
     [
         (np.zeros((2, 2), int), np.zeros(4, int), r"shape \(2, 2\), prediction \(4,\); expected the same"),
         (np.array([0, 4]), np.array([0, 0]), "truth holds labels from 0 to 4; expected 0 to 3"),

@@ -8,10 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
-from conftest import CPU
+from helpers import CPU
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
+from PIL import Image
 from sklearn.metrics import f1_score
 
 from lungseg_utils.cli import main
@@ -21,8 +22,11 @@ from lungseg_utils.data.preprocessing import load_prepared
 from lungseg_utils.evaluation.submission import (
     channel_counts,
     load_truth,
+    read_labels,
     read_submission,
     score_submission,
+    submit,
+    write_labels,
     write_submission,
 )
 from lungseg_utils.inference import segmenter as inference
@@ -277,3 +281,24 @@ def test_submit_says_what_is_missing(tmp_path):
     assert invoke("submit").exit_code == 2
     result = invoke("submit", tmp_path / "none")
     assert result.exit_code == 2 and "02_preprocessing" in result.stderr and result.stderr.count("\n") == 1
+
+
+def test_labels_in_a_picture_make_the_same_rows(tmp_path):
+    labels = np.random.default_rng(0).integers(0, 4, (3, 16, 16)).astype(np.uint8)
+    write_submission(tmp_path / "expected.csv", labels)
+    write_labels(tmp_path / "labels.png", labels)
+    path, rows = submit(tmp_path / "labels.png")
+    assert rows == 3 * 16 * 16 * 2 and path.read_bytes() == (tmp_path / "expected.csv").read_bytes()
+    np.testing.assert_array_equal(read_labels(tmp_path / "labels.png"), labels)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "P", "text"])
+def test_other_pictures_are_refused(tmp_path, mode):
+    path = tmp_path / "labels.png"
+    if mode == "text":
+        path.write_text("no picture")
+    else:
+        Image.new(mode, (20, 30)).save(path)
+    with pytest.raises(InputError, match="labels.png"):
+        submit(path)
+    assert not path.with_suffix(".csv").exists()

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import CPU
+from helpers import CPU
 from safetensors.numpy import load_file
-from ship import in_half_precision, model_card, ship  # fmt: skip
+from ship import in_half_precision, ship, shipped_card  # fmt: skip
 
 from lungseg_utils.core.files import InputError
 from lungseg_utils.data.phantom import phantom_slice
@@ -28,7 +28,7 @@ from lungseg_utils.inference.segmenter import Segmenter
 
 @pytest.fixture(scope="module")
 def shipped(trained_dir, tmp_path_factory):
-    return ship(trained_dir / "model", "# A card\n", tmp_path_factory.mktemp("shipped") / "weights")
+    return ship([trained_dir / "model"], "# A card\n", tmp_path_factory.mktemp("shipped") / "weights")
 
 
 def altered(folder, out):
@@ -92,12 +92,12 @@ def test_shipping_replaces_an_older_model_as_a_whole_or_not_at_all(trained_dir, 
     (tmp_path / "weights").mkdir()
     (tmp_path / "weights" / "old.txt").touch()
     assert (
-        ship(trained_dir / "model", "card", "weights") == tmp_path / "weights"
+        ship([trained_dir / "model"], "card", "weights") == tmp_path / "weights"
     )  # relative: the same as everywhere
     assert len(list((tmp_path / "weights").iterdir())) == 5
     shutil.copytree(trained_dir / "model", tmp_path / "no_history" / "model")
     with pytest.raises(InputError, match="no history.csv in .*model or beside it"):
-        ship(tmp_path / "no_history" / "model", "other card", "weights")
+        ship([tmp_path / "no_history" / "model"], "other card", "weights")
     assert (tmp_path / "weights" / "README.md").read_text() == "card" and len(list(tmp_path.iterdir())) == 2
 
 
@@ -126,7 +126,7 @@ def test_a_model_parameter_names_a_folder_the_runs_own_or_the_shipped_one(tmp_pa
 
 def test_the_card_says_what_the_model_is_and_is_not_for(shipped):
     config = json.loads((shipped / "config.json").read_text())
-    card = model_card(config, "| score | value |\n|---|---|\n| mIoU | 0.123 |")
+    card = shipped_card(config, "| score | value |\n|---|---|\n| mIoU | 0.123 |")
     assert card.startswith("---\nlicense: cc-by-nc-sa-4.0\n") and "Not a medical device" in card
     assert "unet, resnet18" in card and "| mIoU | 0.123 |" in card and "10 training slices" in card
     settings = card.split("```json\n")[1].split("\n```")[0]

@@ -6,24 +6,24 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from conftest import CPU
+from helpers import AS_IS, CPU, ByValue
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage, special
 
 from lungseg_utils.core.classes import BACKGROUND, CONSOLIDATION, GROUND_GLASS
 from lungseg_utils.core.files import InputError
-from lungseg_utils.core.image import resize_nearest
+from lungseg_utils.core.image import resize_nearest, shrink_by_area
 from lungseg_utils.data.datasets import SliceDataset
 from lungseg_utils.data.preprocessing import Preprocessing, load_prepared
 from lungseg_utils.inference import segmenter as inference
 from lungseg_utils.inference.postprocess import predict, remove_lung_islands, remove_small_lesions, temper
 from lungseg_utils.inference.segmenter import Segmenter
 from lungseg_utils.inference.settings import InferenceSettings
-from lungseg_utils.inference.views import resample, view_matrices
+from lungseg_utils.inference.views import resample, square_margins, view_matrix
 
 ALL_VIEWS = InferenceSettings(flip=True, angles=(-10, 10))
-AS_IS = Preprocessing(low=-1, high=1, mean=0, std=1, fit_on="all")
+UNSCALED = Preprocessing(low=-1, high=1, mean=0, std=1, fit_on="all")
 
 
 class Toy(torch.nn.Module):
@@ -99,7 +99,7 @@ def test_a_cpu_takes_few_slices_at_a_time_and_answers_alike(segmenter, hu, steps
     hook.remove()
     np.testing.assert_allclose(parts, whole, atol=1e-5)
     views = 1 if steps == InferenceSettings() else 6
-    assert seen == [*views * [2], *views * [2], *views * [1], *5 * [1]]
+    assert seen == [*views * [2, 2, 1], *5 * [1]]
 
 
 def test_a_segmenter_is_called_with_a_volume(segmenter, hu):
@@ -131,11 +131,18 @@ def test_a_batch_without_slices_is_refused(segmenter, hu):
         segmenter.labels(hu, batch_size=-1)
 
 
-def test_the_network_sees_in_use_what_it_saw_in_validation(segmenter, prepared_dir, hu):
-    dataset = SliceDataset(prepared_dir, "validation", segmenter.image_size)
-    for i in range(len(hu)):
-        small = segmenter.preprocessing.normalise(resize_nearest(hu[i : i + 1], segmenter.image_size))
+@pytest.mark.parametrize(("resize", "shrink"), [("nearest", resize_nearest), ("area", shrink_by_area)])
+def test_the_network_sees_in_use_what_it_saw_in_validation(segmenter, prepared_dir, hu, resize, shrink):
+    dataset = SliceDataset(prepared_dir, "validation", segmenter.image_size, resize=resize)
+    seen = []
+    probe = replace(
+        segmenter, model=lambda images: seen.append(images) or images.repeat(1, 4, 1, 1), resize=resize
+    )
+    probe.probabilities(hu)
+    for i, image in enumerate(torch.cat(seen)):
+        small = segmenter.preprocessing.normalise(shrink(hu[i : i + 1], segmenter.image_size))
         np.testing.assert_array_equal(small, dataset[i][0].numpy())
+        np.testing.assert_array_equal(small, image.numpy())
 
 
 @given(st.integers(2, 90), st.integers(2, 90), st.integers(1, 90))
@@ -161,14 +168,16 @@ def test_settings_that_cannot_work_are_refused(field, values):
 
 def test_a_mirrored_view_changes_nothing_where_the_network_does_not_care(segmenter):
     hu = smooth_slices(64, 48)
-    toy = replace(segmenter, model=Toy(), preprocessing=AS_IS)
+    toy = replace(segmenter, model=Toy(), config={**segmenter.config, "preprocessing": UNSCALED.to_dict()})
     both = replace(toy, settings=InferenceSettings(flip=True))
     np.testing.assert_allclose(both.probabilities(hu), toy.probabilities(hu), atol=1e-5)
 
 
 def test_views_average_probabilities_not_logits(segmenter):
     """A network that answers by place alone: the mirror image brings the opposite answer, and the mean is even."""
-    placed = replace(segmenter, model=Placed(), preprocessing=AS_IS)
+    placed = replace(
+        segmenter, model=Placed(), config={**segmenter.config, "preprocessing": UNSCALED.to_dict()}
+    )
     hu = np.zeros((1, 32, 32))
     plain = placed.probabilities(hu)
     both = replace(placed, settings=InferenceSettings(flip=True)).probabilities(hu)
@@ -182,17 +191,23 @@ def test_views_average_probabilities_not_logits(segmenter):
 def test_turned_views_are_turned_back(segmenter, size):
     """Smooth slices, a network that does not care: what is left is interpolation, and no shift, also at the border."""
     hu = smooth_slices(*size)
-    toy = replace(segmenter, model=Toy(), preprocessing=AS_IS, image_size=128)
+    toy = replace(
+        segmenter,
+        model=Toy(),
+        config={**segmenter.config, "preprocessing": UNSCALED.to_dict(), "image_size": 128},
+    )
     turned = replace(toy, settings=ALL_VIEWS)
-    error = np.abs(turned.probabilities(hu) - toy.probabilities(hu))
+    as_square = (1 / hu.shape[1], 1 / hu.shape[2])  # no padding, whose edge is not smooth
+    plain = toy.probabilities(hu, pixel=as_square)
+    error = np.abs(turned.probabilities(hu, pixel=as_square) - plain)
     assert error.max() < 0.1 and error.mean() < 0.01
-    wrong = np.abs(np.roll(toy.probabilities(hu), 4, axis=-1) - toy.probabilities(hu))
+    wrong = np.abs(np.roll(plain, 4, axis=-1) - plain)
     assert wrong.mean() > 0.05  # a shift of four pixels would show
 
 
 def test_a_view_is_turned_as_scipy_turns():
     image = smooth_slices(64, 96)[:1]
-    [matrix] = view_matrices(InferenceSettings(angles=(10,)), (64, 96))
+    matrix = view_matrix((10, False), (64, 96))
     turned, inside = resample(torch.from_numpy(image)[None].float(), matrix, (64, 96), "bilinear")
     expected = ndimage.rotate(image[0], 10, reshape=False, order=1, mode="nearest")
     np.testing.assert_allclose(turned[0, 0].numpy(), expected, atol=1e-2 * np.abs(image).max())
@@ -213,7 +228,11 @@ def test_what_a_turn_loses_at_the_border_is_not_averaged(segmenter):
             return logits
 
     slices[:, 32] = 5.0  # the mark
-    plain = replace(segmenter, model=Tinted(), preprocessing=AS_IS, image_size=64)
+    plain = replace(
+        segmenter,
+        model=Tinted(),
+        config={**segmenter.config, "preprocessing": UNSCALED.to_dict(), "image_size": 64},
+    )
     turned = replace(plain, settings=InferenceSettings(angles=(10,))).probabilities(slices)
     corners = (slice(None), slice(None), [0, 0, -1, -1], [0, -1, 0, -1])
     np.testing.assert_array_equal(turned[corners], plain.probabilities(slices)[corners])
@@ -355,3 +374,45 @@ def test_a_lesion_that_survives_is_as_large_as_asked(probabilities):
         for c in (GROUND_GLASS, CONSOLIDATION):
             pieces, _ = ndimage.label(slice_ == c, np.ones((3, 3)))
             assert (np.bincount(pieces.ravel())[1:] >= 12).all()
+
+
+@pytest.mark.parametrize(
+    ("shape", "pixel"),
+    [
+        ((5, 31, 47), (1.3, 0.7)),
+        ((5, 50, 33), (0.5, 0.9)),
+        ((3, 40, 40), (1.0, 1.0)),
+        ((2, 33, 33), (1.0, 1.5)),
+    ],
+)
+def test_the_network_sees_squares_in_mm_and_the_answer_is_on_the_slices_grid(shape, pixel):
+    network = ByValue()
+    segmenter = Segmenter(network, {"image_size": 32, "preprocessing": AS_IS.to_dict()}, CPU)
+    ramp = np.linspace(-1000, 400, shape[1])[:, None] + np.zeros(shape)
+    labels = segmenter(ramp, pixel)
+    assert labels.shape == shape and all(images.shape[1:] == (1, 32, 32) for images in network.seen)
+    side = max(shape[1] * pixel[0], shape[2] * pixel[1])
+    inside = (network.seen[0][0, 0] > -1).float()  # not air
+    assert inside.any(1).float().mean().item() == pytest.approx(shape[1] * pixel[0] / side, abs=0.1)
+    assert inside.any(0).float().mean().item() == pytest.approx(shape[2] * pixel[1] / side, abs=0.1)
+    assert labels[0, 0, 0] == labels[0, 1, -1] == 2 and labels[0, -1, 0] == 3  # top dark, bottom bright
+
+
+def test_squares_in_mm_are_left_alone():
+    assert square_margins((512, 512), (0.7, 0.7)) == [(0, 0), (0, 0)]
+    assert square_margins((100, 200), (2.0, 1.0)) == [(0, 0), (0, 0)]
+    assert square_margins((100, 201), (1.0, 1.0)) == [(50, 51), (0, 0)]
+
+
+def test_only_a_window_in_the_config_clamps():
+    hu = np.array([[[-1400.0, -500.0], [150.0, 900.0]]]).repeat(8, 1).repeat(8, 2)
+    for window, low, high in ((None, -1400, 900), ([-1350, 150], -1350, 150)):
+        network = ByValue()
+        config = {
+            "image_size": 32,
+            "preprocessing": {**AS_IS.to_dict(), "clip_max": 1000.0},
+            "window": window,
+        }
+        Segmenter(network, config, CPU)(hu)
+        seen = network.seen[0] * AS_IS.std + AS_IS.mean
+        assert (round(seen.min().item()), round(seen.max().item())) == (low, high)

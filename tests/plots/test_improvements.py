@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lungseg_utils.evaluation.improvements import PER_SLICE, POOLED
+from lungseg_utils.evaluation.scores import BY_LABEL, by_label
 from lungseg_utils.plots.improvements import plot_effects, plot_recipes
 
 SCORE = "mean lesion Dice"
@@ -46,7 +46,7 @@ def test_effects_lie_at_their_differences_in_order_and_in_their_topics_colour():
     assert "held-out slices" in ax.get_title()
 
 
-@pytest.mark.parametrize("scores", [[*POOLED, *PER_SLICE], [*POOLED][:4], [*POOLED][:1]])
+@pytest.mark.parametrize("scores", [[*BY_LABEL], [*by_label()][:4], [*by_label()][:1]])
 def test_each_score_has_a_panel_that_says_which_way_is_better(scores):
     rows = [
         {"score": score, "recipe": recipe, "value": k + n, "low": k + n - 0.5, "high": k + n + 0.5}

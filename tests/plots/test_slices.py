@@ -5,8 +5,9 @@ import pytest
 from matplotlib import pyplot as plt
 from matplotlib.colors import to_rgb
 
+from lungseg_utils import plots
 from lungseg_utils.core.classes import CLASSES
-from lungseg_utils.plots import slices as plots
+from lungseg_utils.plots.agreement import AGREEMENT, agreement
 
 
 @pytest.fixture(autouse=True)
@@ -19,13 +20,13 @@ def test_agreement_shows_hits_misses_and_false_alarms():
     truth = np.array([[0, 0, 0, 1, 2, 3, 3]])
     prediction = np.array([[0, 1, 2, 1, 2, 0, 3]])
     expected = ["hit", "miss", "miss", "hit", None, "false alarm", None]
-    picture = plots.agreement(truth, prediction, np.full((1, 7), -1350.0))
+    picture = agreement(truth, prediction, np.full((1, 7), -1350.0))
     for pixel, name in zip(picture[0], expected):
-        assert tuple(pixel) == pytest.approx(to_rgb(plots.AGREEMENT[name]) if name else (0, 0, 0))
+        assert tuple(pixel) == pytest.approx(to_rgb(AGREEMENT[name]) if name else (0, 0, 0))
 
 
 def test_colours_of_agreement_are_no_class_colours():
-    assert not {c.color.lower() for c in CLASSES} & {color.lower() for color in plots.AGREEMENT.values()}
+    assert not {c.color.lower() for c in CLASSES} & {color.lower() for color in AGREEMENT.values()}
 
 
 def test_overlay_colours_only_the_named_classes():
@@ -39,7 +40,7 @@ def test_four_rows_one_column_a_slice_and_every_class_named():
     figure = plots.plot_results(stack.astype(float), stack, stack, ["a", "b", "c"])
     assert len(figure.axes) == 12 and [ax.get_title() for ax in figure.axes[:3]] == ["a", "b", "c"]
     named = {text.get_text() for text in figure.legends[0].get_texts()}
-    assert named == {c.name for c in CLASSES} | set(plots.AGREEMENT)
+    assert named == {c.name for c in CLASSES} | set(AGREEMENT)
 
 
 def test_confusion_is_in_percent_of_the_truth():
@@ -53,3 +54,36 @@ def test_a_saved_figure_is_whole_and_closed(tmp_path):
     figure = plots.plot_bars({"a": 1.0, "b": 2.0}, "units", "title")
     assert plots.save_figure(figure, tmp_path / "new", "bars") is figure
     assert (tmp_path / "new" / "bars.png").read_bytes().startswith(b"\x89PNG") and not plt.get_fignums()
+
+
+def test_slices_show_the_named_classes_over_the_lung_window():
+    hu = np.full((5, 4, 4), -600.0)
+    labels = np.zeros((5, 4, 4), np.uint8)
+    figure = plots.show_slices(hu, labels, ["a", "b"], columns=3, classes=(0,))
+    drawn = [ax for ax in figure.axes if ax.images]
+    assert len(drawn) == 5 and [ax.get_title() for ax in drawn] == ["a", "b", "", "", ""]
+    expected = plots.overlay(hu[0], labels[0], classes=(0,))
+    np.testing.assert_allclose(drawn[0].images[0].get_array(), expected)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [CLASSES[0].name]
+    assert not plots.show_slices(hu).legends
+
+
+def test_agreement_is_a_picture_a_slice():
+    truth, prediction = np.zeros((5, 2, 2), np.uint8), np.full((5, 2, 2), 3, np.uint8)
+    figure = plots.show_agreement(np.full((5, 2, 2), -600.0), truth, prediction, list("abcde"), "missed")
+    drawn = [ax for ax in figure.axes if ax.images]
+    assert [ax.get_title() for ax in drawn] == list("abcde") and figure.get_suptitle() == "missed"
+    for ax in drawn:
+        assert (ax.images[0].get_array() == to_rgb(AGREEMENT["miss"])).all()
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == list(AGREEMENT)
+
+
+def test_a_submission_says_its_shares_and_draws_consolidation_on_top():
+    masks = np.zeros((2, 4, 4, 2), np.uint8)
+    masks[0, :2] = 1  # both lesions on half of the first slice
+    figure = plots.plot_submission(masks)
+    first, second = (ax for ax in figure.axes if ax.images)
+    assert first.get_title() == "test 0: 50.0% + 50.0%" and second.get_title() == "test 1: 0.0% + 0.0%"
+    expected = plots.overlay(np.full((1, 1), -1350.0), np.ones((1, 1), int))[0, 0]
+    np.testing.assert_allclose(first.images[0].get_array()[0, 0], expected)
+    assert (second.images[0].get_array() == 0).all()

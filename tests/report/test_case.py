@@ -4,101 +4,31 @@ import json
 import re
 import shutil
 import tracemalloc
-from dataclasses import dataclass, field, replace
-from functools import cache
+from dataclasses import replace
 from types import SimpleNamespace
 
-import matplotlib.figure
 import numpy as np
 import pytest
+from helpers import AS_IS, CPU, Blind, ByValue, FakeSegmenter, Reader, chest_scan
 
-from lungseg_utils.core.classes import BACKGROUND, CONSOLIDATION, GROUND_GLASS, LUNG_OTHER
+from lungseg_utils.core.classes import BACKGROUND, LUNG_OTHER
 from lungseg_utils.core.files import InputError
-from lungseg_utils.core.image import body_mask
 from lungseg_utils.data.phantom import phantom_volume
-from lungseg_utils.inference.settings import InferenceSettings
-from lungseg_utils.report import case as case_module
+from lungseg_utils.inference.segmenter import Segmenter
+from lungseg_utils.report import page
 from lungseg_utils.report.case import (
     Case,
     case_id,
-    check_case_folder,
-    check_room,
     model_in_short,
     predict_case,
     predict_scan,
-    save_case,
-    square_margins,
 )
-from lungseg_utils.report.page import key_numbers
+from lungseg_utils.report.page import check_case_folder, check_room, key_numbers, save_case
 from lungseg_utils.scans.scan import Scan
-
-
-@dataclass
-class FakeSegmenter:
-    """Answers by the HU of each pixel, as sure as `confidence` says; notes the shapes that it is given."""
-
-    confidence: float = 0.97
-    settings: InferenceSettings = InferenceSettings()
-    seen: list = field(default_factory=list)
-
-    def classes(self, hu):
-        return hu % 4
-
-    def batches(self, hu, batch_size=8, description=None, total=None):
-        self.seen.append(hu.shape)
-        probabilities = np.full((len(hu), 4, *hu.shape[1:]), (1 - self.confidence) / 3, np.float32)
-        np.put_along_axis(probabilities, self.classes(hu)[:, None].astype(int), self.confidence, 1)
-        yield slice(0, len(hu)), probabilities
-
-
-class Reader(FakeSegmenter):
-    """Finds lung by body and air, as a reader would, and lesions by what is denser in it."""
-
-    ranges = {LUNG_OTHER: (-1100, -600), GROUND_GLASS: (-600, -450), CONSOLIDATION: (-450, -400)}
-
-    def classes(self, hu):
-        labels = np.full(hu.shape, BACKGROUND)
-        for picture, label in zip(hu, labels):
-            body = body_mask(picture)
-            for value, (low, high) in self.ranges.items():
-                label[body & (picture >= low) & (picture < high)] = value
-        return labels
-
-
-@pytest.fixture(scope="module")
-def coarse_pictures():
-    """Figures at 20 dots an inch: they are drawn to see that they can be."""
-    save = matplotlib.figure.Figure.savefig
-    matplotlib.figure.Figure.savefig = lambda self, target, **options: save(
-        self, target, **options | {"dpi": 20}
-    )
-    yield
-    matplotlib.figure.Figure.savefig = save
-
-
-class Blind(FakeSegmenter):
-    """Sees one class everywhere: background, unless `answer` says another."""
-
-    answer = BACKGROUND
-
-    def classes(self, hu):
-        return np.full(hu.shape, self.answer)
 
 
 class Wild(Blind):
     answer = LUNG_OTHER
-
-
-@cache
-def chest() -> np.ndarray:
-    """Twelve phantom slices of 96 px, 13.5 mm apart: HU int16 (12, 96, 96)."""
-    return phantom_volume(np.random.default_rng(3), 12, 96, (0.1, 0.03))[0].round().astype(np.int16)
-
-
-def chest_scan(slices=12, spacing=(13.5, 3.7, 3.7), notes=()) -> Scan:
-    """The middle `slices` of `chest`, as of an array."""
-    hu = chest()[6 - slices // 2 :][:slices]
-    return Scan(hu, spacing, None, "array", True, None, notes, hu.shape)
 
 
 @pytest.fixture(scope="module")
@@ -106,34 +36,15 @@ def case() -> Case:
     return predict_case(chest_scan(notes=("The scan's own note.",)), Reader())
 
 
-@pytest.mark.parametrize(
-    ("shape", "spacing"),
-    [
-        ((5, 31, 47), (2.0, 1.3, 0.7)),
-        ((5, 50, 33), (1.0, 0.5, 0.9)),
-        ((3, 40, 40), None),
-        ((4, 30, 41), None),
-        ((2, 33, 33), (1.0, 1.0, 1.5)),
-    ],
-)
-def test_the_network_sees_squares_and_the_answer_is_on_the_scans_grid(shape, spacing):
-    hu = np.random.default_rng(0).integers(-1000, 1000, shape).astype(np.int16)
-    fake = FakeSegmenter()
-    labels, entropy = predict_scan(
-        Scan(hu, spacing, None, "array", True, None, (), shape), fake, batch_size=2
-    )
-    np.testing.assert_array_equal(labels, hu.clip(-1350, 150) % 4)  # and in the window of its training
-    assert labels.dtype == entropy.dtype == np.uint8 and (entropy == entropy[0, 0, 0]).all()
-    for _, rows, columns in fake.seen:
-        height, width = rows * (spacing or (1, 1, 1))[1], columns * (spacing or (1, 1, 1))[2]
-        assert height == pytest.approx(width, abs=max(spacing[1:]) if spacing else 0)
-    assert sum(n for n, _, _ in fake.seen) == shape[0] and max(n for n, _, _ in fake.seen) == 2
-
-
-def test_squares_in_mm_are_left_alone():
-    assert square_margins((512, 512), (0.7, 0.7)) == [(0, 0), (0, 0)]
-    assert square_margins((100, 200), (2.0, 1.0)) == [(0, 0), (0, 0)]
-    assert square_margins((100, 201), (1.0, 1.0)) == [(50, 51), (0, 0)]
+@pytest.mark.parametrize("spacing", [(2.0, 1.3, 0.7), (1.0, 0.5, 0.9), (3.0, 0.7, 0.7), None])
+def test_a_case_has_the_labels_of_the_segmenter(spacing):
+    config = {"image_size": 32, "preprocessing": AS_IS.to_dict(), "window": (-1350, 150)}
+    segmenter = Segmenter(ByValue(), config, CPU)
+    hu = chest_scan().hu[:, 8:90]
+    scan = Scan(hu, spacing, None, "array", True, None, (), hu.shape)
+    case = predict_case(scan, segmenter, batch_size=5)
+    np.testing.assert_array_equal(case.labels, segmenter(scan.hu, spacing[1:] if spacing else (1.0, 1.0)))
+    assert len(np.unique(case.labels)) > 1 and case.entropy.shape == hu.shape
 
 
 def test_entropy_is_scaled_to_a_byte():
@@ -271,7 +182,7 @@ def stub_report(case, folder):
 
 
 def test_results_replace_an_earlier_case_and_nothing_else(case, tmp_path, monkeypatch):
-    monkeypatch.setattr(case_module, "write_report", stub_report)
+    monkeypatch.setattr(page, "write_report", stub_report)
     folder = save_case(case, tmp_path / "case")
     assert {path.name for path in folder.iterdir()} == {"report.json", "mask.npy"}
     np.testing.assert_array_equal(np.load(folder / "mask.npy"), case.labels)
@@ -295,9 +206,9 @@ def test_a_failure_leaves_the_earlier_case_as_it_was(case, tmp_path, monkeypatch
     def full(case, folder):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(case_module, "write_report", stub_report)
+    monkeypatch.setattr(page, "write_report", stub_report)
     folder = save_case(case, tmp_path / "case")
-    monkeypatch.setattr(case_module, "write_report", full)
+    monkeypatch.setattr(page, "write_report", full)
     for out in (folder, tmp_path / "new"):
         with pytest.raises(InputError, match="cannot be written .No space left on device."):
             save_case(case, out)

@@ -6,11 +6,11 @@ import json
 from dataclasses import replace
 from html.parser import HTMLParser
 
-import matplotlib
+import matplotlib as mpl
 import numpy as np
 import pytest
+from helpers import Blind, Reader, chest_scan
 from PIL import Image
-from test_case import Blind, Reader, chest_scan, coarse_pictures  # noqa: F401 (a fixture)
 
 from lungseg_utils.report import figures as plots_case
 from lungseg_utils.report.case import STATEMENT, predict_case
@@ -43,7 +43,7 @@ def case():
         "encoder": EVIL,
         "best_epoch": {"val_miou": 0.5, "val_lesion_dice": 0.25},
     }
-    return predict_case(chest_scan(notes=(f"A doubt {EVIL}",)), Reader(), config)
+    return predict_case(chest_scan(notes=(f"A doubt {EVIL}",)), Reader(config=config))
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +126,7 @@ def test_text_beside_the_body_is_not_shown(case, monkeypatch):
         hu[:, 10:15, 10 + 5 * k : 13 + 5 * k] = np.where(glyph, 300, -1000)
     labels = np.pad(case.labels, ((0, 0), (80, 80), (80, 80)), constant_values=3)
     burned = replace(case, scan=replace(case.scan, hu=hu), labels=labels, entropy=np.zeros_like(labels))
-    plots_case.draw_montage(matplotlib.figure.Figure(), burned)
+    plots_case.draw_montage(mpl.figure.Figure(), burned)
     assert len(shown) == 8 and all(
         picture[:60].max() < -900 and picture[80:176].max() > 0 for picture in shown
     )

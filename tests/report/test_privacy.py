@@ -12,11 +12,9 @@ import numpy as np
 import pydicom
 import pytest
 from click.testing import CliRunner
+from helpers import Reader, affine_of, chest_scan, write_series
 from PIL import Image, PngImagePlugin
 from pydicom.datadict import DicomDictionary
-from test_case import Reader, chest_scan, coarse_pictures  # noqa: F401 (a fixture)
-from test_dicom import write_series
-from test_nifti import affine_of
 
 from lungseg_utils.cli import main
 from lungseg_utils.inference.segmenter import Segmenter

@@ -17,7 +17,6 @@ from lungseg_utils.report.quality import (
     aerated_share,
     check_scan,
     chest_doubt,
-    is_volume,
     lung_outside,
     size_doubt,
 )
@@ -33,7 +32,7 @@ def chest() -> Scan:
 
 
 def test_a_chest_passes_without_a_word(chest):
-    assert check_scan(chest) == [] and is_volume(chest)
+    assert check_scan(chest) == [] and chest.is_volume
 
 
 @pytest.mark.parametrize(
@@ -77,10 +76,10 @@ def test_doubts_about_the_geometry_are_sentences(chest, change, words):
 
 
 def test_single_slices_are_no_volume(chest):
-    assert not is_volume(replace(chest, spacing=None)) and not is_volume(replace(chest, hu=chest.hu[:1]))
+    assert not replace(chest, spacing=None).is_volume and not replace(chest, hu=chest.hu[:1]).is_volume
     others = [phantom_volume(np.random.default_rng(seed), 1, 128, (0.1, 0.0))[0][0] for seed in range(6)]
     unlike = replace(chest, hu=np.stack(others).astype(np.int16))
-    assert not is_volume(unlike) and any("unlike each other" in sentence for sentence in check_scan(unlike))
+    assert not unlike.is_volume and any("unlike each other" in sentence for sentence in check_scan(unlike))
 
 
 def test_training_ranges_are_of_the_training_slices_alone(prepared_dir):

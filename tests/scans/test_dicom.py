@@ -2,7 +2,6 @@
 
 import gzip
 import io
-import os
 import re
 import stat
 import tarfile
@@ -16,6 +15,7 @@ import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
+from helpers import FRAME, SPACING, STUDY, chest, marked, write_series
 from PIL import Image
 from pydicom.data import get_testdata_file
 from pydicom.encaps import encapsulate
@@ -24,24 +24,20 @@ from pydicom.uid import (
     CTImageStorage,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRLittleEndian,
-    JPEGExtended12Bit,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
+    JPEGExtended12Bit,
     JPEGLSLossless,
     RLELossless,
     generate_uid,
 )
-from test_scans import chest, marked
 
 from lungseg_utils.core.classes import BACKGROUND, CLASSES
 from lungseg_utils.core.files import InputError
 from lungseg_utils.scans.io import check_writable, read_scan, write_masks
 from lungseg_utils.scans.orientation import LPS
 
-SPACING = (5.0, 0.75, 0.9)  # mm: slices, rows, columns
-ORIGIN = np.array([-40.5, -30.25, 110.0])
 MARKER = "MARKER7"
-STUDY, FRAME = generate_uid(entropy_srcs=["study"]), generate_uid(entropy_srcs=["frame"])
 
 
 def turned(degrees, axis):
@@ -51,59 +47,6 @@ def turned(degrees, axis):
     a, b = [i for i in range(3) if i != axis]
     turn[a, a], turn[a, b], turn[b, a], turn[b, b] = cos, -sin, sin, cos
     return LPS @ turn.T
-
-
-def write_series(
-    folder, hu, order=(0, 1, 2), signs=(1, 1, 1), directions=LPS, spacing=SPACING, step=None, series="1", skip=(),
-    change=lambda dataset, i: None, strict=True,
-):  # fmt: skip
-    """Write hu (N, H, W) as DICOM slices whose axes are hu's in another order and direction; voxels keep their place.
-
-    step: (3,), mm from slice to slice, where it is not along the normal. skip: slices that are left out.
-    """
-    folder.mkdir(exist_ok=True)
-    vectors = directions * np.array(spacing)[:, None]  # hu's indices to mm
-    if step is not None:
-        vectors[0] = step
-    file = hu[tuple(slice(None, None, sign) for sign in signs)].transpose(order)
-    origin = ORIGIN + sum(
-        v * (n - 1) for v, n, sign in zip(vectors, hu.shape, signs, strict=True) if sign < 0
-    )
-    along = (vectors * np.array(signs)[:, None])[list(order)]
-    between = np.linalg.norm(along, axis=1)
-    for i, slice_ in enumerate(file):
-        if i in skip:
-            continue
-        dataset = pydicom.Dataset()
-        dataset.file_meta = pydicom.dataset.FileMetaDataset()
-        dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-        dataset.SOPClassUID, dataset.Modality = CTImageStorage, "CT"
-        dataset.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
-        dataset.StudyInstanceUID, dataset.FrameOfReferenceUID = STUDY, FRAME
-        dataset.SeriesInstanceUID = generate_uid(entropy_srcs=["series", series])
-        dataset.SOPInstanceUID = generate_uid(entropy_srcs=["slice", series, str(i)])
-        dataset.SeriesNumber, dataset.InstanceNumber = series, i + 1
-        dataset.PatientName, dataset.PatientID = "Nobody", "0"
-        dataset.Rows, dataset.Columns = slice_.shape
-        dataset.PixelSpacing = [f"{between[1]:.6f}", f"{between[2]:.6f}"]
-        dataset.ImageOrientationPatient = [
-            f"{v:.10f}" for v in (*along[2] / between[2], *along[1] / between[1])
-        ]
-        dataset.ImagePositionPatient = [f"{v:.8f}" for v in origin + i * along[0]]
-        dataset.SliceThickness = "4.5"
-        dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
-        dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = (
-            16,
-            12,
-            11,
-            0,
-        )
-        dataset.RescaleSlope, dataset.RescaleIntercept, dataset.RescaleType = 1, -1100, "HU"
-        dataset.PixelData = (slice_ + 1100).astype("<u2").tobytes()
-        change(dataset, i)
-        # Names say nothing of the order.
-        dataset.save_as(folder / f"{(i * 7 + 3) % 101:03d}{series}", enforce_file_format=strict)
-    return folder
 
 
 def source_place(folder):
@@ -313,7 +256,7 @@ def test_missing_slices_are_reported_and_the_mask_leaves_them_out(tmp_path):
 
 def test_copies_and_repeated_places_are_left_out_and_reported(tmp_path):
     folder = write_series(tmp_path / "scan", chest())
-    one = sorted(folder.iterdir())[0]
+    one = min(folder.iterdir())
     (folder / "copy").write_bytes(one.read_bytes())
     dataset = pydicom.dcmread(sorted(folder.iterdir())[1])
     dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = generate_uid()
@@ -538,7 +481,7 @@ def test_a_scan_that_does_not_say_its_thickness(tmp_path):
     (path,) = write_masks(scan, marked(scan), tmp_path / "out")
     measures = hd.seg.segread(path).SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
     assert measures.SliceThickness == 5
-    alone = read_scan(sorted(folder.iterdir())[0])
+    alone = read_scan(min(folder.iterdir()))
     assert alone.spacing == (1, 0.75, 0.9) and any("1 mm is assumed" in note for note in alone.notes)
 
 
@@ -890,4 +833,6 @@ def test_a_scan_without_a_frame_of_reference_or_with_text_for_a_uid_gets_new_one
         (path,) = write_masks(scan, marked(scan), tmp_path / "out", keep_identity=True)
     segmentation = pydicom.dcmread(path)
     assert segmentation.FrameOfReferenceUID.is_valid and segmentation.StudyInstanceUID.is_valid
-    assert MARKER.encode() not in path.read_bytes() and os.listdir(tmp_path / "out") == ["mask.dcm"]
+    assert MARKER.encode() not in path.read_bytes() and [p.name for p in (tmp_path / "out").iterdir()] == [
+        "mask.dcm"
+    ]

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from lungseg_utils.report.quality import check_scan, is_volume
+from lungseg_utils.report.quality import check_scan
 from lungseg_utils.scans.example import write_example_scan
 from lungseg_utils.scans.io import read_scan
 
@@ -12,7 +12,7 @@ def test_it_is_a_chest_ct_that_lies_as_the_file_says(tmp_path):
     scan = read_scan(path)
     assert (scan.kind, scan.is_hu, scan.hu.shape, scan.notes) == ("nifti", True, (15, 96, 96), ())
     np.testing.assert_allclose(scan.spacing, (290 / 15, 380 / 96, 380 / 96), rtol=1e-6)
-    assert is_volume(scan) and not check_scan(scan)
+    assert scan.is_volume and not check_scan(scan)
     lowest = (
         scan.hu[0] > -300
     )  # the liver, at the image's left, is more than the spleen; the spine is at the back

@@ -8,6 +8,7 @@ from itertools import permutations, product
 import nibabel as nib
 import numpy as np
 import pytest
+from helpers import LANDMARK, chest, marked
 from PIL import Image
 
 from lungseg_utils.core.classes import BACKGROUND, CONSOLIDATION, GROUND_GLASS, LUNG_OTHER
@@ -15,32 +16,6 @@ from lungseg_utils.core.files import InputError
 from lungseg_utils.scans.io import read_scan, write_masks
 from lungseg_utils.scans.orientation import LPS, orient
 from lungseg_utils.scans.scan import MASK_TABLE, MASK_VALUES, MAX_SIDE, check_size
-
-LANDMARK = (4, 30, 25)  # slice, row, column: to the head, to the front, to the patient's right
-
-
-def chest(slices: int = 6, height: int = 100, width: int = 112) -> np.ndarray:
-    """HU int16 (N, H, W): air, a body of fat and muscle, two lungs, and one voxel of bone like no other."""
-    rng = np.random.default_rng(0)
-    y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
-    slice_ = np.full((height, width), -1000.0)
-    slice_[(x / 0.9) ** 2 + (y / 0.8) ** 2 < 1] = -100
-    slice_[(x / 0.8) ** 2 + (y / 0.7) ** 2 < 1] = 50
-    for side in (-1, 1):
-        slice_[((x + side * 0.4) / 0.3) ** 2 + (y / 0.5) ** 2 < 1] = -850
-    slice_[(x / 0.08) ** 2 + ((y + 0.1) / 0.1) ** 2 < 1] = -1000  # the windpipe
-    hu = np.rint(slice_ + rng.normal(0, 8, (slices, height, width))).astype(np.int16)
-    hu[min(LANDMARK[0], slices - 1), LANDMARK[1], LANDMARK[2]] = 1200
-    return hu
-
-
-def marked(scan) -> np.ndarray:
-    """Labels of scan.hu's grid: ground glass at the landmark, consolidation beside it, lung where it is dark."""
-    labels = np.where((scan.hu > -950) & (scan.hu < -700), LUNG_OTHER, BACKGROUND).astype(np.uint8)
-    place = np.unravel_index(scan.hu.argmax(), scan.hu.shape)
-    labels[place] = GROUND_GLASS
-    labels[place[0], place[1], place[2] + 1] = CONSOLIDATION
-    return labels
 
 
 @pytest.mark.parametrize("order", list(permutations(range(3))))

@@ -6,23 +6,13 @@ from itertools import permutations, product
 import nibabel as nib
 import numpy as np
 import pytest
-from test_scans import LANDMARK, chest, marked
+from helpers import LANDMARK, RAS, affine_of, chest, marked
 
 from lungseg_utils.core.files import InputError
 from lungseg_utils.scans.io import read_scan, write_masks
-from lungseg_utils.scans.orientation import LPS
 
-RAS = LPS * [-1, -1, 1]  # hu's axes in the coordinates that NIfTI counts in
 SPACING = (5.0, 0.75, 0.9)  # mm: slices, rows, columns
 MARKER = "MARKER7"
-
-
-def affine_of(directions=RAS, spacing=SPACING, origin=(-20.0, 35.0, 100.0)):
-    """(4, 4): hu's indices (slice, row, column) to mm, right-anterior-superior."""
-    affine = np.eye(4)
-    affine[:3, :3] = (directions * np.array(spacing)[:, None]).T
-    affine[:3, 3] = origin
-    return affine
 
 
 def rearrange(volume, affine, order, signs):

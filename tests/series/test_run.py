@@ -49,9 +49,10 @@ with open(Path(run_dir) / "seen.jsonl", "a") as handle:
 COMMAND = """\
 import functools, sys
 from pathlib import Path
-from lungseg_utils import __main__, series
+from lungseg_utils import cli
+from lungseg_utils.series import run as series
 series.run_series = functools.partial(series.run_series, folder=Path(sys.argv.pop(1)))
-__main__.main(prog_name="lungseg")
+cli.main(prog_name="lungseg")
 """
 
 
@@ -165,8 +166,10 @@ def test_failure_is_three_lines_on_a_clean_screen(history):
     assert {line.split(":")[0] for line in bars if "100%" in line} == {"01_look", "02_prepare"}
     copy = history["out"] / "notebooks" / "03_train.ipynb"
     assert lines == [
-        f"error: notebook 03_train failed; partial copy: {copy}; "
-        f"go on with: lungseg run --run-dir {history['out']} --from 03",
+        (
+            f"error: notebook 03_train failed; partial copy: {copy}; "
+            f"go on with: lungseg run --run-dir {history['out']} --from 03"
+        ),
         "cell 4: # a comment first",
         "ZeroDivisionError: division by zero",
     ]
@@ -383,7 +386,7 @@ def test_refresh_leaves_only_what_means_something(tmp_path, monkeypatch):
         path,
         RUN,
         "import os; print('LUNGSEG_DATA_DIR' in os.environ)",
-        "from lungseg_utils.files import resolve_path; print(resolve_path(run_dir))",
+        "from lungseg_utils.core import resolve_path; print(resolve_path(run_dir))",
         "from IPython.display import display\n"
         "display({'application/vnd.jupyter.widget-view+json': {}, 'text/plain': 'bar'}, raw=True)",
     )

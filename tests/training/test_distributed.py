@@ -7,7 +7,7 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 import torch
-from conftest import CPU, SERVER, TINY_CONFIG
+from helpers import CPU, SERVER, TINY_CONFIG
 
 from lungseg_utils.core import files
 from lungseg_utils.core.device import Device

@@ -5,10 +5,11 @@ import json
 import pytest
 import torch
 from click.testing import CliRunner
-from conftest import TINY_CONFIG
+from helpers import TINY_CONFIG
 
+from lungseg_utils.cli import main
 from lungseg_utils.training import launcher as launch
-from lungseg_utils.training.launcher import NOT_FINISHED, main
+from lungseg_utils.training.launcher import NOT_FINISHED
 
 SETTINGS = {
     name: getattr(TINY_CONFIG, name)
@@ -26,7 +27,7 @@ def command(prepared_dir, tmp_path, monkeypatch):
             part for name, value in {**SETTINGS, **settings}.items() for part in ("-p", name, str(value))
         ]
         return CliRunner().invoke(
-            main, ["--run-dir", str(tmp_path), "--prepared", str(prepared_dir), *options, *arguments]
+            main, ["train", "--run-dir", str(tmp_path), "--prepared", str(prepared_dir), *options, *arguments]
         )
 
     return run

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import CPU, TINY_CONFIG
+from helpers import CPU, TINY_CONFIG
 from safetensors.torch import load_file
 
 from lungseg_utils.core.files import InputError
@@ -207,12 +207,18 @@ def test_best_and_early_stopping_follow_the_monitor():
         ({"monitor": "accuracy"}, "val_loss, val_miou, val_lesion_dice"),
         ({"image_size": 100}, "multiple of 32"),
         ({"epochs": 0}, "epochs is 0"),
+        ({"growth": "192x10"}, "expected some epochs at image_size"),
+        ({"resize": "cubic"}, "resize is 'cubic'"),
+        ({"shares": "medseg 0.5"}, "whose sum is 1"),
         ({"learning_rate": -1e-3}, "learning_rate"),
         ({"accumulation": 0}, "accumulation is 0"),
         ({"max_grad_norm": math.nan}, "max_grad_norm is nan"),
         ({"ema_decay": 1.0}, "ema_decay is 1.0"),
         ({"sampling": "patients"}, "sampling is 'patients'; expected one of every_slice, sources, lesions"),
-        ({"architecture": "Unet"}, "architecture is 'Unet'; expected one of unet, unet_scse, unetplusplus"),
+        (
+            {"architecture": "Unet"},
+            "architecture is 'Unet'; expected one of unet, unet_scse, unetplusplus, fpn",
+        ),
         ({"loss": "tversky"}, "loss is 'tversky'"),
     ],
 )
@@ -258,3 +264,22 @@ def test_what_each_monitor_would_have_kept():
     assert kept.loc["val_miou", "val_loss"] == 0.4
     history["val_lesion_dice"] = float("nan")  # slices without a lesion, and none predicted
     assert [*kept_by_monitor(history).index] == ["val_loss", "val_miou"]
+
+
+def test_depthwise_convolutions_stay_in_float32_also_in_the_average():
+    learner = Learner(
+        replace(TINY_CONFIG, encoder="efficientnet-b0", ema_decay=0.5),
+        make_accelerator(replace(CPU, precision="bf16")),
+        2,
+    )
+    for network in (learner.network, learner.ema.module):
+        seen = {}
+        for module in network.modules():
+            if isinstance(module, torch.nn.Conv2d):
+                module.register_forward_hook(lambda layer, _, out: seen.update({layer: out.dtype}))
+        with torch.no_grad(), learner.accelerator.autocast():
+            network(torch.zeros(2, 1, 32, 32))
+        kinds = {layer.groups > 1: set() for layer in seen}
+        for layer, kind in seen.items():
+            kinds[layer.groups > 1].add(kind)
+        assert kinds == {True: {torch.float32}, False: {torch.bfloat16}}

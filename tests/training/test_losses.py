@@ -4,9 +4,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from lungseg_utils.core.classes import LESION
+from lungseg_utils.core.classes import LESION, NOT_LESION
 from lungseg_utils.core.files import InputError
-from lungseg_utils.training.losses import LOSSES, WEIGHTS, build_loss
+from lungseg_utils.training.losses import LOSSES, WEIGHTS, build_loss, lesion_dice
 
 
 def test_dice_cross_entropy_is_the_sum_of_both():
@@ -56,3 +56,16 @@ def test_every_loss_understands_a_lesion_of_unknown_kind(name):
     [gradient] = torch.autograd.grad(build_loss(name)(logits, labels), logits)
     lesion, other = gradient[0, :2, 4:], gradient[0, 2:, 4:]
     assert (lesion < 0).all() and (other > 0).all()  # a step makes either kind of lesion more probable
+
+
+def test_the_dice_of_the_lesion_as_one():
+    """Four pixels with p(lesion) 0.8, 0.5, 0.25 and 0.5; the first two are lesion: 1 - 2 * 1.3 / (2.05 + 2)."""
+    p = torch.tensor(
+        [[0.3, 0.5, 0.1, 0.1], [0.4, 0.1, 0.2, 0.3], [0.15, 0.1, 0.5, 0.25], [0.5, 0.0, 0.25, 0.25]]
+    )
+    logits = p.clamp_min(1e-9).log().T.reshape(1, 4, 2, 2)
+    labels = torch.tensor([[[LESION, 1], [NOT_LESION, 3]]])
+    assert lesion_dice(logits, labels).item() == pytest.approx(1 - 2 * 1.3 / 4.05, rel=1e-5)
+    assert lesion_dice(logits, torch.full((1, 2, 2), 2)).item() == 0  # nothing to find
+    total = LOSSES["weighted_dice_cross_entropy"](logits, labels) + lesion_dice(logits, labels)
+    assert torch.equal(LOSSES["lesion_dice_cross_entropy"](logits, labels), total)

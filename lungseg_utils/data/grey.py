@@ -8,7 +8,7 @@ from scipy import ndimage, signal
 
 from lungseg_utils.core.files import InputError
 from lungseg_utils.core.image import largest_piece
-from lungseg_utils.scans.scan import to_int16
+from lungseg_utils.core.npy import INT16
 
 AIR_LIMIT = -300  # HU; no tissue but lung and air lies below
 LEAST_SPREAD = 100  # from lowest to highest: HU of a chest span a thousand
@@ -107,7 +107,8 @@ class GreyScale:
 
     def hu(self, grey: np.ndarray) -> np.ndarray:
         """Estimated HU, int16, of grey levels of any shape."""
-        return to_int16(self.slope * grey.astype(np.float32) + self.intercept)
+        hu = np.rint(self.slope * grey.astype(np.float32) + self.intercept)
+        return hu.clip(INT16.min, INT16.max).astype(np.int16)
 
 
 def fit_grey(slices: Iterable[np.ndarray]) -> GreyScale:

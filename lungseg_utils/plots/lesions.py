@@ -1,0 +1,163 @@
+"""Figures of what pixel scores hide: borders, lesions one by one and by the wrong name, involved lung."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from lungseg_utils.core.classes import CLASSES, LESIONS
+from lungseg_utils.evaluation.borders import REGIONS, TOLERANCES
+from lungseg_utils.evaluation.burden import burden_agreement, predicted_burden, true_burden
+from lungseg_utils.evaluation.intervals import sum_by_volume
+from lungseg_utils.evaluation.lesions import HU_EDGES, SIZES, LesionConfusion
+from lungseg_utils.plots.agreement import AGREEMENT
+from lungseg_utils.plots.parts import INK, NAMES, SERIES, beside, color_of, name_rows, strip
+
+FEW = 100  # pixels below which a histogram says nothing
+
+
+def plot_burden(per_slice: np.ndarray, volumes: Sequence | None = None) -> Figure:
+    """Involved share of the lung, predicted against true, and the difference against the mean (Bland and Altman 1986).
+
+    per_slice: (N, 4, 4) confusion counts; volumes: number of each slice's volume, missing where unknown. A known
+    volume is drawn as its number, at the share of its slices together.
+    """
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.2))
+    true, predicted = 100 * true_burden(per_slice), 100 * predicted_burden(per_slice)
+    found = burden_agreement(true, predicted)
+    top = 1.08 * np.nanmax([1, *true, *predicted])
+    left.plot([0, top], [0, top], color="gray", linestyle=":", label="predicted = true")
+    style = {"s": 22, "color": SERIES[0], "alpha": 0.7, "linewidth": 0}
+    left.scatter(true, predicted, label=f"a slice ({found['values']})", **style)
+    right.scatter((true + predicted) / 2, predicted - true, **style)
+    if volumes is not None and pd.notna(volumes).any():
+        _draw_volumes(left, right, *sum_by_volume(per_slice, volumes))
+    left.set(xlim=(0, top), ylim=(0, top), aspect="equal")
+    left.set(xlabel="true, % of the lung", ylabel="predicted, % of the lung")
+    left.set_title("involved share of the lung" + _said(": concordance {:.3f}", found["concordance"]))
+    left.legend(loc="upper left")
+    right.axhline(0, color="gray", linestyle=":")
+    right.margins(0.1, 0.2)
+    if found["limits"]:
+        low, high = found["limits"]
+        _draw_level(right, low, "limit", "--")
+        _draw_level(right, found["bias"], "bias", "-")
+        _draw_level(right, high, "limit", "--")
+    right.set_xlabel("mean of true and predicted, % of the lung")
+    right.set_ylabel("predicted - true, percentage points")
+    error = _said("; mean absolute error {:.1f} points", found["mean_absolute_error"])
+    right.set_title(f"95 % limits of agreement{error}")
+    return figure
+
+
+def _draw_volumes(left: Axes, right: Axes, table: pd.DataFrame, counts: np.ndarray) -> None:
+    """Each known volume as its number; table, counts: as sum_by_volume gives."""
+    known = table.volume.notna()
+    true, predicted = 100 * true_burden(counts[known]), 100 * predicted_burden(counts[known])
+    style = {"s": 170, "color": "white", "edgecolor": INK, "zorder": 3}
+    left.scatter(true, predicted, label=f"a whole volume ({known.sum()}), by its number", **style)
+    right.scatter((true + predicted) / 2, predicted - true, **style)
+    for number, x, y in zip(table.volume[known], true, predicted):
+        left.annotate(str(number), (x, y), ha="center", va="center", zorder=4)
+        right.annotate(str(number), ((x + y) / 2, y - x), ha="center", va="center", zorder=4)
+
+
+def _draw_level(ax: Axes, value: float, name: str, line: str) -> None:
+    ax.axhline(value, color=INK, linewidth=1, linestyle=line)
+    beside(ax, value, f"{name} {value:+.1f}")
+
+
+def _said(words: str, value: float | None) -> str:
+    """The words with the value in them; nothing where there is none."""
+    return "" if value is None else words.format(value)
+
+
+def plot_lesion_sizes(lesions: Mapping[str, Mapping[str, Any]]) -> Figure:
+    """Found lesions and false alarms by size. lesions: by size, as lesions.lesion_summary gives."""
+    names = [f"{size}\n{_range(*SIZES[size])}" if size in SIZES else size for size in lesions]
+    rows, found = range(len(names)), lesions.values()
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 0.5 * len(names) + 1.3), sharey=True)
+    bars = left.barh(rows, [f["recall"] or 0 for f in found], color=SERIES[0])
+    left.bar_label(bars, [f"{f['found']} of {f['true']}" for f in found], padding=3)
+    left.set(xlim=(0, 1.2), xticks=np.linspace(0, 1, 6), xlabel="share of the true lesions that is found")
+    left.set_title("recall by true size")
+    bars = right.barh(rows, [f["false_alarms_per_slice"] for f in found], color=AGREEMENT["false alarm"])
+    right.bar_label(bars, [f"{f['false_alarms']} of {f['predicted']} predicted" for f in found], padding=3)
+    right.margins(x=0.35)
+    right.set_xlim(left=0)
+    right.set(xlabel="false alarms per slice", title="false alarms by predicted size")
+    for ax in (left, right):
+        name_rows(ax, names)
+    return figure
+
+
+def _range(low: float, high: float) -> str:
+    return f"{low} px and more" if np.isinf(high) else f"{low} to {high - 1} px"
+
+
+def plot_borders(table: pd.DataFrame, unit: str = "px") -> Figure:
+    """Distances of borders by region: HD95 of every slice, beside it the slices that have none; surface Dice.
+
+    table: one row a slice, with the columns of borders.border_table; unit: of HD95, px or mm.
+    """
+    cases = {"only_truth": "missed", "only_prediction": "invented", "neither": "in neither"}
+    figure, (left, right) = plt.subplots(1, 2, figsize=(12, 4), width_ratios=(1.6, 1))
+    for row, region in enumerate(REGIONS):
+        strip(left, row, table[f"{region}_hd95_{unit}"].dropna().to_numpy(), color_of(region))
+        slices = table[f"{region}_borders"].value_counts()
+        without = [f"{slices[case]} {name}" for case, name in cases.items() if case in slices]
+        beside(left, row, ", ".join(without))
+        surface_dice = [table[f"{region}_surface_dice_{tolerance}px"].mean() for tolerance in TOLERANCES]
+        right.plot(TOLERANCES, surface_dice, "o-", color=color_of(region), label=NAMES[region])
+    name_rows(left, [NAMES[region] for region in REGIONS])
+    left.use_sticky_edges = False  # room for the farthest dot
+    left.autoscale_view()
+    left.set_xlim(left=0)
+    left.set(
+        xlabel=f"HD95, {unit}",
+        title="95th percentile of the border's distance; beside it, slices without one",
+    )
+    right.set(ylim=(0, 1), xticks=TOLERANCES, xlabel="tolerance, px", ylabel="normalised surface Dice")
+    right.set_title("mean over the slices; missed or invented is 0")
+    right.legend(loc="best")
+    return figure
+
+
+def plot_lesion_confusion(counts: LesionConfusion) -> Figure:
+    """Lesion pixels found, but by the wrong name: where on the slice, and the HU of those named right and wrong."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 3.9), width_ratios=(1, 1.5))
+    swapped, found = counts.places[0, 1] + counts.places[1, 0], counts.places.sum((0, 1))
+    image = left.imshow(
+        100 * swapped / max(counts.slices, 1), "magma", vmin=0, vmax=None if swapped.any() else 1
+    )
+    if 0 < found.astype(bool).mean() < 1:  # else there is no line to draw
+        left.contour(found > 0, [0.5], colors="white", linewidths=0.6, alpha=0.7)
+    figure.colorbar(image, ax=left, label="% of the place, mean over the slices", shrink=0.9)
+    left.set(xticks=[], yticks=[], title="where the two are swapped\n(within the line: lesions found)")
+    for true in LESIONS:
+        for predicted in LESIONS:
+            _draw_densities(right, counts.histograms[true, predicted], true, predicted)
+    right.set(
+        xlabel="Hounsfield units (end bins: all beyond)",
+        ylabel="% of the group's pixels",
+        title="at what density",
+    )
+    right.set_ylim(0, 1.45 * max(right.get_ylim()[1], 1))  # room for the legend
+    right.legend(loc="upper left", fontsize="small")
+    return figure
+
+
+def _draw_densities(ax: Axes, pixels: np.ndarray, true: int, predicted: int) -> None:
+    """HU of the pixels of one true class that were given one name; pixels: by HU_EDGES."""
+    called = "named so" if true == predicted else f"called {CLASSES[predicted].name}"
+    line = "-" if true == predicted else (0, (2, 1))
+    label = f"{CLASSES[true].name}, {called} ({pixels.sum():,} px)"
+    share = 100 * pixels / max(pixels.sum(), 1)
+    if pixels.sum() < FEW:
+        label = label.replace(" px)", " px, too few to draw)")
+        share = np.zeros(len(pixels))
+    ax.stairs(share, HU_EDGES, label=label, color=CLASSES[true].color, linestyle=line, linewidth=1.6)
