@@ -140,7 +140,7 @@ def phantom_chest() -> np.ndarray:
 def chest_scan(slices=12, spacing=(13.5, 3.7, 3.7), notes=()) -> Scan:
     """The middle `slices` of `phantom_chest`, as of an array."""
     hu = phantom_chest()[6 - slices // 2 :][:slices]
-    return Scan(hu, spacing, None, "array", True, None, notes, hu.shape)
+    return Scan(hu, spacing, None, "array", True, None, notes, ArrayFrame(hu.shape, AS_IT_IS))
 
 
 SPACING = (5.0, 0.75, 0.9)  # mm: slices, rows, columns
