@@ -21,7 +21,7 @@ from lungseg_utils.core.image import body_mask
 from lungseg_utils.data.phantom import phantom_volume
 from lungseg_utils.data.preprocessing import Preprocessing
 from lungseg_utils.inference.settings import InferenceSettings
-from lungseg_utils.scans.orientation import LPS
+from lungseg_utils.scans.orientation import AS_IT_IS, LPS, ArrayFrame
 from lungseg_utils.scans.scan import Scan
 from lungseg_utils.training.config import TrainingConfig
 
