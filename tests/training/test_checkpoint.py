@@ -3,6 +3,7 @@
 import itertools
 import multiprocessing
 import os
+import pkgutil
 import shutil
 import signal
 from collections import namedtuple
@@ -20,7 +21,6 @@ from lungseg_utils.core.stopping import Stopped, StopRequest
 from lungseg_utils.model import load_model
 from lungseg_utils.training import checkpoint
 from lungseg_utils.training.checkpoint import check_room
-from lungseg_utils.training.learner import Learner
 from lungseg_utils.training.loop import train
 
 ALWAYS = 1e-9  # minutes: a checkpoint after each step
@@ -33,10 +33,11 @@ FINISHED, STOPPED = 0, 3
 
 
 def in_a_process(prepared_dir, run_dir, config, kill_at=None):
-    """Train; kill_at: (owner, name of a function, n): the process kills itself instead of the n-th call."""
+    """Train; kill_at: (owner as module:name, function, n): instead of its n-th call the process kills itself."""
     torch.set_num_threads(1)
     if kill_at:
-        owner, name, n = kill_at
+        place, name, n = kill_at
+        owner = pkgutil.resolve_name(place)
         function, calls = getattr(owner, name), itertools.count(1)
 
         def counted(*args):
@@ -83,7 +84,8 @@ def assert_same(folder, other):
 
 
 def test_killed_anywhere_it_ends_with_the_same_weights(prepared_dir, never_stopped, tmp_path):
-    in_a_step, with_a_half_written_file = (Learner, "take_step"), (os, "replace")
+    in_a_step = ("lungseg_utils.training.learner:Learner", "take_step")
+    with_a_half_written_file = ("os", "replace")
     killed = [
         finish(
             prepared_dir, tmp_path, replace(CONFIG, workers=workers), (*place, n)
