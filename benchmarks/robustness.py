@@ -1,7 +1,8 @@
 """Models on validation slices changed in known ways: `python benchmarks/robustness.py PREPARED_DIR MODEL...`.
 
-MODEL: a model's folder, or `pretrained`. Prints a Markdown table: for each change and model the pooled Dice of the lesion
-(both kinds as one) and of consolidation, at full size, argmax. The tables are in benchmarks/robustness.md.
+MODEL: a model's folder, or `pretrained`. Prints a Markdown table: for each change and model the pooled Dice
+of the lesion (both kinds as one) and of consolidation, at full size, argmax. The tables are in
+benchmarks/robustness.md.
 """
 
 from collections.abc import Callable

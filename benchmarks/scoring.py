@@ -1,7 +1,10 @@
-"""How long every score of 24 slices of 512 x 512 takes: `python benchmarks/scoring.py`. Forward passes and figures apart.
+"""How long every score of 24 slices of 512 x 512 takes: `python benchmarks/scoring.py`.
 
-The slices are the phantom's; the "network" answers the truth, moved by some pixels and blurred with smooth noise, so that
-there are as many borders and lesions as in a real answer. Prints a Markdown table of wall seconds.
+Forward passes and figures apart.
+
+The slices are the phantom's; the "network" answers the truth, moved by some pixels and blurred with smooth
+noise, so that there are as many borders and lesions as in a real answer. Prints a Markdown table of wall
+seconds.
 """
 
 import resource

@@ -1,7 +1,7 @@
 """Make the model that comes with the package of finished runs: `python benchmarks/ship.py RUN_DIR...`.
 
-Rounds their weights to half precision, scores the mean of the rounded networks on the validation slices and writes
-lungseg_utils/weights: weights, config, history, licence, and the card with these scores.
+Rounds their weights to half precision, scores the mean of the rounded networks on the validation slices and
+writes lungseg_utils/weights: weights, config, history, licence, and the card with these scores.
 """
 
 import json
@@ -25,7 +25,10 @@ LICENCE = "CC-BY-NC-SA-4.0"
 
 
 def in_half_precision(model: torch.nn.Module) -> torch.nn.Module:
-    """The model with every number rounded to float16; integers stay. InputError if one is too large for it."""
+    """The model with every number rounded to float16; integers stay.
+
+    InputError if one is too large for it.
+    """
     half = model.half()
     if not all(torch.isfinite(value).all() for value in half.state_dict().values()):
         raise InputError(
@@ -39,8 +42,8 @@ def ship(
 ) -> Path:
     """Write the weights `name` of each model to `out` in half precision, as one model, with `card` and the licence.
 
-    Replaces an older shipped model as a whole. The licence's text is WEIGHTS's, history and account the first model's.
-    Raises InputError for models that see slices differently.
+    Replaces an older shipped model as a whole. The licence's text is WEIGHTS's, history and account the first
+    model's. Raises InputError for models that see slices differently.
     """
     models, configs = zip(*(load_model(folder, name) for folder in model_dirs), strict=True)
     for key in ("architecture", "encoder", "image_size", "resize", "preprocessing"):
@@ -138,7 +141,8 @@ def main(run_dirs: tuple[str, ...], weights: str, out: str) -> None:
     predictions = collect_predictions(segmenter, hu, truth, batch_size=4)
     record = evaluate(truth, predictions, source, rows["index"], rows.volume).record
     lines = [
-        f"{len(rows)} validation slices of {source} at full size, argmax; 95 % bootstrap intervals over the slices.",
+        f"{len(rows)} validation slices of {source} at full size, argmax; 95 % bootstrap intervals over the "
+        "slices.",
         "",
     ]
     lines += ["| score | value | interval |", "|---|---|---|"]

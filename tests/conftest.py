@@ -1,4 +1,7 @@
-"""Fixtures that several test modules share: tiny data, a tiny trained run, and the real arrays where there are some."""
+"""Fixtures that several test modules share.
+
+Tiny data, a tiny trained run, and the real arrays where there are some.
+"""
 
 import os
 from pathlib import Path

@@ -50,8 +50,8 @@ def in_words(error: OSError, path: str | Path | None = None) -> InputError:
 def resolve_path(path: str | Path) -> Path:
     """Absolute path; a relative one means the same from every notebook and every working directory.
 
-    Relative paths start at the folder that `LUNGSEG_HOME` names, else at the checkout that the package runs from,
-    else (package installed without its notebooks, as on Kaggle) at the current directory.
+    Relative paths start at the folder that `LUNGSEG_HOME` names, else at the checkout that the package runs
+    from, else (package installed without its notebooks, as on Kaggle) at the current directory.
     """
     if os.environ.get("LUNGSEG_HOME"):
         home = Path(os.environ["LUNGSEG_HOME"]).expanduser()
@@ -166,7 +166,9 @@ def first_line(error: BaseException) -> str:
 
 @contextmanager
 def replace_folder(path: str | Path) -> Iterator[Path]:
-    """Yield a new, empty folder beside `path`; it takes that name, and an older folder's place, when the body ends.
+    """Yield a new, empty folder beside `path`.
+
+    It takes that name, and an older folder's place, when the body ends.
 
     If anything fails, the body or the swap, the older folder stands as it was and the new one goes. What the operating
     system refuses is an InputError that says what to do.

@@ -14,7 +14,10 @@ NOT_FINISHED = 75  # exit status of what was stopped in good order; EX_TEMPFAIL 
 
 
 class Stopped(Exception):
-    """The run was stopped on request before its end, and all of it is saved. The message says how to go on."""
+    """The run was stopped on request before its end, and all of it is saved.
+
+    The message says how to go on.
+    """
 
     def _render_traceback_(self) -> list[str]:
         return [f"Stopped: {self}"]  # what IPython shows: where in the code it stopped is nobody's concern
@@ -23,8 +26,8 @@ class Stopped(Exception):
 class StopRequest:
     """While it is entered, a signal is noted in `reason`; a Ctrl-C some seconds after it interrupts at once.
 
-    minutes: after these a reason appears by itself; 0: never. Only the main thread may receive signals: in another
-    one the budget alone counts.
+    minutes: after these a reason appears by itself; 0: never. Only the main thread may receive signals: in
+    another one the budget alone counts.
     """
 
     def __init__(self, minutes: float = 0.0):

@@ -13,10 +13,11 @@ SAME_SCAN = (
 def infer_volumes(images: np.ndarray) -> np.ndarray:
     """Volume number, from 1, of each slice of (N, H, W) images in HU that stand volume after volume.
 
-    A new volume begins at a jump, the mean absolute difference between neighbouring slices at 64 px, that exceeds
-    100 HU and twice the mean of the jumps before and after it (thick slices differ much, but evenly). On the
-    competition's Radiopaedia images, jumps within the nine volumes are at most 61 HU and 1.3 times their neighbours,
-    those between volumes at least 138 HU and 5.8 times. Volumes of a single slice are not found: see volumes.csv.
+    A new volume begins at a jump, the mean absolute difference between neighbouring slices at 64 px, that
+    exceeds 100 HU and twice the mean of the jumps before and after it (thick slices differ much, but evenly).
+    On the competition's Radiopaedia images, jumps within the nine volumes are at most 61 HU and 1.3 times
+    their neighbours, those between volumes at least 138 HU and 5.8 times. Volumes of a single slice are not
+    found: see volumes.csv.
     """
     jumps = np.abs(np.diff(thumbnails(images), axis=0)).mean(axis=(1, 2))
     padded = np.pad(jumps, 1, mode="reflect") if len(jumps) > 1 else np.zeros(len(jumps) + 2)

@@ -146,10 +146,10 @@ def evaluate(
 ) -> Evaluation:  # fmt: skip
     """Every score of the predictions. truth: class index (N, H, W).
 
-    source, index, volume: of the slices, as in slices.csv, volume missing where unknown; batch_size: of the batch-averaged
-    definitions, which are taken at full size and of labels shrunk to 256 px by the nearest pixel; spacing: mm between rows
-    and between columns, if known. Intervals draw slices; with three volumes or more,
-    whole volumes. Raises InputError for shapes that differ and for labels outside 0..3.
+    source, index, volume: of the slices, as in slices.csv, volume missing where unknown; batch_size: of the
+    batch-averaged definitions, which are taken at full size and of labels shrunk to 256 px by the nearest
+    pixel; spacing: mm between rows and between columns, if known. Intervals draw slices; with three volumes
+    or more, whole volumes. Raises InputError for shapes that differ and for labels outside 0..3.
     """
     metrics.check_stacks(truth, predictions.labels)
     per_slice = metrics.slice_confusion(truth, predictions.labels)

@@ -85,7 +85,10 @@ def ask(
 def view_matrix(view: View, size: tuple[int, int]) -> np.ndarray:
     """Where in the slice a place (x, y) of the view lies, (2, 2).
 
-    x and y run from -1 to 1 over the slice, whatever its size (height, width); the turns are true ones all the same.
+    Where in the slice a place (x, y) of the view lies.
+
+    x and y run from -1 to 1 over the slice, whatever its size (height, width); the turns are true ones all
+    the same.
     """
     degrees, mirrored = view
     pixels = np.diag([float(size[1]), float(size[0])])
@@ -97,9 +100,12 @@ def view_matrix(view: View, size: tuple[int, int]) -> np.ndarray:
 def resample(
     images: torch.Tensor, matrix: np.ndarray, size: tuple[int, int], mode: str
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Images (n, C, h, w) at `size` (H, W), each place u from matrix @ u; and whether that lies inside, bool (H, W).
+    """Images (n, C, h, w) at `size` (H, W), each place u from matrix @ u.
 
-    Outside, the border goes on, as in training: good enough to look at, while only what lies inside is an answer.
+    And whether that lies inside, bool (H, W).
+
+    Outside, the border goes on, as in training: good enough to look at, while only what lies inside is an
+    answer.
     """
     theta = torch.tensor(np.c_[matrix, [0, 0]], dtype=torch.float32, device=images.device)
     grid = F.affine_grid(theta[None], [1, 1, *size], align_corners=False)

@@ -1,4 +1,7 @@
-"""The figure of a comparison: one line a run, its scores with their intervals, and its differences to the first run."""
+"""The figure of a comparison.
+
+One line a run, its scores with their intervals, and its differences to the first run.
+"""
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -11,7 +14,9 @@ from lungseg_utils.evaluation.scores import HEADLINE
 
 
 def plot_comparison(table: pd.DataFrame) -> Figure:
-    """Above, each score with its bootstrap interval; below, if there are any, the paired differences to the first run.
+    """Above, each score with its bootstrap interval.
+
+    Below, if there are any, the paired differences to the first run.
 
     table: as compare_runs gives it. Runs of one setting, its seeds, have one colour.
     """

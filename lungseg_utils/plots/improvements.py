@@ -40,7 +40,10 @@ def plot_effects(table: pd.DataFrame, topics: dict[str, str], score: str = "mean
 
 
 def plot_recipes(table: pd.DataFrame) -> Figure:
-    """Each score of each recipe with its interval, one panel a score. table: as evaluation.compare_recipes gives it."""
+    """Each score of each recipe with its interval, one panel a score.
+
+    table: as evaluation.compare_recipes gives it.
+    """
     scores, recipes = list(dict.fromkeys(table.score)), list(dict.fromkeys(table.recipe))
     columns = 3
     figure, axes = plt.subplots(

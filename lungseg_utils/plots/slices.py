@@ -50,7 +50,10 @@ def grey_picture(hu: np.ndarray) -> np.ndarray:
 def overlay(
     hu: np.ndarray, labels: np.ndarray, classes: Sequence[int] = LESIONS, alpha: float = 0.5
 ) -> np.ndarray:
-    """RGB picture (H, W, 3) in 0..1: the slice in the lung window, the named classes in their colours on top."""
+    """RGB picture (H, W, 3) in 0..1.
+
+    The slice in the lung window, the named classes in their colours on top.
+    """
     rgb = grey_picture(hu)
     for c in classes:
         rgb[labels == c] = (1 - alpha) * rgb[labels == c] + alpha * np.array(to_rgb(CLASSES[c].color))
@@ -58,7 +61,10 @@ def overlay(
 
 
 def picture_grid(rows: int, columns: int, size: float = 2.2, extra: float = 0.5) -> tuple[Figure, np.ndarray]:
-    """A figure for rows x columns pictures of `size` inches, and its axes (rows, columns); extra: height, inches."""
+    """A figure for rows x columns pictures of `size` inches, and its axes (rows, columns).
+
+    extra: height, inches.
+    """
     figure, axes = plt.subplots(rows, columns, figsize=(columns * size, rows * size + extra), squeeze=False)
     for ax in axes.flat:
         ax.set_axis_off()

@@ -1,6 +1,9 @@
-"""One scan from the network to a folder of results: labels, entropy, severity, doubts, and the files that show them.
+"""One scan from the network to a folder of results.
 
-Nothing that is written carries a name, a path or a file's own text: a case is called by a checksum of its pixels.
+Labels, entropy, severity, doubts, and the files that show them.
+
+Nothing that is written carries a name, a path or a file's own text: a case is called by a checksum of its
+pixels.
 """
 
 import hashlib
@@ -24,7 +27,8 @@ STATEMENT = (
     "Research software, not a medical device: these are measurements by a neural network, not a diagnosis. "
     "They may be wrong; a radiologist must look at the scan itself."
 )
-CUT_OFF = 0.25  # of the largest slice's lung area: a first or last slice with more shows that the lungs go on beyond it
+# of the largest slice's lung area: a first or last slice with more shows that the lungs go on beyond it
+CUT_OFF = 0.25
 OUTSIDE = 0.03  # share of the lung outside the body from which it is said
 
 
@@ -101,7 +105,10 @@ def predict_scan(
 
 
 def case_id(hu: np.ndarray) -> str:
-    """A neutral name: "case-" and eight hexadecimal digits of the SHA-256 of the HU, slice by slice. hu: (N, H, W)."""
+    """A neutral name: "case-" and eight hexadecimal digits of the SHA-256 of the HU, slice by slice.
+
+    hu: (N, H, W).
+    """
     checksum = hashlib.sha256()
     for picture in hu:
         checksum.update(np.ascontiguousarray(picture, "<i2"))
@@ -109,7 +116,10 @@ def case_id(hu: np.ndarray) -> str:
 
 
 def model_in_short(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What the report says of a model, from its config.json; None for what an older one does not say. No paths."""
+    """What the report says of a model, from its config.json; None for what an older one does not say.
+
+    No paths.
+    """
     training, best = config.get("training", {}), config.get("best_epoch", {})
     return {
         **{name: config.get(name) for name in ("architecture", "encoder", "image_size")},
@@ -121,7 +131,10 @@ def model_in_short(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _doubts_of(measured: dict[str, Any], outside: float) -> list[str]:
-    """Sentences about what the masks themselves make doubtful; outside: share of the lung beyond the body, 0..1."""
+    """Sentences about what the masks themselves make doubtful.
+
+    outside: share of the lung beyond the body, 0..1.
+    """
     lung = measured["profile"]["lung"]
     if not any(lung):
         return ["The network found no lung: nothing can be measured."]

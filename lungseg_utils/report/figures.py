@@ -42,7 +42,10 @@ def most_affected(lesion: np.ndarray, lung: np.ndarray, count: int = SHOWN) -> l
 
 @dataclass(frozen=True)
 class Montage:
-    """Which slices are shown, head first, and the rows and columns of them; width over height of such a tile in mm."""
+    """Which slices are shown, head first, and the rows and columns of them.
+
+    Width over height of such a tile in mm.
+    """
 
     chosen: list[int]
     rows: slice
@@ -60,7 +63,10 @@ class Montage:
         return (len(self.chosen), 3) if self.flat else (3, len(self.chosen))
 
     def height(self, width: float) -> float:
-        """Inches that a montage of this width, in inches, takes with its titles and legend; at most what a page has."""
+        """Inches that a montage of this width, in inches, takes with its titles and legend.
+
+        At most what a page has.
+        """
         down, across = self.grid
         tiles = down * 0.91 * width / across / self.shape
         return min(tiles, MOST_HEIGHT * width) + (down if self.flat else 1) * 0.25 + 0.45
@@ -77,7 +83,10 @@ def plan_montage(case: Case) -> Montage:
 
 
 def draw_montage(figure: FigureBase, case: Case) -> None:
-    """The most affected slices, three pictures of each: as it is, with the lesions, and the entropy in the lungs."""
+    """The most affected slices, three pictures of each.
+
+    As it is, with the lesions, and the entropy in the lungs.
+    """
     plan, labels, spacing, profile = (
         plan_montage(case),
         case.labels,
@@ -129,7 +138,10 @@ def draw_montage(figure: FigureBase, case: Case) -> None:
 
 
 def _lung_box(labels: np.ndarray) -> tuple[slice, slice]:
-    """Rows and columns around all lung of (n, H, W) labels, with a tenth more on each side; all without lung."""
+    """Rows and columns around all lung of (n, H, W) labels, with a tenth more on each side.
+
+    All without lung.
+    """
     lung, box = (labels != BACKGROUND).any(0), []
     for axis, side in ((1, labels.shape[1]), (0, labels.shape[2])):
         used = np.flatnonzero(lung.any(axis)) if lung.any() else np.array([0, side - 1])
@@ -209,7 +221,10 @@ def draw_zones(figure: FigureBase, case: Case) -> None:
 
 
 def draw_profile(figure: FigureBase, case: Case) -> None:
-    """Area of lung and of each lesion class along z, the head up; in volumes with the limits of the thirds."""
+    """Area of lung and of each lesion class along z, the head up.
+
+    In volumes with the limits of the thirds.
+    """
     profile, ax = case.summary["profile"], figure.subplots()
     position, total = np.array(profile["position"]), np.zeros(len(profile["lung"]))
     lung = np.array(profile["lung"])

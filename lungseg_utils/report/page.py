@@ -45,10 +45,12 @@ def _is_case(folder: Path) -> bool:
 
 
 def save_case(case: Case, folder: str | Path, keep_identity: bool = False) -> Path:
-    """Write the masks in the scan's own grid, report.json, report.html and report.png; an earlier case is replaced.
+    """Write the masks in the scan's own grid, report.json, report.html and report.png.
 
-    keep_identity: see `scans.write_masks`; the reports never carry any. Raises InputError, and leaves `folder` as it
-    was, if it holds something else or cannot be written.
+    An earlier case is replaced.
+
+    keep_identity: see `scans.write_masks`; the reports never carry any. Raises InputError, and leaves
+    `folder` as it was, if it holds something else or cannot be written.
     """
     try:
         folder = check_case_folder(folder)
@@ -72,7 +74,10 @@ def write_report(case: Case, folder: Path) -> None:
 
 
 def figures(case: Case) -> dict[str, Figure]:
-    """The figures of the page by name: montage, bars, and for volumes zones; profile for more than one slice."""
+    """The figures of the page by name: montage, bars, and for volumes zones.
+
+    Profile for more than one slice.
+    """
     sizes = {"bars": (5.2, 2.7), "zones": (2.6, 2.7), "profile": (3.0, 2.7)}
     sizes["montage"] = 10.5, plan_montage(case).height(10.5)
     drawn = {}
@@ -141,7 +146,8 @@ def _explained(summary: dict[str, Any]) -> str:
     score = f" Severity score {summary['score']['method']}; {grades}." if summary["score"] else ""
     return (
         f"Lung window {low} to {high} HU; R is the patient's right; slices are counted {counted}.{score} "
-        "Entropy: 0 the network is certain of one class, 1 it is undecided among all four; it can be certain and wrong."
+        "Entropy: 0 the network is certain of one class, 1 it is undecided among all four; it can be certain "
+        "and wrong."
     )
 
 
@@ -215,7 +221,10 @@ def _embedded(figure: Figure) -> str:
 
 
 def _table(summary: dict[str, Any]) -> str:
-    """Rows by region, columns by class: per cent of the region's lung and, where they are known, millilitres."""
+    """Rows by region, columns by class.
+
+    Per cent of the region's lung and, where they are known, millilitres.
+    """
     names = {"involved": "involved", **{CLASSES[c].short: CLASSES[c].name for c in LESIONS}}
     ml = summary["all"]["millilitres"] is not None
     head = "".join(f"<th>{escape(name)}</th>" for name in names.values()) + ("<th>lung</th>" if ml else "")

@@ -1,6 +1,7 @@
 """How much of the lung is involved: per cent and millilitres by class, side and third, and a six-zone score.
 
-Functions of arrays. Slices run from feet to head, columns from the patient's right to the left, as in `scans.Scan`.
+Functions of arrays. Slices run from feet to head, columns from the patient's right to the left, as in
+`scans.Scan`.
 """
 
 from typing import Any
@@ -28,11 +29,13 @@ WHOLE_PIECE = 0.8  # a piece of lung with this share on one side belongs to that
 
 
 def midline(labels: np.ndarray, hu: np.ndarray) -> int:
-    """The column that parts the lungs: the right one before it, the left one from it on. labels, hu: (N, H, W).
+    """The column that parts the lungs: the right one before it, the left one from it on.
 
-    Where fewest lung pixels are, near the middle of the body. The further from that middle, the less lung a column must
-    have to be chosen (a tenth of the fullest column at the end of the search), so that a body with one lung is parted
-    at its middle, or just beside a lung that reaches over it.
+    Labels, hu: (N, H, W).
+
+    Where fewest lung pixels are, near the middle of the body. The further from that middle, the less lung a
+    column must have to be chosen (a tenth of the fullest column at the end of the search), so that a body
+    with one lung is parted at its middle, or just beside a lung that reaches over it.
     """
     width = labels.shape[2]
     lung, tissue = np.zeros(width), np.zeros(width)
@@ -48,7 +51,10 @@ def midline(labels: np.ndarray, hu: np.ndarray) -> int:
 
 
 def left_lung(lung: np.ndarray, middle: int) -> np.ndarray:
-    """Which pixels of lung, bool (H, W), are the patient's left one: pieces go whole to their side, others are cut."""
+    """Which pixels of lung, bool (H, W), are the patient's left one.
+
+    Pieces go whole to their side, others are cut.
+    """
     pieces, count = ndimage.label(lung)
     beyond = np.bincount(pieces[:, middle:].ravel(), minlength=count + 1) / np.maximum(
         np.bincount(pieces.ravel()), 1
@@ -60,7 +66,8 @@ def left_lung(lung: np.ndarray, middle: int) -> np.ndarray:
 def side_pixels(labels: np.ndarray, hu: np.ndarray, volume: bool) -> np.ndarray:
     """Pixels of each slice, side and class, int64 (N, 2, 4), background not counted.
 
-    labels: class index (N, H, W); hu: (N, H, W). volume: one patient's, so that one midline holds for all slices.
+    labels: class index (N, H, W); hu: (N, H, W). volume: one patient's, so that one midline holds for all
+    slices.
     """
     pixels = np.zeros((len(labels), len(SIDES), NUM_CLASSES), np.int64)
     step = max(len(labels) // 64, 1)
@@ -75,15 +82,21 @@ def side_pixels(labels: np.ndarray, hu: np.ndarray, volume: bool) -> np.ndarray:
 
 
 def lung_range(lung: np.ndarray) -> tuple[int, int] | None:
-    """First and last slice with more than stray lung; None without any. lung: (N,) pixels or area of each slice."""
+    """First and last slice with more than stray lung; None without any.
+
+    lung: (N,) pixels or area of each slice.
+    """
     slices = np.flatnonzero(lung >= max(EDGE_AREA * lung.max(), 1)) if len(lung) else []
     return (int(slices[0]), int(slices[-1])) if len(slices) else None
 
 
 def third_of_slices(lung: np.ndarray, slice_step: float) -> np.ndarray | None:
-    """Index into THIRDS of each slice, (N,): equal thirds of the lungs' height; None if too little of it is there.
+    """Index into THIRDS of each slice, (N,): equal thirds of the lungs' height.
 
-    lung: (N,) lung pixels of each slice, both sides; slice_step: mm. Stray slices beyond go to the nearest third.
+    None if too little of it is there.
+
+    lung: (N,) lung pixels of each slice, both sides; slice_step: mm. Stray slices beyond go to the nearest
+    third.
     """
     ends = lung_range(lung)
     count = ends[1] - ends[0] + 1 if ends else 0
@@ -93,9 +106,12 @@ def third_of_slices(lung: np.ndarray, slice_step: float) -> np.ndarray | None:
 
 
 def region(pixels: np.ndarray, voxel_ml: float | None) -> dict[str, Any]:
-    """Involvement of a region: per cent of its lung, and millilitres if a voxel has any. pixels: (4,), of each class.
+    """Involvement of a region: per cent of its lung, and millilitres if a voxel has any.
 
-    Per cent is None without lung. Names: `involved` is both lesions together, `lung` all classes but background.
+    pixels: (4,), of each class.
+
+    Per cent is None without lung. Names: `involved` is both lesions together, `lung` all classes but
+    background.
     """
     names = {CLASSES[c].short: pixels[c] for c in FOREGROUND} | {"involved": pixels[list(LESIONS)].sum()}
     lung = pixels[FOREGROUND].sum()
@@ -139,12 +155,14 @@ def severity(
     spacing: tuple[float, float, float] | None = None,
     volume: bool = False,
 ) -> dict[str, Any]:
-    """Involvement of a scan, JSON-ready: `all`, by side, and for volumes by third, with score and millilitres.
+    """Involvement of a scan, JSON-ready.
 
-    labels: class index (N, H, W); hu: (N, H, W); spacing: mm between slices, rows, columns. volume: the slices are one
-    patient's, in their order from feet to head; else, or without a spacing, `thirds`, `score` and millilitres are None.
-    profile: lung and lesions of each slice, cm2 (pixels without a spacing), at `position` (mm above the first slice, or
-    the slice's number from 1), and the four `third_limits` in mm.
+    `all`, by side, and for volumes by third, with score and millilitres.
+
+    labels: class index (N, H, W); hu: (N, H, W); spacing: mm between slices, rows, columns. volume: the
+    slices are one patient's, in their order from feet to head; else, or without a spacing, `thirds`, `score`
+    and millilitres are None. profile: lung and lesions of each slice, cm2 (pixels without a spacing), at
+    `position` (mm above the first slice, or the slice's number from 1), and the four `third_limits` in mm.
     """
     pixels = side_pixels(labels, hu, volume)
     lung = pixels[:, :, FOREGROUND].sum((1, 2))

@@ -57,7 +57,10 @@ class Slice:
 
 @dataclass(frozen=True)
 class DicomFrame:
-    """What a DICOM Segmentation needs: the headers of the slices, from first to last, and how the stack was turned."""
+    """What a DICOM Segmentation needs.
+
+    The headers of the slices, from first to last, and how the stack was turned.
+    """
 
     headers: tuple["Dataset", ...]
     orientation: Orientation
@@ -67,8 +70,8 @@ class DicomFrame:
 def read_dicom(path: Path, series: str | int | None = None) -> Scan:
     """One series of a file, a folder (with its subfolders) or a zip, sorted by position along the normal.
 
-    Raises InputError if there is no usable CT, if there are several series and none is named, or if a slice cannot be
-    decoded. Missing slices are reported, not filled in.
+    Raises InputError if there is no usable CT, if there are several series and none is named, or if a slice
+    cannot be decoded. Missing slices are reported, not filled in.
     """
     with open_source(path) as openers, pydicom_quiet():
         stack, notes = _in_order(_choose(_stacks(path, openers), series), path)
@@ -105,7 +108,10 @@ def pydicom_quiet() -> Iterator[None]:
 
 
 def _stacks(path: Path, openers: Sequence[Callable[[], IO[bytes]]]) -> list[list[Slice]]:
-    """Slices that belong together (series, matrix, orientation, spacing), by series number. InputError if none."""
+    """Slices that belong together (series, matrix, orientation, spacing), by series number.
+
+    InputError if none.
+    """
     from pydicom import dcmread
 
     stacks: dict[tuple, list[list[Slice]]] = {}
@@ -181,7 +187,10 @@ def _slice(header: "Dataset", opener: Callable[[], IO[bytes]]) -> tuple[Slice | 
 
 
 def _choose(stacks: list[list[Slice]], series: str | int | None) -> list[Slice]:
-    """The stack that `series` names: a number from 1, or a SeriesInstanceUID. InputError with a list if none."""
+    """The stack that `series` names: a number from 1, or a SeriesInstanceUID.
+
+    InputError with a list if none.
+    """
     if series is None and len(stacks) == 1:
         return stacks[0]
     if str(series).isdecimal() and 0 < int(series) <= len(stacks):
@@ -224,7 +233,8 @@ def _in_order(stack: list[Slice], path: Path) -> tuple[list[Slice], list[str]]:
         gaps = np.rint(steps / between).astype(int) - 1
         if (gaps > 0).any():
             notes.append(
-                f"{gaps[gaps > 0].sum()} slices are missing in {(gaps > 0).sum()} places, the widest step being "
+                f"{gaps[gaps > 0].sum()} slices are missing in {(gaps > 0).sum()} places, the widest step "
+                "being "
                 f"{steps.max():.1f} mm where {between:.1f} mm is usual; volumes and thirds leave them out."
             )
         if (abs(steps / between - np.maximum(gaps + 1, 1)) > 0.1).any():
@@ -266,8 +276,9 @@ def _decode(slice_: Slice, path: Path, inverted: bool) -> np.ndarray:
 def _is_inverted(slice_: Slice, path: Path) -> bool:
     """Whether the stored values of a MONOCHROME1 slice are inverted as well.
 
-    MONOCHROME1 says that low values are shown white; HU do not depend on that. Some exporters invert the values, too:
-    then the edge of the slice is air only after inverting them back. Grey levels are inverted by definition.
+    MONOCHROME1 says that low values are shown white; HU do not depend on that. Some exporters invert the
+    values, too: then the edge of the slice is air only after inverting them back. Grey levels are inverted by
+    definition.
     """
     if slice_.header.get("PhotometricInterpretation") != "MONOCHROME1":
         return False

@@ -42,10 +42,13 @@ SEGMENTS = {
 def write_segmentation(
     path: Path, frame: DicomFrame, labels: np.ndarray, keep_identity: bool = False
 ) -> Path:
-    """A binary DICOM Segmentation of three segments, numbered as MASK_VALUES; frames without any are left out.
+    """A binary DICOM Segmentation of three segments, numbered as MASK_VALUES.
 
-    labels: uint8 (N, H, W), class indices on scan.hu's grid. Of the scan's headers it copies the UIDs of study, series,
-    slices and frame of reference, and the geometry; keep_identity adds IDENTITY, and nothing adds more.
+    Frames without any are left out.
+
+    labels: uint8 (N, H, W), class indices on scan.hu's grid. Of the scan's headers it copies the UIDs of
+    study, series, slices and frame of reference, and the geometry; keep_identity adds IDENTITY, and nothing
+    adds more.
     """
     from highdicom.seg import Segmentation
     from pydicom.uid import ExplicitVRLittleEndian, generate_uid
@@ -74,7 +77,10 @@ def write_segmentation(
 
 
 def _linked(header: "Dataset", thickness: float) -> "Dataset":
-    """The little of a slice's header that an overlay needs; a UID that is none is replaced, since it may be text."""
+    """The little of a slice's header that an overlay needs.
+
+    A UID that is none is replaced, since it may be text.
+    """
     from pydicom import Dataset
     from pydicom.uid import UID, CTImageStorage, generate_uid
     from pydicom.valuerep import DSfloat

@@ -17,8 +17,8 @@ UNPLACED = (
 def read_scan(path: str | Path, series: str | int | None = None) -> Scan:
     """Read a scan of any kind, told by its content and not by its name.
 
-    path: a file; for DICOM also a folder, read with its subfolders, or a zip. series: which one, where a DICOM source
-    holds several: the number in the list that the error shows, or a SeriesInstanceUID.
+    path: a file; for DICOM also a folder, read with its subfolders, or a zip. series: which one, where a
+    DICOM source holds several: the number in the list that the error shows, or a SeriesInstanceUID.
     Raises InputError for what is no usable chest CT; nothing is unpacked or written.
     """
     path = resolve_path(path)
@@ -58,13 +58,15 @@ def write_masks(
     """Write the labels in the scan's own grid into `folder`; returns the files, named alike for every scan.
 
     labels: uint8 (N, H, W), class indices on scan.hu's grid. NIfTI: mask.nii.gz, the scan's shape and affine,
-    MASK_VALUES (0 background, 1 ground glass, 2 consolidation, 3 other lung). DICOM: mask.dcm, a DICOM Segmentation
-    with these segment numbers; keep_identity copies the patient's and the study's attributes into it. Array: mask.npy,
-    the array's shape, class indices. Picture: mask.npy, and mask.png in the classes' colours (index = class index).
+    MASK_VALUES (0 background, 1 ground glass, 2 consolidation, 3 other lung). DICOM: mask.dcm, a DICOM
+    Segmentation with these segment numbers; keep_identity copies the patient's and the study's attributes
+    into it. Array: mask.npy, the array's shape, class indices. Picture: mask.npy, and mask.png in the
+    classes' colours (index = class index).
     """
     if labels.shape != scan.hu.shape or labels.dtype != np.uint8 or labels.max() >= NUM_CLASSES:
         raise InputError(
-            f"labels are {labels.dtype} {labels.shape}; expected uint8 {scan.hu.shape}, classes 0 to {NUM_CLASSES - 1}."
+            f"labels are {labels.dtype} {labels.shape}; expected uint8 {scan.hu.shape}, classes 0 to "
+            f"{NUM_CLASSES - 1}."
         )
     folder = resolve_path(folder)
     if scan.kind == "nifti":

@@ -1,4 +1,7 @@
-"""Grey levels to Hounsfield units, for pictures and other scans in 8 bits; reading PNG and JPEG, masks as PNG."""
+"""Grey levels to Hounsfield units, for pictures and other scans in 8 bits.
+
+Reading PNG and JPEG, masks as PNG.
+"""
 
 import warnings
 from pathlib import Path
@@ -15,7 +18,10 @@ COLOURED = 16  # levels between the colours of a pixel; JPEG's own chroma noise 
 
 
 def read_picture(path: Path) -> Scan:
-    """One slice from a PNG (8 or 16 bits) or a JPEG; a colour picture only if all of it is grey. Raises InputError."""
+    """One slice from a PNG (8 or 16 bits) or a JPEG; a colour picture only if all of it is grey.
+
+    Raises InputError.
+    """
     from PIL import Image
 
     try:
@@ -51,18 +57,25 @@ def read_picture(path: Path) -> Scan:
 
 
 def _single_channel(rgba: np.ndarray) -> np.ndarray:
-    """Grey levels (H, W) of (H, W, 4), transparent pixels black. InputError if more than a thousandth has colour."""
+    """Grey levels (H, W) of (H, W, 4), transparent pixels black.
+
+    InputError if more than a thousandth has colour.
+    """
     rgb = rgba[..., :3].astype(np.int16)
     coloured = float((np.ptp(rgb, axis=-1) > COLOURED).mean())
     if coloured > 0.001:
         raise InputError(
-            f"{coloured:.1%} of the picture's pixels have colour; expected a CT in grey; export it without overlays."
+            f"{coloured:.1%} of the picture's pixels have colour; expected a CT in grey; export it without "
+            "overlays."
         )
     return np.rint(rgb.mean(-1) * (rgba[..., 3] / 255)).astype(np.uint8)
 
 
 def write_picture(path: Path, labels: np.ndarray) -> Path:
-    """PNG of labels (H, W) in the classes' colours, of the picture's own size; a pixel's index is its class."""
+    """PNG of labels (H, W) in the classes' colours, of the picture's own size.
+
+    A pixel's index is its class.
+    """
     from PIL import Image
 
     image = Image.fromarray(labels)

@@ -1,4 +1,7 @@
-"""A few validation slices as the network sees them after each epoch: what the strip of pictures is drawn from."""
+"""A few validation slices as the network sees them after each epoch.
+
+What the strip of pictures is drawn from.
+"""
 
 from pathlib import Path
 
@@ -14,7 +17,10 @@ LARGEST = 128  # pixels a side of a kept picture: a hundred epochs of three slic
 
 
 def choose_examples(dataset: SliceDataset, count: int = 3) -> list[int]:
-    """Items with a small, a middle and a large area of lesions, the same at every call; fewer if there are fewer."""
+    """Items with a small, a middle and a large area of lesions, the same at every call.
+
+    Fewer if there are fewer.
+    """
     area = dataset.slices[[SHORT_NAMES[c] for c in LESIONS]].to_numpy(float).sum(axis=1)
     order = np.argsort(area, kind="stable")
     places = (

@@ -1,4 +1,7 @@
-"""Ideas against a reference: the folds, networks that are trained once, and the table of effects against its parts."""
+"""Ideas against a reference.
+
+The folds, networks that are trained once, and the table of effects against its parts.
+"""
 
 from pathlib import Path
 
@@ -25,7 +28,10 @@ TWINS = (6, 9)  # training slices of MedSeg that are nearly identical
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
-    """MedSeg: 4 validation slices, 1 left out, 8 that train, two of them twins; 9 of Radiopaedia that train; 2 of the test."""
+    """MedSeg: 4 validation slices, 1 left out, 8 that train, two of them twins.
+
+    9 of Radiopaedia that train; 2 of the test.
+    """
     folder, rng, tables = tmp_path_factory.mktemp("ablation") / "prepared", np.random.default_rng(0), []
     folder.mkdir()
     splits = {
@@ -54,7 +60,10 @@ def prepared(tmp_path_factory):
 
 @pytest.fixture
 def trained(monkeypatch):
-    """Networks that take no time; the list holds (prepared folder's table, run folder, settings) of each training."""
+    """Networks that take no time.
+
+    The list holds (prepared folder's table, run folder, settings) of each training.
+    """
     calls = []
 
     def train(prepared_dir, run_dir, config):

@@ -1,4 +1,7 @@
-"""Recipes side by side: the values against the scores themselves, draws in pairs, what is undefined, what is refused."""
+"""Recipes side by side.
+
+The values against the scores themselves, draws in pairs, what is undefined, what is refused.
+"""
 
 import runpy
 from types import SimpleNamespace

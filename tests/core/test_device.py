@@ -1,4 +1,7 @@
-"""The choice of device and precision, on faked hardware: what the probe would answer there, and what is made of it."""
+"""The choice of device and precision, on faked hardware.
+
+What the probe would answer there, and what is made of it.
+"""
 
 import json
 from dataclasses import asdict

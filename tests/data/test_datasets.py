@@ -1,4 +1,7 @@
-"""The dataset and its loaders: what a batch holds, and that neither workers nor their number change a value."""
+"""The dataset and its loaders.
+
+What a batch holds, and that neither workers nor their number change a value.
+"""
 
 import numpy as np
 import pandas as pd

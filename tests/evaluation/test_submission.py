@@ -1,4 +1,7 @@
-"""The submission file: exactly the competition's form, read back as written; one clear sentence for anything else."""
+"""The submission file: exactly the competition's form, read back as written.
+
+One clear sentence for anything else.
+"""
 
 import gzip
 import json

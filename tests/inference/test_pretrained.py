@@ -1,4 +1,7 @@
-"""The shipped model: written in half precision with its licence, refused when it was altered, named like a folder."""
+"""The shipped model.
+
+Written in half precision with its licence, refused when it was altered, named like a folder.
+"""
 
 import hashlib
 import json

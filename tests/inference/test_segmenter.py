@@ -1,4 +1,7 @@
-"""Predictions at full size, whatever the batch and the slice; each optional step does what it says, if asked for."""
+"""Predictions at full size, whatever the batch and the slice.
+
+Each optional step does what it says, if asked for.
+"""
 
 from dataclasses import replace
 
@@ -34,7 +37,10 @@ class Toy(torch.nn.Module):
 
 
 class Placed(torch.nn.Module):
-    """Logits that depend on where a pixel stands in the frame, whatever it shows: class 0 left, class 1 right."""
+    """Logits that depend on where a pixel stands in the frame, whatever it shows.
+
+    Class 0 left, class 1 right.
+    """
 
     def forward(self, images):
         right = torch.linspace(-4, 4, images.shape[-1]).expand_as(images)
@@ -174,7 +180,10 @@ def test_a_mirrored_view_changes_nothing_where_the_network_does_not_care(segment
 
 
 def test_views_average_probabilities_not_logits(segmenter):
-    """A network that answers by place alone: the mirror image brings the opposite answer, and the mean is even."""
+    """A network that answers by place alone.
+
+    The mirror image brings the opposite answer, and the mean is even.
+    """
     placed = replace(
         segmenter, model=Placed(), config={**segmenter.config, "preprocessing": UNSCALED.to_dict()}
     )
@@ -189,7 +198,10 @@ def test_views_average_probabilities_not_logits(segmenter):
 
 @pytest.mark.parametrize("size", [(128, 128), (96, 128)])
 def test_turned_views_are_turned_back(segmenter, size):
-    """Smooth slices, a network that does not care: what is left is interpolation, and no shift, also at the border."""
+    """Smooth slices, a network that does not care.
+
+    What is left is interpolation, and no shift, also at the border.
+    """
     hu = smooth_slices(*size)
     toy = replace(
         segmenter,
@@ -358,7 +370,10 @@ def test_clean_up_works_slice_by_slice_and_leaves_its_input():
 
 
 def test_every_step_from_one_forward_pass(segmenter, hu, probabilities):
-    """predict on stored probabilities is what a Segmenter with the same settings answers; by default it is argmax."""
+    """predict on stored probabilities is what a Segmenter with the same settings answers.
+
+    By default it is argmax.
+    """
     np.testing.assert_array_equal(predict(probabilities), probabilities.argmax(1))
     steps = InferenceSettings(thresholds=(0.3, 0.2, 1, 1), min_lung_share=0.2, min_lesion_pixels=20)
     labels = predict(probabilities, steps)

@@ -29,7 +29,10 @@ STEERING = {"SpecificCharacterSet", "Modality", "ImageType", "PhotometricInterpr
 
 
 def plant(dataset, _):
-    """The marker in the standard's text attributes, in a private one and in a nested one; the date in all dates."""
+    """The marker in the standard's text attributes, in a private one and in a nested one.
+
+    The date in all dates.
+    """
     for tag, (vr, multiplicity, _, retired, keyword) in DicomDictionary.items():
         if tag >> 16 in GROUPS and not retired and keyword not in STEERING and multiplicity in ("1", "1-n"):
             if vr in TEXTS:
@@ -96,7 +99,10 @@ def predicted(folder, kind, monkeypatch, *options):
 
 
 def readings(data):
-    """The bytes of a file, and all that is packed in them: gzip, PNG's compressed chunks, pictures in HTML."""
+    """The bytes of a file, and all that is packed in them.
+
+    Gzip, PNG's compressed chunks, pictures in HTML.
+    """
     yield data
     if data[:2] == b"\x1f\x8b":
         yield from readings(gzip.decompress(data))

@@ -1,4 +1,7 @@
-"""DICOM: series, order, rescale, compression, archives; the segmentation lies where the scan lies, and names nobody."""
+"""DICOM: series, order, rescale, compression, archives.
+
+The segmentation lies where the scan lies, and names nobody.
+"""
 
 import io
 import stat

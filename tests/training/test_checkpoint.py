@@ -24,7 +24,8 @@ from lungseg_utils.training.checkpoint import check_room
 from lungseg_utils.training.loop import train
 
 ALWAYS = 1e-9  # minutes: a checkpoint after each step
-# Drop-connect draws random numbers in each step, batch norm and the average remember, slices grow: a checkpoint has it all.
+# Drop-connect draws random numbers in each step, batch norm and the average remember, slices grow: a
+# checkpoint has it all.
 CONFIG = replace(
     TINY_CONFIG, encoder="efficientnet-b0", epochs=3, growth="64x1", batch_size=4, ema_decay=0.9, max_grad_norm=1.0,
     freeze_encoder_epochs=1, checkpoint_minutes=ALWAYS,
