@@ -35,7 +35,10 @@ from lungseg_utils.inference.segmenter import PASS_PIXELS, Segmenter
 
 CPU = Device("cpu", "benchmark", "asked for")
 SIZE, BATCH, SLICES = 512, 8, 16
-SENTENCE = "CPU: {cores} cores, {threads} threads; {encoder}, {size} px, batches of {batch}; torch {torch}, OpenVINO {ov}."
+SENTENCE = (
+    "CPU: {cores} cores, {threads} threads; {encoder}, {size} px, batches of {batch}; "
+    "torch {torch}, OpenVINO {ov}."
+)
 
 
 def load(model_dir: str, backend: str, image_size: int | None) -> Segmenter:
@@ -149,13 +152,16 @@ def main(
         for few_images in passes:
             network(few_images)
 
-    times = interleaved({
-        "plain loop": lambda: plain_loop(segmenter, few),
-        "PyTorch": lambda: segmenter(few),
-        "OpenVINO": lambda: compiled(few),
-        "network alone, PyTorch": lambda: forward(segmenter.model),
-        "network alone, OpenVINO": lambda: forward(network),
-    }, rounds)  # fmt: skip
+    times = interleaved(
+        {
+            "plain loop": lambda: plain_loop(segmenter, few),
+            "PyTorch": lambda: segmenter(few),
+            "OpenVINO": lambda: compiled(few),
+            "network alone, PyTorch": lambda: forward(segmenter.model),
+            "network alone, OpenVINO": lambda: forward(network),
+        },
+        rounds,
+    )
     best = {name: values.min() for name, values in times.items()}
     config = json.loads((Path(model_dir) / "config.json").read_text())
     print(
@@ -185,10 +191,17 @@ def main(
         f"\nCompiling takes {compiling:.1f} s, won back after {pays:.0f} slices ({pays * size**2 / 1e6:.0f} "
         "million pixels)."
     )
-    print(SENTENCE.format(
-        cores=usable_cores(), threads=torch.get_num_threads(), encoder=config["encoder"], size=size, batch=BATCH,
-        torch=torch.__version__, ov=version("openvino"),
-    ))  # fmt: skip
+    print(
+        SENTENCE.format(
+            cores=usable_cores(),
+            threads=torch.get_num_threads(),
+            encoder=config["encoder"],
+            size=size,
+            batch=BATCH,
+            torch=torch.__version__,
+            ov=version("openvino"),
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -112,7 +112,7 @@ def validation(segmenter: Segmenter, hu: np.ndarray, truth: np.ndarray, batch_si
 def tally(
     stream: Stream, wanted: Iterable[InferenceSettings], description: str, slices: int
 ) -> dict[InferenceSettings, Tally]:
-    """Confusion counts (N, 4, 4) and calibration of each of the settings, all from the same forward passes."""
+    """Confusion counts (N, 4, 4) and calibration of each of the settings, from the same forward passes."""
     wanted = dict.fromkeys(wanted)
     counts, calibration = {s: [] for s in wanted}, {s: Reliability() for s in wanted}
     with tqdm(desc=description, total=slices, unit="slice") as progress:
@@ -148,10 +148,12 @@ def combine(chosen: dict[str, InferenceSettings]) -> InferenceSettings:
     """
     temperature = chosen["temperature"].temperature
     return replace(
-        chosen["views"], temperature=temperature, min_lung_share=chosen["lung islands"].min_lung_share,
+        chosen["views"],
+        temperature=temperature,
+        min_lung_share=chosen["lung islands"].min_lung_share,
         thresholds=tuple(round(t ** (1 / temperature), 4) for t in chosen["thresholds"].thresholds),
         min_lesion_pixels=chosen["small lesions"].min_lesion_pixels,
-    )  # fmt: skip
+    )
 
 
 def effects(settings: dict[str, InferenceSettings], measured: dict, crossed: dict) -> pd.DataFrame:

@@ -112,11 +112,19 @@ def differences(counts: dict[tuple[int, int], np.ndarray], volume: np.ndarray) -
         leaking = len(others) * seen[here]
         for name, found in paired_difference(leaking, clean, SCORES).items():
             low, high = found["interval"] or (None, None)
-            rows.append({
-                "volume": v, "seed": seed, "slices": int(here.sum()), "score": name,
-                "leaking": float(SCORES[name](leaking.sum(0))), "clean": float(SCORES[name](clean.sum(0))),
-                "difference": found["difference"], "low": low, "high": high,
-            })  # fmt: skip
+            rows.append(
+                {
+                    "volume": v,
+                    "seed": seed,
+                    "slices": int(here.sum()),
+                    "score": name,
+                    "leaking": float(SCORES[name](leaking.sum(0))),
+                    "clean": float(SCORES[name](clean.sum(0))),
+                    "difference": found["difference"],
+                    "low": low,
+                    "high": high,
+                }
+            )
     return pd.DataFrame(rows)
 
 

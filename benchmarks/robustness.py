@@ -30,7 +30,10 @@ Change = Callable[
 def as_picture(
     hu: np.ndarray, labels: np.ndarray, window: tuple[float, float], clip_limit: float = 0, tiles: int = 8
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Through 8 bits of this window, equalised locally if there is a clip limit, and read back as `lungseg predict` does."""
+    """Through 8 bits of this window and read back as `lungseg predict` does.
+
+    Equalised locally if there is a clip limit.
+    """
     low, high = window
     grey = np.rint(np.clip((hu - low) / (high - low), 0, 1) * 255).astype(np.uint8)
     if clip_limit:
@@ -99,4 +102,4 @@ if __name__ == "__main__":
     try:
         main()
     except InputError as error:
-        raise SystemExit(f"error: {error}")
+        raise SystemExit(f"error: {error}") from error

@@ -88,5 +88,7 @@ if __name__ == "__main__":
         start = time.perf_counter()
         job()
         print(f"| {name} | {time.perf_counter() - start:.2f} |", flush=True)
-    print(f"\nPeak memory of the process {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.1f} GB; "
-          f"{torch.get_num_threads()} threads.")  # fmt: skip
+    print(
+        f"\nPeak memory of the process {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.1f} GB; "
+        f"{torch.get_num_threads()} threads."
+    )

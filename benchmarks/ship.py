@@ -40,7 +40,9 @@ def in_half_precision(model: torch.nn.Module) -> torch.nn.Module:
 def ship(
     model_dirs: Sequence[str | Path], card: str, out: str | Path = WEIGHTS, name: str = "weights"
 ) -> Path:
-    """Write the weights `name` of each model to `out` in half precision, as one model, with `card` and the licence.
+    """Write the weights `name` of each model to `out`, as one model in half precision.
+
+    With `card` and the licence.
 
     Replaces an older shipped model as a whole. The licence's text is WEIGHTS's, history and account the first
     model's. Raises InputError for models that see slices differently.
@@ -91,7 +93,7 @@ tags: [medical, chest-ct, covid-19]
 Labels every pixel of an axial chest CT slice as ground glass opacity, consolidation, other lung or background.
 
 ```python
-from lungseg_utils.pretrained import load_pretrained
+from lungseg_utils.inference import load_pretrained
 labels = load_pretrained()(hu)  # (N, H, W) Hounsfield units in, class index out
 ```
 
@@ -124,7 +126,7 @@ reader draws them. No children, no other disease, no contrast phase was checked.
 
 ## Licence
 Weights: CC BY-NC-SA 4.0 (LICENSE in this folder), as the Radiopaedia cases. Code: MIT.
-"""
+"""  # noqa: E501 (paragraphs of a page)
 
 
 @click.command(help=__doc__)
@@ -141,8 +143,11 @@ def main(run_dirs: tuple[str, ...], weights: str, out: str) -> None:
     predictions = collect_predictions(segmenter, hu, truth, batch_size=4)
     record = evaluate(truth, predictions, source, rows["index"], rows.volume).record
     lines = [
-        f"{len(rows)} validation slices of {source} at full size, argmax; 95 % bootstrap intervals over the "
-        "slices.",
+        (
+            f"{len(rows)} validation slices of {source} at full size, argmax; 95 % bootstrap intervals over "
+            "the "
+            "slices."
+        ),
         "",
     ]
     lines += ["| score | value | interval |", "|---|---|---|"]

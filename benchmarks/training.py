@@ -30,10 +30,20 @@ PLAIN = {
     "precision": "no",
     "lazy": False,
 }
-ON_CPU = {"channels_last": {"layout": True}, "freed memory kept": {"memory": True}, "fused AdamW": {"fused": True},
-          "one worker loads": {"workers": 1}}  # fmt: skip
-ON_GPU = {"workers, pinned memory": {"workers": -1}, "channels_last": {"layout": True}, "cudnn.benchmark": {"cudnn": True},
-          "{precision}": {"precision": None}, "fused AdamW": {"fused": True}, "no wait in a step": {"lazy": True}}  # fmt: skip
+ON_CPU = {
+    "channels_last": {"layout": True},
+    "freed memory kept": {"memory": True},
+    "fused AdamW": {"fused": True},
+    "one worker loads": {"workers": 1},
+}
+ON_GPU = {
+    "workers, pinned memory": {"workers": -1},
+    "channels_last": {"layout": True},
+    "cudnn.benchmark": {"cudnn": True},
+    "{precision}": {"precision": None},
+    "fused AdamW": {"fused": True},
+    "no wait in a step": {"lazy": True},
+}
 
 
 def measure(arguments: argparse.Namespace, settings: dict | None) -> dict:

@@ -314,7 +314,7 @@ def doctor(ctx: click.Context) -> None:
 
 @main.command(hidden=True)
 def notebooks() -> None:
-    """Re-execute the notebooks in place on the phantom, for the copies that are committed (make notebooks)."""
+    """Re-execute the notebooks in place on the phantom, for the committed copies (make notebooks)."""
     from lungseg_utils.series.run import refresh_notebooks
 
     refresh_notebooks()

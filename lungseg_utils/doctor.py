@@ -321,7 +321,10 @@ def _judge_folder(name: str, folder: Folder, needed: bool) -> Finding:
 def _judge_data(machine: Machine) -> list[Finding]:
     arrays = Finding("ok", "real data", f"{machine.arrays}; `lungseg check auto` looks into them")
     if not machine.arrays:
-        fix = "begin with the phantom; data/README.md says how to get the arrays, LUNGSEG_DATA_DIR where they are"
+        fix = (
+            "begin with the phantom; data/README.md says how to get the arrays, "
+            "LUNGSEG_DATA_DIR where they are"
+        )
         arrays = Finding("note", "real data", machine.arrays_error, fix)
     phantom = "made" if machine.phantom else "not made yet; the first run does, in seconds"
     return [arrays, Finding("ok", "phantom", phantom)]

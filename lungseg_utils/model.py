@@ -1,4 +1,4 @@
-"""The network: built by name, saved with everything that a prediction needs, loaded without a network connection."""
+"""The network: built by name, saved with all that a prediction needs, loaded offline."""
 
 import hashlib
 import json

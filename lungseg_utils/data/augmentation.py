@@ -1,5 +1,7 @@
-"""Augmentation pipelines by name: `none`, `reference` (the slides'), `medical` (what a chest CT can really look like) and
-`scanners` (what people make of one: other fields of view, windows, 8-bit pictures, low resolution).
+"""Augmentation pipelines by name.
+
+`none`; `reference`: the slides'; `medical`: what a chest CT can really look like; `scanners`: what people
+make of one: other fields of view, windows, 8-bit pictures, low resolution.
 
 A pipeline takes `image`, float32 (H, W) in HU, and `mask`, uint8 (H, W) class index, and returns both at
 image_size. Intensities change in HU, before normalisation, so that every number below has a meaning on the
@@ -54,7 +56,9 @@ class ScannerJitter(A.ImageOnlyTransform):
 
 
 class Unsharp(A.ImageOnlyTransform):
-    """A soft kernel (Gaussian, sigma 0.4 to 1.6 pixels) or a lower resolution (0.5 to 0.9 of the pixels a side), either alike.
+    """A soft kernel or a lower resolution, either alike.
+
+    Gaussian of sigma 0.4 to 1.6 pixels; 0.5 to 0.9 of the pixels a side.
 
     albumentations' own take float images to lie between 0 and 1, and clip.
     """
@@ -63,6 +67,7 @@ class Unsharp(A.ImageOnlyTransform):
         super().__init__(p=p)
 
     def apply(self, img: np.ndarray, **_) -> np.ndarray:
+        """One slice (H, W)."""
         draw = self.random_generator.uniform
         if draw() < 0.5:
             return cv2.GaussianBlur(img, (0, 0), draw(0.4, 1.6))
@@ -71,7 +76,9 @@ class Unsharp(A.ImageOnlyTransform):
 
 
 class Picture(A.ImageOnlyTransform):
-    """A slice that went through 8 bits and was read back as `lungseg predict` reads a picture (pictures.fit_grey).
+    """A slice that went through 8 bits and was read back as `lungseg predict` reads a picture.
+
+    See grey.fit_grey.
 
     Some window of low HU (-1400 to -1000) to high (50 to 500), 256 grey levels, with probability `equalise` a
     local contrast equalisation (CLAHE, Zuiderveld 1994: clip limit 1 to 4, 4 to 12 tiles a side), then the
@@ -84,6 +91,7 @@ class Picture(A.ImageOnlyTransform):
         self.equalise = equalise
 
     def apply(self, img: np.ndarray, **_) -> np.ndarray:
+        """One slice (H, W)."""
         draw = self.random_generator.uniform
         low, high = draw(-1400, -1000), draw(50, 500)
         grey = np.rint(np.clip((img - low) / (high - low), 0, 1) * 255).astype(np.uint8)

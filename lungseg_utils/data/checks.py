@@ -149,7 +149,8 @@ def _check_masks(name: str, masks: np.ndarray) -> list[Finding]:
         level = (
             "ok" if none + several == 0 else "warning" if none + several <= MAX_OVERLAP * pixels else "error"
         )
-        found = f"channel sum not 1: {none + several} of {pixels} pixels ({none} without class, {several} with several)"
+        which = f"{none} without class, {several} with several"
+        found = f"channel sum not 1: {none + several} of {pixels} pixels ({which})"
         findings.append(Finding(level, name, found, f"0; up to {MAX_OVERLAP:.0%} are settled by a rule"))
     for short, count in zip(SHORT_NAMES, holding):
         level = "ok" if count else "warning"

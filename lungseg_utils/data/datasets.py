@@ -226,7 +226,10 @@ class EpochBatches(Sampler):
 
 
 def choose_workers(workers: int, device: Device, processes: int = 1) -> int:
-    """workers; for -1 none beside a CPU that computes (benchmarks/training.md), else the cores, shared by the processes."""
+    """workers; for -1 those that suit the device.
+
+    None beside a CPU that computes (benchmarks/training.md), else the cores, shared by the processes.
+    """
     if workers >= 0 or device.type == "cpu":
         return max(workers, 0)
     return min(MOST_WORKERS, max(1, usable_cores() // processes))

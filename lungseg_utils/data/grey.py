@@ -139,7 +139,10 @@ def _regions(grey: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _otsu(counts: np.ndarray) -> int:
-    """The level that parts dark from bright (Otsu 1979, A threshold selection method from gray-level histograms)."""
+    """The level that parts dark from bright.
+
+    Otsu 1979, A threshold selection method from gray-level histograms.
+    """
     share = np.cumsum(counts / counts.sum())
     mean = np.cumsum(counts / counts.sum() * np.arange(LEVELS))
     spread = share * (1 - share)

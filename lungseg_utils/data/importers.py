@@ -77,7 +77,9 @@ def open_scan(path: Path) -> Any:
 
 
 def case_slices(kind: Kind, case: Case, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """HU float32 and labels uint8, both (size, size), of each slice, from feet to head or, of a stack, as in the file.
+    """HU float32 and labels uint8, both (size, size), of each slice.
+
+    From feet to head or, of a stack, as in the file.
 
     Front up, the patient's right at the image's left; padded with air to a square. The masks are turned like
     the image: voxel belongs to voxel in all of these sets, whatever a mask's own header says. One case is in
@@ -158,7 +160,7 @@ def _turn(path: Path, stack: bool, as_stored: bool) -> np.ndarray:
 
 
 def _voxels(path: Path | None, turn: np.ndarray) -> tuple[np.ndarray | None, Any]:
-    """The voxels in the file's own type, turned, (N, H, W), and the function that makes them float32 values."""
+    """The voxels in the file's own type, turned, (N, H, W), and what makes them float32 values."""
     from nibabel.orientations import apply_orientation
 
     if path is None:

@@ -103,7 +103,10 @@ class Prepared:
     preprocessing: Preprocessing
 
     def validation_slices(self) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
-        """Rows of the validation slices, which are of one source, with their images (N, H, W) in HU and their labels."""
+        """Rows of the validation slices, their images (N, H, W) in HU and their labels.
+
+        They are of one source.
+        """
         rows = self.slices[self.slices.split == "validation"]
         source, index = rows.source.iloc[0], rows["index"].to_numpy(int)
         return rows, self.images[source][index], self.labels[source][index]
@@ -171,7 +174,9 @@ def fit_preprocessing(
 
 
 def prepare(data: CTData, slices: pd.DataFrame, preprocessing: Preprocessing, out_dir: str | Path) -> Path:
-    """Write images_SOURCE.npy (int16 HU), labels_SOURCE.npy (uint8), slices.csv and preprocessing.json to out_dir.
+    """Write the prepared folder.
+
+    images_SOURCE.npy (int16 HU), labels_SOURCE.npy (uint8), slices.csv and preprocessing.json in out_dir.
 
     Chunk by chunk; an older prepared folder is replaced at the end, and stays as it was if anything fails.
     Raises InputError if out_dir holds something else, the slices are not those of the data, or HU do not fit
@@ -236,7 +241,10 @@ def _is_replaceable(folder: Path) -> bool:
 
 
 def _write_npy(path: Path, array: np.ndarray, shape: tuple[int, ...], dtype: type, convert: Callable) -> None:
-    """Write convert(array) as .npy chunk by chunk (a memory map opened for writing would keep its pages resident)."""
+    """Write convert(array) as .npy chunk by chunk.
+
+    A memory map opened for writing would keep its pages resident.
+    """
     with path.open("wb") as handle:
         write_npy_header(handle, shape, dtype)
         parts = chunks(array, description=path.stem)

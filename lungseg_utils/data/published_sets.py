@@ -74,10 +74,14 @@ MEDSEG = Kind(
     stack=True,
     effusion=True,
     about=(
-        "MedSeg Covid Dataset 1: 100 axial CT slices of more than 40 patients, labelled by MedSeg's "
-        "radiologists.",
-        "Source: figshare, doi:10.6084/m9.figshare.13521488; the lung masks: "
-        "medicalsegmentation.com/covid19.",
+        (
+            "MedSeg Covid Dataset 1: 100 axial CT slices of more than 40 patients, labelled by MedSeg's "
+            "radiologists."
+        ),
+        (
+            "Source: figshare, doi:10.6084/m9.figshare.13521488; the lung masks: "
+            "medicalsegmentation.com/covid19."
+        ),
         "Licence: CC0 on the arrays; the images are those of the Italian Society of Radiology (SIRM).",
         *_EFFUSION,
         "Overlap: these are the competition's MedSeg slices (val_im: its test slices), not further data.",
@@ -104,11 +108,15 @@ COVID19_CT_SEG = Kind(
     lungs="Lung_Mask",
     shared="radiopaedia",
     about=(
-        "COVID-19-CT-Seg: 20 CT volumes, 10 of Coronacases, 10 of Radiopaedia (Ma et al. 2021, "
-        "doi:10.1002/mp.14676).",
+        (
+            "COVID-19-CT-Seg: 20 CT volumes, 10 of Coronacases, 10 of Radiopaedia (Ma et al. 2021, "
+            "doi:10.1002/mp.14676)."
+        ),
         "Source: Zenodo, doi:10.5281/zenodo.3757476.",
-        "Licence: the authors' benchmark page says CC BY-NC-SA, others cite it as CC BY 4.0: keep the "
-        "stricter.",
+        (
+            "Licence: the authors' benchmark page says CC BY-NC-SA, others cite it as CC BY 4.0: keep the "
+            "stricter."
+        ),
         (
             "Masks: an infection is a lesion of unknown kind (label 4); lung mask without it is lung other; "
             "all else is "
@@ -133,8 +141,10 @@ MOSMED = Kind(
     lungs=None,
     suffix="_mask",
     about=(
-        "MosMedData COVID19_1110: its 50 annotated CT studies (Morozov et al. 2020, "
-        "doi:10.1101/2020.05.20.20100362).",
+        (
+            "MosMedData COVID19_1110: its 50 annotated CT studies (Morozov et al. 2020, "
+            "doi:10.1101/2020.05.20.20100362)."
+        ),
         "Source: mosmed.ai/datasets/covid19_1110.",
         "Licence: CC BY-NC-ND 3.0: do not pass the converted arrays on.",
         (

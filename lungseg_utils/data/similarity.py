@@ -5,9 +5,8 @@ import numpy as np
 from lungseg_utils.core.image import thumbnails
 
 VOLUME_JUMP = 100.0  # HU; see infer_volumes
-SAME_SCAN = (
-    0.98  # correlation of two volumes' slices; the competition's 2 and 3 have 0.999, all others at most 0.90
-)
+# correlation of two volumes' slices; the competition's 2 and 3 have 0.999, all others at most 0.90
+SAME_SCAN = 0.98
 
 
 def infer_volumes(images: np.ndarray) -> np.ndarray:
@@ -26,7 +25,9 @@ def infer_volumes(images: np.ndarray) -> np.ndarray:
 
 
 def near_duplicates(images: np.ndarray, threshold: float = 0.95) -> list[tuple[int, int, float]]:
-    """Pairs (i, j, correlation), i < j, of (N, H, W) images whose pixels correlate by `threshold` or more at 64 px.
+    """Pairs (i, j, correlation), i < j, of images (N, H, W) that look alike.
+
+    Their pixels correlate by `threshold` or more at 64 px.
 
     The closest pair first; blank slices are in no pair.
     """

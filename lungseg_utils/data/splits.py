@@ -16,7 +16,9 @@ VALIDATION_VOLUME = 1  # see make_slices
 def make_slices(
     data: CTData, split: str = "reference", validation_volume: int = VALIDATION_VOLUME
 ) -> pd.DataFrame:
-    """One row a slice: source, index, volume, split (train, validation, test, left_out), pixels of each class.
+    """One row a slice: source, index, volume, split, pixels of each class.
+
+    split: train, validation, test or left_out.
 
     "reference": MedSeg 0..23 validation, all else training; a training MedSeg slice that is near-identical to
     a validation slice is left out. "by_volume": one Radiopaedia volume validation, all else training, but for

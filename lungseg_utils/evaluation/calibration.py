@@ -88,7 +88,9 @@ def reliability(probabilities: np.ndarray, truth: np.ndarray) -> Reliability:
 
 
 def calibration_error(counts: Reliability) -> np.ndarray:
-    """Expected calibration error (Naeini et al. 2015) of each lung class by itself (Nixon et al. 2019), 0..1: (3,).
+    """Expected calibration error of each lung class by itself, 0..1: (3,).
+
+    Naeini et al. 2015; class by class: Nixon et al. 2019.
 
     Mean over the pixels of |share of hits - mean probability| of the bin that the pixel is in; NaN without
     pixels. Most pixels of a rare class are in the lowest bin, so its error is small before anything was

@@ -217,7 +217,10 @@ def why_unpaired(first: Run, run: Run) -> str | None:
         return f"other slices, or other labels, than in {first.name}: these scores cannot be ranked"
     for one in (first, run):
         if one.counts is None:
-            return f"results/per_slice.csv of {one.name} has no confusion counts, as older runs have none; run 04_results there again"
+            return (
+                f"results/per_slice.csv of {one.name} has no confusion counts, as older runs have none; "
+                "run 04_results there again"
+            )
     return None
 
 

@@ -1,4 +1,7 @@
-"""The same predictions under every definition in use, so that 0.57 here can be compared with 0.57 elsewhere."""
+"""The same predictions under every definition in use.
+
+So that 0.57 here can be compared with 0.57 elsewhere.
+"""
 
 from collections.abc import Mapping
 from itertools import product

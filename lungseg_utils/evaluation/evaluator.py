@@ -141,9 +141,14 @@ def _alike(steps: Mapping[str, InferenceSettings]) -> list[list[str]]:
 
 
 def evaluate(
-    truth: np.ndarray, predictions: Predictions, source: str, index: Sequence[int], volume: Sequence[int | None],
-    batch_size: int = 24, spacing: tuple[float, float] | None = None,
-) -> Evaluation:  # fmt: skip
+    truth: np.ndarray,
+    predictions: Predictions,
+    source: str,
+    index: Sequence[int],
+    volume: Sequence[int | None],
+    batch_size: int = 24,
+    spacing: tuple[float, float] | None = None,
+) -> Evaluation:
     """Every score of the predictions. truth: class index (N, H, W).
 
     source, index, volume: of the slices, as in slices.csv, volume missing where unknown; batch_size: of the

@@ -141,7 +141,9 @@ def read_results(name: str, folder: str | Path = "") -> pd.DataFrame:
 
 
 def effects(rows: pd.DataFrame, reference: str = REFERENCE) -> pd.DataFrame:
-    """One row an idea: its scores, pooled over the slices, and what it adds to the reference, with paired intervals.
+    """One row an idea: its scores and what it adds to the reference.
+
+    Pooled over the slices, with paired intervals.
 
     rows: of the results file. An idea is compared on the folds and seeds that it shares with the reference:
     each slice's counts are summed over the seeds, and slices are what the bootstrap draws. Intervals (95 %)

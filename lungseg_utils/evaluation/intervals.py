@@ -36,9 +36,13 @@ def clusters(volumes: Sequence) -> Sequence | None:
 
 
 def bootstrap(
-    per_slice: np.ndarray, scores: Scores, volumes: Sequence | None = None,
-    draws: int = 2000, level: float = 0.95, seed: int = 0,
-) -> dict[str, Interval]:  # fmt: skip
+    per_slice: np.ndarray,
+    scores: Scores,
+    volumes: Sequence | None = None,
+    draws: int = 2000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> dict[str, Interval]:
     """(low, high) of each pooled score.
 
     Conditional on these patients and on this trained network (INTERVAL_NOTE).
@@ -55,9 +59,14 @@ def bootstrap(
 
 
 def paired_difference(
-    a: np.ndarray, b: np.ndarray, scores: Scores, volumes: Sequence | None = None,
-    draws: int = 2000, level: float = 0.95, seed: int = 0,
-) -> dict[str, dict[str, Any]]:  # fmt: skip
+    a: np.ndarray,
+    b: np.ndarray,
+    scores: Scores,
+    volumes: Sequence | None = None,
+    draws: int = 2000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> dict[str, dict[str, Any]]:
     """Run a minus run b, each draw scoring both on the same slices: what both find hard cancels out.
 
     a, b: (N, 4, 4) confusion counts of the same slices in the same order, else InputError. By score:

@@ -203,7 +203,9 @@ def reference_definition(truth: np.ndarray, prediction: np.ndarray, batch_size: 
 
 
 def competition_score(per_image: np.ndarray) -> dict[str, np.ndarray | float]:
-    """The competition's score, mean F1 of ground glass and consolidation, in both readings of its unclear rule.
+    """The competition's score, in both readings of its unclear rule.
+
+    The mean F1 of ground glass and consolidation.
 
     per_image: (..., N, 4, 4) counts. `pooled` counts pixels over all images first; `per_image` scores every
     image, then averages over those in which the class is true or predicted. Each (...).

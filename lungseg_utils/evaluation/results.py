@@ -20,7 +20,10 @@ COUNT_COLUMNS = tuple(f"{true}_as_{predicted}" for true in SHORT_NAMES for predi
 
 
 def split_statement(slices: pd.DataFrame) -> list[str]:
-    """Sentences on what a split of `slices` (columns source, volume, split) holds apart, and what it cannot exclude."""
+    """Sentences on what a split of `slices` holds apart, and what it cannot exclude.
+
+    slices: with the columns source, volume, split.
+    """
     train, validation = slices[slices.split == "train"], slices[slices.split == "validation"]
     sources = " and ".join(
         f"{count} of {source}" for source, count in train.source.value_counts(sort=False).items()
@@ -92,7 +95,10 @@ def worst_to_best(table: pd.DataFrame) -> pd.Index:
 
 
 def save_results(folder: str | Path, table: pd.DataFrame, counts: np.ndarray, record: dict[str, Any]) -> None:
-    """Write per_slice.csv, confusion.csv (rows are the truth) and metrics.json, whose schema the README documents."""
+    """Write per_slice.csv, confusion.csv (rows are the truth) and metrics.json.
+
+    docs/metrics.md documents its schema.
+    """
     folder = Path(folder)
     write_csv(folder / "per_slice.csv", table)
     with atomic_write(folder / "confusion.csv") as handle:
@@ -126,8 +132,10 @@ def conclusions(record: dict[str, Any], counts: np.ndarray, epochs: int, kept: i
             f"{share[commonest]:.3f}, so the network adds {100 * gain:.1f} points. **mIoU** is "
             f"{scores['mean_iou']:.3f}{among}."
         ),
-        f"The best class is *{best}* (Dice {dice[best]:.3f}), the weakest *{worst}* (Dice "
-        f"{dice[worst]:.3f}).",
+        (
+            f"The best class is *{best}* (Dice {dice[best]:.3f}), the weakest *{worst}* (Dice "
+            f"{dice[worst]:.3f})."
+        ),
     ]
     for c, name in zip(LESIONS, ("Ground glass", "Consolidation")):
         sentences.append(_lesion_sentence(name, counts, c))
@@ -153,9 +161,10 @@ def conclusions(record: dict[str, Any], counts: np.ndarray, epochs: int, kept: i
             f"agreement: {low:+.0f} to {high:+.0f} points)."
         )
     sentences.append(
-        f"The kept epoch is the last of {epochs}: a longer schedule may still improve it." if kept == epochs
+        f"The kept epoch is the last of {epochs}: a longer schedule may still improve it."
+        if kept == epochs
         else f"The kept epoch is {kept} of {epochs}: later epochs did not improve the monitored score."
-    )  # fmt: skip
+    )
     return sentences
 
 

@@ -211,7 +211,7 @@ def load_truth(path: str | Path) -> np.ndarray:
 
 
 def channel_counts(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """Each lesion class against the rest, as confusion counts (N, 4, 4) that `metrics.competition_score` takes.
+    """Each lesion class against the rest, as counts (N, 4, 4) for `metrics.competition_score`.
 
     truth, predicted: masks (N, H, W, 2), which may overlap, so that no label map holds them. Each class has
     its hits on the diagonal, its misses and false alarms against background, and by that the right Dice;
@@ -230,7 +230,10 @@ def channel_counts(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
 
 
 def score_submission(path: str | Path, truth_path: str | Path) -> dict:
-    """Both readings of the competition's score, `pooled` and `per_image`, and each lesion class's pooled F1 by name."""
+    """The competition's score and each lesion class's pooled F1 by name.
+
+    `pooled` and `per_image` are the two readings of its rule.
+    """
     truth = load_truth(truth_path)
     counts = channel_counts(truth, read_submission(resolve_path(path), truth.shape[:3]))
     f1 = metrics.dice(counts.sum(0))

@@ -47,11 +47,15 @@ def compile_network(model: nn.Module, image_size: int) -> Callable[[torch.Tensor
     front_end, decoder = manager.load_by_framework("pytorch"), TorchScriptPythonDecoder(traced)
     converted = front_end.convert(front_end.load(decoder))
     converted.reshape([-1, 1, image_size, image_size])
-    compiled = openvino.compile_model(converted, "CPU", {
-        "INFERENCE_PRECISION_HINT": "f32",  # where a CPU has bfloat16, OpenVINO would take that
-        "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_NUM_THREADS": min(torch.get_num_threads(), usable_cores()),
-    })  # fmt: skip
+    compiled = openvino.compile_model(
+        converted,
+        "CPU",
+        {
+            "INFERENCE_PRECISION_HINT": "f32",  # where a CPU has bfloat16, OpenVINO would take that
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_NUM_THREADS": min(torch.get_num_threads(), usable_cores()),
+        },
+    )
 
     def network(images: torch.Tensor) -> torch.Tensor:
         return torch.from_numpy(compiled(images.contiguous().numpy())[0])

@@ -27,7 +27,7 @@ def plot_comparison(table: pd.DataFrame) -> Figure:
     height = len(parts) * (0.25 * len(table) + 0.9) + 0.3 * len(settings)
     figure, axes = plt.subplots(
         len(parts), len(HEADLINE), figsize=(13, height), sharey=True, squeeze=False, layout="constrained"
-    )  # fmt: skip
+    )
     for row, part in zip(axes, parts):
         for ax, (name, score) in zip(row, HEADLINE.items()):
             _dots(ax, table, f"{name}{part}", colors)

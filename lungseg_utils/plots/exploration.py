@@ -61,7 +61,9 @@ def plot_lesions(lesions: Mapping[str, pd.DataFrame], places: Mapping[str, np.nd
 def plot_volumes(
     jumps: np.ndarray, volumes: np.ndarray, lesion_percent: np.ndarray, threshold: float
 ) -> Figure:
-    """The jump to each slice from the one before (HU, mean absolute), and the lesion share of each slice, by volume.
+    """The jump to each slice from the one before, and the lesion share of each slice, by volume.
+
+    A jump is the mean absolute difference in HU.
 
     jumps: (N - 1,); volumes: (N,) numbers from 1; lesion_percent: (N,) of the slice's pixels.
     """

@@ -47,9 +47,13 @@ def plot_recipes(table: pd.DataFrame) -> Figure:
     scores, recipes = list(dict.fromkeys(table.score)), list(dict.fromkeys(table.recipe))
     columns = 3
     figure, axes = plt.subplots(
-        -(-len(scores) // columns), columns, figsize=(11, 0.35 * len(recipes) * len(scores) / columns + 3),
-        sharey=True, squeeze=False, layout="constrained",
-    )  # fmt: skip
+        -(-len(scores) // columns),
+        columns,
+        figsize=(11, 0.35 * len(recipes) * len(scores) / columns + 3),
+        sharey=True,
+        squeeze=False,
+        layout="constrained",
+    )
     for ax, score in zip(axes.flat, scores):
         for y, recipe in enumerate(recipes):
             row = table[(table.score == score) & (table.recipe == recipe)].iloc[0]

@@ -21,7 +21,9 @@ FEW = 100  # pixels below which a histogram says nothing
 
 
 def plot_burden(per_slice: np.ndarray, volumes: Sequence | None = None) -> Figure:
-    """Involved share of the lung, predicted against true, and the difference against the mean (Bland and Altman 1986).
+    """Involved share of the lung, predicted against true, and the difference against the mean.
+
+    Bland and Altman 1986.
 
     per_slice: (N, 4, 4) confusion counts; volumes: number of each slice's volume, missing where unknown. A
     known volume is drawn as its number, at the share of its slices together.

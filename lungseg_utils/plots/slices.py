@@ -21,10 +21,19 @@ def set_style() -> None:
     from matplotlib_inline.backend_inline import set_matplotlib_formats
 
     set_matplotlib_formats("jpeg", pil_kwargs={"quality": 80})
-    plt.rcParams.update({
-        "figure.dpi": 80, "figure.facecolor": "white", "savefig.dpi": 120, "figure.constrained_layout.use": True, "axes.titlesize": 10,
-        "axes.spines.top": False, "axes.spines.right": False, "font.size": 9, "legend.frameon": False,
-    })  # fmt: skip
+    plt.rcParams.update(
+        {
+            "figure.dpi": 80,
+            "figure.facecolor": "white",
+            "savefig.dpi": 120,
+            "figure.constrained_layout.use": True,
+            "axes.titlesize": 10,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "font.size": 9,
+            "legend.frameon": False,
+        }
+    )
 
 
 def save_figure(figure: Figure, folder: str | Path, name: str) -> Figure:
@@ -72,9 +81,13 @@ def picture_grid(rows: int, columns: int, size: float = 2.2, extra: float = 0.5)
 
 
 def show_slices(
-    hu: Sequence[np.ndarray], labels: Sequence[np.ndarray] | None = None, titles: Sequence[str] = (),
-    columns: int = 4, classes: Sequence[int] = (0, 1), title: str = "",
-) -> Figure:  # fmt: skip
+    hu: Sequence[np.ndarray],
+    labels: Sequence[np.ndarray] | None = None,
+    titles: Sequence[str] = (),
+    columns: int = 4,
+    classes: Sequence[int] = (0, 1),
+    title: str = "",
+) -> Figure:
     """Slices (H, W) in HU in the lung window; with labels, the named classes drawn over them."""
     columns = min(columns, len(hu))
     figure, axes = picture_grid(-(-len(hu) // columns), columns)

@@ -19,9 +19,12 @@ WIDTH = 480  # px on the screen, whatever the slice has
 
 
 def slice_picture(
-    hu: np.ndarray, labels: np.ndarray, window: tuple[int, int] = LUNG_WINDOW,
-    classes: Collection[int] = LESIONS, opacity: float = 0.45,
-) -> np.ndarray:  # fmt: skip
+    hu: np.ndarray,
+    labels: np.ndarray,
+    window: tuple[int, int] = LUNG_WINDOW,
+    classes: Collection[int] = LESIONS,
+    opacity: float = 0.45,
+) -> np.ndarray:
     """RGB uint8 (H, W, 3).
 
     A slice in a window (HU: black to white), the named classes in their colours on top.
@@ -71,9 +74,12 @@ class SliceBrowser:
     """
 
     def __init__(
-        self, hu: np.ndarray, labels: np.ndarray, entropy: np.ndarray | None = None,
+        self,
+        hu: np.ndarray,
+        labels: np.ndarray,
+        entropy: np.ndarray | None = None,
         spacing: tuple[float, float, float] | None = None,
-    ):  # fmt: skip
+    ):
         import ipywidgets as w
 
         self._hu, self._labels, self._entropy, self._spacing = hu, labels, entropy, spacing
@@ -147,9 +153,12 @@ class SliceBrowser:
 
 
 def browse(
-    hu: np.ndarray, labels: np.ndarray, entropy: np.ndarray | None = None,
-    spacing: tuple[float, float, float] | None = None, live: bool | None = None,
-) -> None:  # fmt: skip
+    hu: np.ndarray,
+    labels: np.ndarray,
+    entropy: np.ndarray | None = None,
+    spacing: tuple[float, float, float] | None = None,
+    live: bool | None = None,
+) -> None:
     """Show a SliceBrowser where somebody can use it, else a sentence.
 
     live: None finds out; True where that fails.

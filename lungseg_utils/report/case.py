@@ -80,15 +80,20 @@ def predict_case(
         "statement": STATEMENT,
         "software": f"lungseg {__version__}",
         "scan": {
-            "kind": scan.kind, "slices": scan.hu.shape[0], "rows": scan.hu.shape[1], "columns": scan.hu.shape[2],
+            "kind": scan.kind,
+            "slices": scan.hu.shape[0],
+            "rows": scan.hu.shape[1],
+            "columns": scan.hu.shape[2],
             "spacing_mm": [round(float(step), 4) for step in scan.spacing] if scan.spacing else None,
-            "thickness_mm": scan.thickness, "volume": scan.is_volume, "hounsfield_units": scan.is_hu,
+            "thickness_mm": scan.thickness,
+            "volume": scan.is_volume,
+            "hounsfield_units": scan.is_hu,
         },
         **measured,
         "mean_entropy_in_lung": round(sum(int(v.sum()) for v in lung) / pixels / 255, 4) if pixels else None,
         "warnings": list(warnings),
         "model": model_in_short(segmenter.config),
-    }  # fmt: skip
+    }
     return Case(scan, labels, uncertain, warnings, summary)
 
 

@@ -26,7 +26,9 @@ OUTLINED = [withStroke(linewidth=2, foreground="black")]
 
 
 def most_affected(lesion: np.ndarray, lung: np.ndarray, count: int = SHOWN) -> list[int]:
-    """Slices with the largest lesions, from head to feet, neighbours of a chosen one left out while others remain.
+    """Slices with the largest lesions, from head to feet.
+
+    Neighbours of a chosen one are left out while others remain.
 
     lesion, lung: (N,) pixels of each slice. Without lesions, slices with the most lung, spread likewise.
     """
@@ -196,7 +198,10 @@ def _amount(region: dict[str, Any]) -> str:
 
 
 def draw_zones(figure: FigureBase, case: Case) -> None:
-    """The six zones as they lie in the pictures, the patient's right at the left, each with its share and grade."""
+    """The six zones as they lie in the pictures, each with its share and grade.
+
+    The patient's right is at the left.
+    """
     score, ax = case.summary["score"], figure.subplots()
     for x, side in enumerate(SIDES):
         for y, third in enumerate(THIRDS):
@@ -207,8 +212,15 @@ def draw_zones(figure: FigureBase, case: Case) -> None:
             )
             ax.add_patch(box)
             dark = "white" if zone and zone["grade"] == 4 else INK
-            ax.text(x + 0.5, y + 0.62, str(zone["grade"]) if zone else "-", ha="center", va="center", fontsize=13,
-                    color=dark)  # fmt: skip
+            ax.text(
+                x + 0.5,
+                y + 0.62,
+                str(zone["grade"]) if zone else "-",
+                ha="center",
+                va="center",
+                fontsize=13,
+                color=dark,
+            )
             words = f"{zone['percent']:.1f} %" if zone else "no lung"
             ax.text(x + 0.5, y + 0.24, words, ha="center", va="center", fontsize=7.5, color=dark)
     ax.set_xticks([0.5, 1.5], ["right", "left"])

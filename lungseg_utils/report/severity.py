@@ -15,16 +15,18 @@ from lungseg_utils.evaluation.burden import involved_share
 SIDES = ("right", "left")  # the patient's: the right one is at the image's left
 THIRDS = ("lower", "middle", "upper")
 GRADES = (1, 25, 50, 75)  # whole per cent of a zone from which it scores 1, 2, 3, 4
-SCORE = "after Ooi et al., Radiology 2004, 230:836, adapted: zones are equal thirds of the lungs' height on each side"
+SCORE = (
+    "after Ooi et al., Radiology 2004, 230:836, adapted: "
+    "zones are equal thirds of the lungs' height on each side"
+)
 LEAST_SLICES, LEAST_HEIGHT = (
     6,
     100.0,
 )  # slices with lung, and their height in mm, below which thirds mean little
 TISSUE = -500  # HU; above it is body, not air
 BODY_HEIGHT = 0.2  # of the tissue in the fullest column: columns with less are table or sleeve
-EDGE_AREA = (
-    0.02  # share of the largest slice's lung from which a slice counts as lung: stray pixels are no apex
-)
+# share of the largest slice's lung from which a slice counts as lung: stray pixels are no apex
+EDGE_AREA = 0.02
 WHOLE_PIECE = 0.8  # a piece of lung with this share on one side belongs to that side
 
 

@@ -26,9 +26,15 @@ GEOMETRY = (
     "ImageOrientationPatient",
 )
 EMPTY = (
-    "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "StudyID",
+    "PatientName",
+    "PatientID",
+    "PatientBirthDate",
+    "PatientSex",
+    "StudyDate",
+    "StudyTime",
+    "StudyID",
     "AccessionNumber",
-)  # fmt: skip
+)
 SERIES_NUMBER = 9000  # far above a scanner's own
 ABNORMAL = ("49755003", "SCT", "Morphologically Abnormal Structure")
 # Short name of the class: category and type, as code, scheme, meaning (PS3.16, CID 7150 and 6104; SNOMED CT).
@@ -60,12 +66,24 @@ def write_segmentation(
         series = sources[0].SeriesInstanceUID
         uids = [generate_uid(entropy_srcs=[what, series, digest]) for what in ("series", "instance")]
         segmentation = Segmentation(
-            sources, values, "BINARY", _segments(), uids[0], SERIES_NUMBER, uids[1], 1,
-            manufacturer="lungseg", manufacturer_model_name="lungseg", software_versions=__version__,
-            device_serial_number="none", content_label="LUNG_INFECTION", content_description="Not a diagnosis",
-            series_description="lungseg: lung infection, research only", transfer_syntax_uid=ExplicitVRLittleEndian,
+            sources,
+            values,
+            "BINARY",
+            _segments(),
+            uids[0],
+            SERIES_NUMBER,
+            uids[1],
+            1,
+            manufacturer="lungseg",
+            manufacturer_model_name="lungseg",
+            software_versions=__version__,
+            device_serial_number="none",
+            content_label="LUNG_INFECTION",
+            content_description="Not a diagnosis",
+            series_description="lungseg: lung infection, research only",
+            transfer_syntax_uid=ExplicitVRLittleEndian,
             omit_empty_frames=bool(values.any()),
-        )  # fmt: skip
+        )
         if keep_identity:
             segmentation.SpecificCharacterSet = "ISO_IR 192"
             for keyword in IDENTITY:

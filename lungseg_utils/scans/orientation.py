@@ -63,5 +63,8 @@ def placement(
         )
     cosines = [abs(directions[axis] @ LPS[j]) for j, axis in enumerate(orientation.axes)]
     angle = round(float(np.degrees(np.arccos(np.clip(min(cosines), 0, 1)))))
-    oblique = f"The scan lies oblique or tilted by {angle} degrees; it is used in its own planes, and not straightened."
+    oblique = (
+        f"The scan lies oblique or tilted by {angle} degrees; "
+        "it is used in its own planes, and not straightened."
+    )
     return orientation, between, [oblique] if angle > LARGE_ANGLE else []

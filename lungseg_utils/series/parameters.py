@@ -115,7 +115,10 @@ def load_profile(profile: str | Path, folder: Path = NOTEBOOKS) -> dict[str, obj
 def check_parameters(
     declared: Mapping[str, Parameter], given: Mapping[str, object], origin: str
 ) -> dict[str, object]:
-    """`given` with every name known and every value of its declared kind, else InputError with the nearest name."""
+    """`given`, every name known and every value of its declared kind.
+
+    Raises InputError, which gives the nearest name.
+    """
     for name in given:
         if name not in declared:
             nearest = difflib.get_close_matches(str(name), declared, 1)

@@ -178,7 +178,9 @@ def run_series(
     folder: Path = NOTEBOOKS,
     progress: bool = True,
 ) -> Path:
-    """Run the series (or `only` one, also one beyond it, or all from `start` on) and return the run directory.
+    """Run the series, `only` one, or all from `start` on; return the run directory.
+
+    `only` may also be one beyond the series.
 
     Values win in this order: `parameters` (text is converted to the declared kind), `data_dir` and `run_dir`,
     `profile`, the notebooks' own defaults. Going on (`only`, `start`) without a profile takes the values that
@@ -295,7 +297,9 @@ def _execute(notebook: Path, copy: Path, parameters: dict[str, object], progress
 
 
 def refresh_notebooks(folder: Path = NOTEBOOKS) -> None:
-    """Re-execute all notebooks in place on their own defaults, the phantom, in a fresh temporary home (`make notebooks`).
+    """Re-execute all notebooks in place on their own defaults, the phantom (`make notebooks`).
+
+    In a fresh temporary home.
 
     Whatever differs from run to run without meaning is left out, so that diffs stay small: timings, widgets,
     the interpreter's version, absolute paths.

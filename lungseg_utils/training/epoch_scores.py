@@ -98,7 +98,9 @@ class Tally:
                 )
 
     def scores(self) -> dict[str, float]:
-        """loss, accuracy, miou and lesion_dice under names that start with `name`_, from all pixels counted together.
+        """loss, accuracy, miou and lesion_dice under names that start with `name`_.
+
+        From all pixels counted together.
 
         A tally of steps also says how many were clipped and how many were skipped.
         """

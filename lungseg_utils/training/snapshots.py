@@ -33,7 +33,7 @@ def choose_examples(dataset: SliceDataset, count: int = 3) -> list[int]:
 def predict_examples(
     network: nn.Module, dataset: SliceDataset, items: list[int], device: torch.device
 ) -> torch.Tensor:
-    """The most probable class of every pixel, uint8 (n, s, s), thinned out to at most LARGEST pixels a side."""
+    """The most probable class of every pixel, uint8 (n, s, s), of at most LARGEST pixels a side."""
     images = torch.stack([dataset[i][0] for i in items]).to(device, memory_format=torch.channels_last)
     return _thin(network(images).argmax(1).to(torch.uint8).cpu())
 
@@ -41,14 +41,20 @@ def predict_examples(
 def save_examples(
     path: Path, dataset: SliceDataset, items: list[int], predictions: list[torch.Tensor]
 ) -> None:
-    """Write .npz: hu float32 (n, s, s), truth uint8 (n, s, s), predictions uint8 (epochs, n, s, s), rows int64 (n,)."""
+    """Write the pictures as .npz.
+
+    hu float32 (n, s, s), truth uint8 (n, s, s), predictions uint8 (epochs, n, s, s), rows int64 (n,).
+    """
     z, truth, rows = zip(*(dataset[i] for i in items), strict=True)
     hu = torch.stack(z)[:, 0].numpy() * dataset.preprocessing.std + dataset.preprocessing.mean
     with atomic_write(path, "wb") as handle:
         np.savez_compressed(
-            handle, hu=_thin(hu).astype(np.float32), truth=_thin(torch.stack(truth).numpy()),
-            predictions=torch.stack(predictions).numpy(), rows=np.array(rows),
-        )  # fmt: skip
+            handle,
+            hu=_thin(hu).astype(np.float32),
+            truth=_thin(torch.stack(truth).numpy()),
+            predictions=torch.stack(predictions).numpy(),
+            rows=np.array(rows),
+        )
 
 
 def _thin(pictures: np.ndarray | torch.Tensor) -> np.ndarray | torch.Tensor:

@@ -176,8 +176,11 @@ def test_the_benchmark_goes_on_where_it_stopped(prepared, trained, tmp_path):
         "loss",
     }
     assert effects(rows).set_index("idea").folds.to_dict() == {
-        "reference": 2, "mirrored views": 1, "twice as long": 1, "class weights": 2,
-    }  # fmt: skip
+        "reference": 2,
+        "mirrored views": 1,
+        "twice as long": 1,
+        "class weights": 2,
+    }
     done, networks = run("reference", "0", "--image-size", "64")
     assert done.exit_code == 2 and "name another folder" in done.output and not networks
     assert "unknown ideas magic" in run("magic", "0")[0].output
@@ -210,8 +213,9 @@ def test_effects_are_the_paired_differences_of_counts_summed_over_seeds():
     }
     parts = [
         make_rows(idea, seed, fold, each[3 * fold : 3 * fold + 3], index[3 * fold : 3 * fold + 3])
-        for (idea, seed), each in counts.items() for fold in (1, 0)
-    ]  # fmt: skip
+        for (idea, seed), each in counts.items()
+        for fold in (1, 0)
+    ]
     table = effects(pd.concat(parts)).set_index("idea")
     order = np.argsort(index)
     mine, theirs = ((counts[idea, 0] + counts[idea, 1])[order] for idea in ("b", "reference"))

@@ -56,7 +56,7 @@ def masks(slices):
 
 
 def write(path, array, stored="LPS", says=None, dtype=np.int16):
-    """Write (N, H, W), seen as a radiologist does, with its axes `stored` so and a header that says so (or `says`)."""
+    """Write (N, H, W), seen as a radiologist does, its axes `stored` so; the header `says` so."""
     from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, ornt_transform
 
     turn = ornt_transform(axcodes2ornt("LPS"), axcodes2ornt(stored))

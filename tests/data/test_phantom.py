@@ -1,4 +1,4 @@
-"""The phantom: its anatomy, contract, HU and shares, the gap between volumes, and that no set is left half-written."""
+"""The phantom: its anatomy, contract, HU and shares, the gap between volumes, no half-written set."""
 
 import json
 import shutil

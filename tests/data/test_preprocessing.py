@@ -349,11 +349,12 @@ def test_real_medseg_fit_equals_numpy(real_data):
 MEASURED = """
 import re, sys
 from lungseg_utils.data import load_data, make_slices
-from lungseg_utils.preprocessing import fit_preprocessing, prepare
+from lungseg_utils.data.preprocessing import fit_preprocessing, prepare
 data = load_data(sys.argv[1])
 slices = make_slices(data)
 prepare(data, slices, fit_preprocessing(data, slices), sys.argv[2])
-print(re.search(r"VmHWM:\\s+(\\d+) kB", open("/proc/self/status").read())[1])  # ru_maxrss would include the parent's
+# ru_maxrss would include the parent's
+print(re.search(r"VmHWM:\\s+(\\d+) kB", open("/proc/self/status").read())[1])
 """
 
 

@@ -1,4 +1,4 @@
-"""Distances between borders against hand-worked cases, MONAI's public functions, and scipy's distance transform."""
+"""Distances between borders against hand-worked cases, MONAI and scipy's distance transform."""
 
 import warnings
 

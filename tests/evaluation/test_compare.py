@@ -1,4 +1,4 @@
-"""Comparing runs: what differs, scores and paired differences, runs that are old, foreign or of other slices, the command."""
+"""Comparing runs: what differs, scores, paired differences, runs of other kinds, the command."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""Scores against scikit-learn and torchmetrics, which count in their own ways, and the convention for what is empty."""
+"""Scores against scikit-learn and torchmetrics, and the convention for what is empty."""
 
 import json
 

@@ -30,7 +30,7 @@ UNSCALED = Preprocessing(low=-1, high=1, mean=0, std=1, fit_on="all")
 
 
 class Toy(torch.nn.Module):
-    """Logits that depend on a pixel's own value alone, so that it answers a turned slice with the turned answer."""
+    """Logits that depend on a pixel's own value alone: a turned slice gets the turned answer."""
 
     def forward(self, images):
         return torch.cat([images / 100, -images / 100, images * 0, images * 0 - 1], 1)
@@ -232,7 +232,7 @@ def test_what_a_turn_loses_at_the_border_is_not_averaged(segmenter):
     slices = smooth_slices(64, 64)
 
     class Tinted(Toy):
-        """Answers `lung other` with certainty once the slice is turned (its middle row is no longer the marked one)."""
+        """Answers `lung other` with certainty once the slice is turned: its marked row has moved."""
 
         def forward(self, images):
             logits = super().forward(images)
@@ -295,9 +295,14 @@ def test_thresholds_are_the_costs_of_a_miss():
     np.testing.assert_array_equal(labels[0, 0], (probabilities @ costs).argmin(1))
 
 
-@pytest.mark.parametrize(("probabilities", "words"), [
-    (np.full((1, 4, 2, 2), np.nan), "NaN"), (np.full((4, 2, 2), 0.25), "shape"), (np.full((1, 3, 2, 2), 0.3), "shape"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("probabilities", "words"),
+    [
+        (np.full((1, 4, 2, 2), np.nan), "NaN"),
+        (np.full((4, 2, 2), 0.25), "shape"),
+        (np.full((1, 3, 2, 2), 0.3), "shape"),
+    ],
+)
 def test_unusable_probabilities_are_refused(probabilities, words):
     with pytest.raises(InputError, match=words):
         predict(probabilities)

@@ -1,4 +1,4 @@
-"""A marker in every text field of a scan and in every name around it is in no byte of what `lungseg predict` writes."""
+"""A marker in every text of a scan and around it is in no byte of what `lungseg predict` writes."""
 
 import base64
 import gzip
@@ -116,8 +116,12 @@ def readings(data):
 def finds(folder, text):
     """Names of the files under `folder` that hold the text, in any usual encoding, or are called so."""
     codes = {text.encode(code) for code in ("utf-8", "utf-16-le", "utf-16-be", "utf-32-le")}
-    return [path.name for path in folder.rglob("*") if text in path.name
-            or any(code in reading for reading in readings(path.read_bytes()) for code in codes)]  # fmt: skip
+    return [
+        path.name
+        for path in folder.rglob("*")
+        if text in path.name
+        or any(code in reading for reading in readings(path.read_bytes()) for code in codes)
+    ]
 
 
 @pytest.mark.parametrize("kind", WRITERS)

@@ -113,7 +113,7 @@ def test_scan_and_segmentation_agree_in_every_layout(tmp_path, layout):
 
 
 def test_highdicom_places_the_mask_on_the_scans_own_volume(tmp_path):
-    """The volume that a viewer builds of the segmentation, by affine, against the one it builds of the scan."""
+    """The volume that a viewer builds of the segmentation, against the one it builds of the scan."""
     folder = write_series(tmp_path / "scan", chest(), signs=(-1, 1, 1), directions=turned(9, 2))
     scan = read_scan(folder)
     (path,) = write_masks(scan, marked(scan), tmp_path / "out")
@@ -156,9 +156,10 @@ def compress(syntax):
 
 
 @pytest.mark.parametrize(
-    "syntax", [RLELossless, JPEGLSLossless, JPEG2000Lossless, DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian],
+    "syntax",
+    [RLELossless, JPEGLSLossless, JPEG2000Lossless, DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian],
     ids=lambda syntax: syntax.keyword,
-)  # fmt: skip
+)
 def test_transfer_syntaxes(tmp_path, syntax):
     write_series(tmp_path / "scan", chest(), change=compress(syntax))
     np.testing.assert_array_equal(read_scan(tmp_path / "scan").hu, chest())
@@ -182,12 +183,21 @@ def test_pydicoms_own_ct_files_are_read(name, landmarks):
     )
 
 
-@pytest.mark.parametrize(("name", "words"), [
-    ("MR_small.dcm", "images of modality MR"), ("MR_small_RLE.dcm", "modality MR"), ("JPEG2000.dcm", "modality NM"),
-    ("rtplan.dcm", "modality RTPLAN"), ("liver_1frame.dcm", "modality SEG"), ("SC_rgb_jpeg.dcm", "modality OT"),
-    ("no_meta.dcm", "of another kind"), ("meta_missing_tsyntax.dcm", "without images"), ("DICOMDIR", "without images"),
-    ("badVR.dcm", "modality RTDOSE"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("MR_small.dcm", "images of modality MR"),
+        ("MR_small_RLE.dcm", "modality MR"),
+        ("JPEG2000.dcm", "modality NM"),
+        ("rtplan.dcm", "modality RTPLAN"),
+        ("liver_1frame.dcm", "modality SEG"),
+        ("SC_rgb_jpeg.dcm", "modality OT"),
+        ("no_meta.dcm", "of another kind"),
+        ("meta_missing_tsyntax.dcm", "without images"),
+        ("DICOMDIR", "without images"),
+        ("badVR.dcm", "modality RTDOSE"),
+    ],
+)
 def test_pydicoms_other_files_are_refused(name, words):
     with pytest.raises(InputError, match=words):
         read_scan(get_testdata_file(name, download=False))
@@ -489,8 +499,15 @@ def test_only_what_an_overlay_needs_is_copied_unless_the_identity_is_kept(tmp_pa
         ):
             assert segmentation[keyword].is_empty
     else:
-        assert copied == {"PatientName", "PatientID", "PatientSex", "StudyID", "StudyDescription", "AccessionNumber",
-                          "ReferringPhysicianName"}  # fmt: skip
+        assert copied == {
+            "PatientName",
+            "PatientID",
+            "PatientSex",
+            "StudyID",
+            "StudyDescription",
+            "AccessionNumber",
+            "ReferringPhysicianName",
+        }
     assert not any(element.tag.is_private for element in segmentation.iterall())
     assert segmentation.preamble == bytes(128)
 

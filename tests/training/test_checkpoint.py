@@ -1,4 +1,4 @@
-"""Nothing is lost: a run that is killed, interrupted or out of time goes on and ends as if nothing had happened."""
+"""Nothing is lost: a run that is killed, interrupted or out of time ends as if it had not been."""
 
 import itertools
 import multiprocessing
@@ -27,9 +27,16 @@ ALWAYS = 1e-9  # minutes: a checkpoint after each step
 # Drop-connect draws random numbers in each step, batch norm and the average remember, slices grow: a
 # checkpoint has it all.
 CONFIG = replace(
-    TINY_CONFIG, encoder="efficientnet-b0", epochs=3, growth="64x1", batch_size=4, ema_decay=0.9, max_grad_norm=1.0,
-    freeze_encoder_epochs=1, checkpoint_minutes=ALWAYS,
-)  # fmt: skip
+    TINY_CONFIG,
+    encoder="efficientnet-b0",
+    epochs=3,
+    growth="64x1",
+    batch_size=4,
+    ema_decay=0.9,
+    max_grad_norm=1.0,
+    freeze_encoder_epochs=1,
+    checkpoint_minutes=ALWAYS,
+)
 FINISHED, STOPPED = 0, 3
 
 
