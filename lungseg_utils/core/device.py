@@ -21,29 +21,7 @@ OLD_BUILD = (
     'pip install "torch==2.14.*" "torchvision==0.29.*" --index-url https://download.pytorch.org/whl/cu126'
 )
 PROBE_SECONDS = 300  # a first start from a cluster's network disk is slow
-# In a process of its own: a failed kernel poisons the CUDA context, and a notebook that has touched CUDA
-# cannot launch one process per GPU afterwards. The sum is a kernel of torch's own; the convolution may be
-# cuDNN's.
-PROBE = """
-import json, sys, torch
-kind, found = sys.argv[1], {"gpus": [], "archs": torch.cuda.get_arch_list(), "bf16": False, "error": None}
-try:
-    if kind == "cuda":
-        torch.cuda.init()
-        found["bf16"] = torch.cuda.is_bf16_supported(including_emulation=False)
-    for i in range(torch.cuda.device_count() if kind == "cuda" else 1):
-        gpu = {"name": "Apple GPU", "capability": None, "memory": None, "works": False}
-        if kind == "cuda":
-            about = torch.cuda.get_device_properties(i)
-            gpu |= {"name": about.name, "capability": [about.major, about.minor], "memory": torch.cuda.mem_get_info(i)}
-        found["gpus"].append(gpu)
-        device = torch.device(kind, i)
-        torch.nn.Conv2d(1, 8, 3).to(device)(torch.zeros(1, 1, 8, 8).to(device)).sum().item()
-        gpu["works"] = True
-except Exception as error:
-    found["error"] = (str(error) or type(error).__name__).splitlines()[0]
-print(json.dumps(found))
-"""
+PROBE = Path(__file__).with_name("device_probe.py")  # run in a process of its own
 CONTROL_GROUPS, OWN_GROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")  # Linux: containers, clusters
 
 
@@ -100,7 +78,7 @@ def run_probe(kind: str) -> dict[str, Any]:
     """PROBE's answer for this kind of device, whatever becomes of the process."""
     nothing = {"gpus": [], "archs": [], "bf16": False}
     try:
-        command = [sys.executable, "-c", PROBE, kind]
+        command = [sys.executable, "-P", str(PROBE), kind]
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PROBE_SECONDS)
         return json.loads(done.stdout.splitlines()[-1])
     except subprocess.TimeoutExpired:
@@ -113,15 +91,11 @@ def run_probe(kind: str) -> dict[str, Any]:
 def decide(found: dict[str, Any]) -> Device:
     """Device and precision for what `probe` found."""
     threads = found["threads"]
-    name, precision = (
-        f"{threads} thread{'s' if threads != 1 else ''}",
-        ("no", "bfloat16 is slower than float32 on most CPUs"),
-    )
+    name = f"{threads} thread{'s' if threads != 1 else ''}"
+    precision = ("no", "bfloat16 is slower than float32 on most CPUs")
     if found["amx"]:
-        precision = (
-            "bf16",
-            "this CPU has AMX",
-        )  # a step takes 0.57 of float32's time: see benchmarks/training.md
+        # A step takes 0.57 of float32's time: see benchmarks/training.md.
+        precision = ("bf16", "this CPU has AMX")
     if not found["kind"]:
         return Device("cpu", name, "torch sees no GPU", *precision)
     gpus = found["gpus"]
