@@ -26,8 +26,8 @@ SLICE_STEP = 13.5  # mm between slices; wider steps would blur the line between 
 LEAST_STEP = 150.0  # HU, mean absolute difference where a new volume begins; 138 to 360 in the real data
 # Shares of the lung that are (ground glass, consolidation), one pair a volume: as uneven as in the real nine.
 BURDENS = (
-    (0.12, 0.04), (0.007, 0.018), (0.003, 0.02), (0.14, 0.006), (0.05, 0.015), (0.002, 0.0), (0.01, 0.0), (0.02, 0.0),
-    (0.22, 0.0),
+    (0.12, 0.04), (0.007, 0.018), (0.003, 0.02), (0.14, 0.006), (0.05, 0.015), (0.002, 0.0), (0.01, 0.0),
+    (0.02, 0.0), (0.22, 0.0),
 )  # fmt: skip
 # the last MedSeg-like slice shows this one's patient, across the reference split, as in the real data
 TWIN_OF = 3

@@ -62,7 +62,7 @@ def _answer(run_dir: Path) -> np.ndarray:
 
 
 def write_labels(path: Path, labels: np.ndarray) -> Path:
-    """Write labels, class index (N, S, S), as a PNG of kilobytes that holds all that `sub.csv` says, and can be seen.
+    """Write labels, class index (N, S, S), as a PNG of kilobytes that holds all that `sub.csv` says.
 
     The slices stand one below another; a pixel's index is its class.
     """

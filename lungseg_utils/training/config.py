@@ -106,7 +106,8 @@ class TrainingConfig:
         missing = [name for name in settings if name not in names]
         if missing:
             raise InputError(
-                f"there is no {', '.join(missing)}; expected every training setting in the parameters cell; add it there."
+                f"there is no {', '.join(missing)}; expected every training setting in the parameters cell; "
+                "add it there."
             )
         return cls(**{name: names[name] for name in settings})
 
