@@ -69,14 +69,21 @@ def ship(
 
 
 def shipped_card(config: dict, table: str) -> str:
-    """The shipped model's card: what it is, what it learned from, how good it is (`table`, Markdown), what it is not for."""
+    """The shipped model's card.
+
+    What it is, what it learned from, how good it is (`table`, Markdown), what it is not for.
+    """
     training, best = config["training"], config["best_epoch"]
     seeds = ", ".join(map(str, config.get("seeds", [training["seed"]])))
     if config["weights_of"] == "last":
-        weights = f"The last weights of {training['epochs']} epochs; nothing was chosen on the slices of the scores above."
+        epochs = training["epochs"]
+        weights = (
+            f"The last weights of {epochs} epochs; nothing was chosen on the slices of the scores above."
+        )
     else:
         weights = (
-            f"Best epoch {best['epoch']} of {training['epochs']} by {training['monitor']}, chosen on the slices of the scores "
+            f"Best epoch {best['epoch']} of {training['epochs']} by {training['monitor']}, chosen on the "
+            "slices of the scores "
             "above, which flatters them a little."
         )
     if "members" in config:

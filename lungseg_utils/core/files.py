@@ -40,7 +40,10 @@ class InputError(ValueError):
 
 
 def in_words(error: OSError, path: str | Path | None = None) -> InputError:
-    """An error of the operating system as a sentence; path: what was read or written, if the error names nothing."""
+    """An error of the operating system as a sentence.
+
+    path: what was read or written, if the error names nothing.
+    """
     place = error.filename or path
     found = f"{place}: {error.strerror or first_line(error)}" if place else first_line(error)
     advice = ADVICE.get(error.errno or 0, "see that its disk is there and works, and try again")
@@ -66,8 +69,9 @@ def resolve_path(path: str | Path) -> Path:
 def locked(folder: str | Path, by: str, name: str = LOCK) -> Iterator[None]:
     """Within, no other process enters the same: for what writes into a run directory, here or in a notebook.
 
-    The lock is the operating system's and ends with its process, however that ends. On a network file system it holds
-    between machines if that file system has locks (NFS 4 has); where there are none, filelock's marker file stands in.
+    The lock is the operating system's and ends with its process, however that ends. On a network file system
+    it holds between machines if that file system has locks (NFS 4 has); where there are none, filelock's
+    marker file stands in.
 
     Args:
         folder: The run directory; made if it is not there.
@@ -89,7 +93,8 @@ def locked(folder: str | Path, by: str, name: str = LOCK) -> Iterator[None]:
         )
     except Timeout:
         raise InputError(
-            f"{path.parent} is being written by {holder or 'another process'}; expected one at a time; wait until that "
+            f"{path.parent} is being written by {holder or 'another process'}; expected one at a time; wait "
+            "until that "
             "has ended, or name another run_dir"
         ) from None
     except OSError as error:
@@ -102,7 +107,10 @@ def locked(folder: str | Path, by: str, name: str = LOCK) -> Iterator[None]:
 
 @contextmanager
 def _workspace(path: Path) -> Iterator[Path]:
-    """A hidden folder beside `path`, locked while it is in use; what killed processes left there is cleared first."""
+    """A hidden folder beside `path`, locked while it is in use.
+
+    What killed processes left there is cleared first.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         clear_leftovers(path.parent, path.name)
@@ -119,10 +127,10 @@ def _workspace(path: Path) -> Iterator[Path]:
 
 
 def clear_leftovers(folder: Path, name: str | None = None) -> None:
-    """Remove the hidden folders that `atomic_write` and `replace_folder` of killed processes left in `folder`.
+    """Remove what `atomic_write` and `replace_folder` of killed processes left in `folder`, hidden.
 
-    name: of what was being written; all if not given. A folder that was cut off between its two renames gets its
-    older version back.
+    name: of what was being written; all if not given. A folder that was cut off between its two renames gets
+    its older version back.
     """
     for work in folder.glob(f".{glob.escape(name) if name else '*'}.*/"):
         lock = FileLock(work / LOCK)
@@ -132,7 +140,7 @@ def clear_leftovers(folder: Path, name: str | None = None) -> None:
             with lock.acquire(blocking=False):
                 target = folder / work.name[1:].rpartition(".")[0]
                 if (work / "old").exists() and not target.exists():
-                    os.replace(work / "old", target)
+                    (work / "old").replace(target)
             shutil.rmtree(work, ignore_errors=True)
 
 
@@ -140,17 +148,17 @@ def clear_leftovers(folder: Path, name: str | None = None) -> None:
 def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO]:
     """Open a temporary file beside the target; it takes the target's name only when all of it is on disk.
 
-    If the body raises, the temporary file goes and a file that stood under the name stays as it was. What the operating
-    system refuses is an InputError that says what to do.
+    If the body raises, the temporary file goes and a file that stood under the name stays as it was. What the
+    operating system refuses is an InputError that says what to do.
     """
     path = Path(path)
     newline = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
     with _workspace(path) as work:
-        with open(work / "new", mode, **newline) as handle:
+        with (work / "new").open(mode, **newline) as handle:
             yield handle
             handle.flush()
             os.fsync(handle.fileno())
-        os.replace(work / "new", path)
+        (work / "new").replace(path)
 
 
 def write_csv(path: str | Path, table: "pd.DataFrame", **options: Any) -> None:
@@ -170,8 +178,8 @@ def replace_folder(path: str | Path) -> Iterator[Path]:
 
     It takes that name, and an older folder's place, when the body ends.
 
-    If anything fails, the body or the swap, the older folder stands as it was and the new one goes. What the operating
-    system refuses is an InputError that says what to do.
+    If anything fails, the body or the swap, the older folder stands as it was and the new one goes. What the
+    operating system refuses is an InputError that says what to do.
     """
     path = Path(path)
     with _workspace(path) as work:
@@ -180,9 +188,9 @@ def replace_folder(path: str | Path) -> Iterator[Path]:
             new.mkdir()  # mkdtemp made its own private
             yield new
             if path.exists():
-                os.replace(path, old)
-            os.replace(new, path)
+                path.replace(old)
+            new.replace(path)
         except BaseException:
             if old.exists() and not path.exists():
-                os.replace(old, path)  # should this fail as well, the older folder is still in `work`
+                old.replace(path)  # should this fail as well, the older folder is still in `work`
             raise

@@ -1,4 +1,7 @@
-"""Stopping a run after the batch at hand: Ctrl-C, SIGTERM, a closed terminal, the stop button, a budget of minutes."""
+"""Stopping a run after the batch at hand.
+
+Ctrl-C, SIGTERM, a closed terminal, the stop button, a budget of minutes.
+"""
 
 import signal
 import threading
@@ -69,7 +72,10 @@ def heeded() -> list[int]:
 
 @contextmanager
 def stops_interrupt() -> Iterator[None]:
-    """Within, each stop does what Ctrl-C does, so that what is half-written goes and a kernel is told; main thread only."""
+    """Within, each stop does what Ctrl-C does, so that what is half-written goes and a kernel is told.
+
+    Main thread only.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -82,7 +88,10 @@ def stops_interrupt() -> Iterator[None]:
 
 
 def outlive_signals(_: int = 0) -> None:
-    """For a loader's workers: a signal to the whole group reaches them too, and the main process still needs its batch."""
+    """For a loader's workers.
+
+    A signal to the whole group reaches them too, and the main process still needs its batch.
+    """
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     # SIGTERM not for ever: it is also how a parent ends its workers.

@@ -46,7 +46,8 @@ class Predictions:
     Attributes:
         labels: uint8 (N, H, W) class index, after every step of the segmenter's settings.
         argmax: uint8 (N, H, W), the most probable class.
-        thresholded: uint8 (N, H, W), the class with a probability above 0.5, metrics.NO_CLASS where none has it.
+        thresholded: uint8 (N, H, W), the class with a probability above 0.5, metrics.NO_CLASS where none has
+            it.
         reliability: Of the probabilities, for calibration.
         entropy: float16 (N, H, W), 0..1: how undecided the network is; see calibration.entropy.
         small: uint8 (N, S, S), labels read at the network's own size instead of the slices'.
@@ -86,9 +87,9 @@ def collect_predictions(
 ) -> Predictions:
     """Predict slices batch by batch; the network sees each slice once, and once more for each further view.
 
-    Thresholds, clean-ups and temperatures are functions of the probabilities, and mirrored and turned views are shared:
-    whatever `steps` ask for, no view of a slice goes through the network twice. Memory holds the probabilities of one
-    batch, never of all slices.
+    Thresholds, clean-ups and temperatures are functions of the probabilities, and mirrored and turned views
+    are shared: whatever `steps` ask for, no view of a slice goes through the network twice. Memory holds the
+    probabilities of one batch, never of all slices.
 
     Args:
         segmenter: Its settings make `labels`.

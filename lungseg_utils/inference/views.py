@@ -22,7 +22,9 @@ def views_of(settings: InferenceSettings) -> list[View]:
 
 @dataclass(frozen=True)
 class Answers:
-    """What the network said of n slices, before it is averaged and enlarged: to read it twice costs no second pass.
+    """What the network said of n slices, before it is averaged and enlarged.
+
+    To read it twice costs no second pass.
 
     Attributes:
         logits: By view, (n, 4, S, S).
@@ -58,7 +60,7 @@ class Answers:
         return temper(own.cpu().numpy(), settings.temperature)
 
     def _average(self, k: int, others: Sequence[View], answer: torch.Tensor) -> None:
-        """Turn slice k's own probabilities (4, H, W) into the mean with those of the other views, where they reach."""
+        """Turn slice k's own probabilities (4, H, W) into the mean with those of the other views."""
         size = tuple(answer.shape[1:])
         views = torch.ones(size, device=answer.device)
         for view in others:
@@ -75,7 +77,7 @@ def ask(
     view: View,
     square: tuple[int, int],
 ) -> torch.Tensor:
-    """The network's logits, float32 (n, 4, S, S), of one view of images (n, 1, S, S) that were `square` pixels."""
+    """The network's logits, float32 (n, 4, S, S), of one view of images (n, 1, S, S)."""
     if view != (0.0, False):
         # By the nearest pixel, as the slides' recipe turns slices.
         images, _ = resample(images, view_matrix(view, square), images.shape[2:], "nearest")

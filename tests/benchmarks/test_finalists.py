@@ -184,7 +184,7 @@ def test_an_ensemble_answers_with_the_mean_of_its_members_probabilities(benchmar
                 found = np.full((min(batch_size, len(hu) - start), 4, 2, 2), value)
                 yield (
                     slice(start, start + batch_size),
-                    SimpleNamespace(probabilities=lambda settings, small: found),
+                    SimpleNamespace(probabilities=lambda settings, small, found=found: found),
                 )
 
         return SimpleNamespace(settings="own", answers=answers)
