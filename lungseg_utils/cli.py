@@ -3,7 +3,7 @@
 import click
 
 from lungseg_utils import __version__
-from lungseg_utils.core.files import InputError, resolve_path
+from lungseg_utils.core.files import InputError, resolve_path, standing_path
 
 
 class Group(click.Group):
@@ -262,7 +262,11 @@ def import_(kind: str, source: str, out: str) -> None:
     help="Folder with a trained model.  [default: the model that comes with lungseg]",
 )
 @click.option("--out", required=True, metavar="DIR", help="New folder for the results, or an earlier case's.")
-@click.option("--series", metavar="N|UID", help="Which DICOM series; without it, several are listed.")
+@click.option(
+    "--series",
+    metavar="N|UID",
+    help="Which DICOM series: its number in the list, or UID; without it, several are listed.",
+)
 @click.option(
     "--keep-identity",
     is_flag=True,
@@ -271,21 +275,24 @@ def import_(kind: str, source: str, out: str) -> None:
 def predict_scan(path: str, model: str | None, out: str, series: str | None, keep_identity: bool) -> None:
     """Segment your own scan: masks and a report.
 
-    SCAN is NIfTI, DICOM (a file, a folder or a zip), a .npy array in HU, or a PNG or JPEG slice. In DIR land
-    the mask in the scan's own grid, report.html and report.png (one page), and report.json. No result names
-    the file or the patient unless --keep-identity is given. Research software, not a diagnosis.
+    SCAN is NIfTI, DICOM (a file, a folder, a zip or a tar), MHA or NRRD (with SimpleITK), a .npy array in HU, or a PNG or
+    JPEG slice or a folder of them; where you stand, or relative to the checkout. In DIR land the mask in
+    the scan's own grid, report.html and report.png (one page), and report.json. No result names the file or the patient
+    unless --keep-identity is given. Research software, not a diagnosis.
     """
     import textwrap
 
     from lungseg_utils.inference.pretrained import PRETRAINED, model_folder
     from lungseg_utils.inference.segmenter import Segmenter
     from lungseg_utils.report.case import predict_case
-    from lungseg_utils.report.page import check_case_folder, key_numbers, save_case
+    from lungseg_utils.report.page import check_case_folder, check_room, key_numbers, save_case
     from lungseg_utils.scans.io import read_scan
 
-    check_case_folder(out)  # before the minutes that follow
-    segmenter = Segmenter.load(model_folder(model or PRETRAINED, ""))
+    out = check_case_folder(standing_path(out))  # before the minutes that follow
+    model = str(standing_path(model)) if model and model != PRETRAINED else PRETRAINED
+    segmenter = Segmenter.load(model_folder(model, ""))
     scan = read_scan(path, int(series) if series and series.isdecimal() else series)
+    check_room(out, scan)
     case = predict_case(scan, segmenter, description="slices")
     folder = save_case(case, out, keep_identity)
     click.echo(case.summary["case"])

@@ -163,20 +163,10 @@ STUDY, FRAME = generate_uid(entropy_srcs=["study"]), generate_uid(entropy_srcs=[
 
 
 def write_series(
-    folder,
-    hu,
-    order=(0, 1, 2),
-    signs=(1, 1, 1),
-    directions=LPS,
-    spacing=SPACING,
-    step=None,
-    series="1",
-    skip=(),
-    change=lambda dataset, i: None,
-):
-    """Write hu (N, H, W) as DICOM slices whose axes are hu's in another order and direction.
-
-    Voxels keep their place.
+    folder, hu, order=(0, 1, 2), signs=(1, 1, 1), directions=LPS, spacing=SPACING, step=None, series="1", skip=(),
+    change=lambda dataset, i: None, strict=True,
+):  # fmt: skip
+    """Write hu (N, H, W) as DICOM slices whose axes are hu's in another order and direction; voxels keep their place.
 
     step: (3,), mm from slice to slice, where it is not along the normal. skip: slices that are left out.
     """
@@ -221,7 +211,7 @@ def write_series(
         dataset.PixelData = (slice_ + 1100).astype("<u2").tobytes()
         change(dataset, i)
         # Names say nothing of the order.
-        dataset.save_as(folder / f"{(i * 7 + 3) % 101:03d}{series}", enforce_file_format=True)
+        dataset.save_as(folder / f"{(i * 7 + 3) % 101:03d}{series}", enforce_file_format=strict)
     return folder
 
 

@@ -11,6 +11,7 @@ from lungseg_utils.core.image import largest_piece
 from lungseg_utils.core.npy import INT16
 
 AIR_LIMIT = -300  # HU; no tissue but lung and air lies below
+LEAST_SPREAD = 100  # from lowest to highest: HU of a chest span a thousand
 LEAST_LEVELS = 16  # fewer grey levels are labels
 GREY_SAMPLE = 9  # slices that a volume's grey scale is fitted on
 AIR_HU, FAT_HU, MUSCLE_HU = -1000.0, -100.0, 50.0  # Bushberg et al., The Essential Physics of Medical Imaging
@@ -38,6 +39,7 @@ def settle_values(hu: np.ndarray) -> tuple[bool, list[str]]:
         )
     notes = [f"{blank} of {len(hu)} slices are blank."] if blank else []
     if low < AIR_LIMIT:
+        _check_offset(hu, low)
         return True, notes
     if low < 0 or high > 255:
         raise InputError(
@@ -58,6 +60,43 @@ def settle_values(hu: np.ndarray) -> tuple[bool, list[str]]:
     for slice_ in hu:
         slice_[:] = table[slice_]
     return False, [*notes, ESTIMATED.format(found=", ".join(scale.found))]
+
+
+def _check_offset(hu: np.ndarray, low: int) -> None:
+    """InputError if only padding, the lowest value, is as dark as air, and tissue lies about 1024 above water."""
+    sample = hu[:: max(len(hu) // GREY_SAMPLE, 1)]
+    values = sample[sample > max(low, -1100)]
+    dark, shifted = (
+        ((values < AIR_LIMIT).mean(), ((values > 900) & (values < 1250)).mean()) if len(values) else (1, 0)
+    )
+    if dark < 0.005 and shifted > 0.1:
+        raise InputError(
+            f"but for padding of {low}, the values run from {values.min()} to {values.max()}, {shifted:.0%} of them from "
+            "900 to 1250, where an offset of about 1024 leaves soft tissue; expected Hounsfield units (air -1000, water "
+            "0); apply the rescale slope and intercept."
+        )
+
+
+class Spread:
+    """Lowest and highest of the values as the file has them, before they are rounded to HU."""
+
+    def __init__(self) -> None:
+        self.low, self.high, self.whole = np.inf, -np.inf, True
+
+    def seen(self, values: np.ndarray) -> np.ndarray:
+        """The values themselves."""
+        self.low, self.high = min(self.low, float(values.min())), max(self.high, float(values.max()))
+        self.whole = self.whole and (values.dtype.kind != "f" or bool((values == np.rint(values)).all()))
+        return values
+
+    def check(self) -> None:
+        """Raises InputError for values that were scaled, to 0..1 or by mean and deviation: they are no HU any more."""
+        if not self.whole and self.high - self.low < LEAST_SPREAD:
+            raise InputError(
+                f"the values run from {self.low:.3g} to {self.high:.3g} in fractions: they were scaled (normalised), and "
+                "how is not known; expected Hounsfield units (air -1000, water 0), or grey levels from 0 to 255; undo the "
+                "scaling or give the scan before it."
+            )
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,11 @@
 """Which slices show the same: volumes in a stack, near-duplicates across a split."""
 
+from itertools import pairwise
+
 import numpy as np
 
 from lungseg_utils.core.image import thumbnails
+from lungseg_utils.core.npy import chunks
 
 VOLUME_JUMP = 100.0  # HU; see infer_volumes
 # correlation of two volumes' slices; the competition's 2 and 3 have 0.999, all others at most 0.90
@@ -18,7 +21,8 @@ def infer_volumes(images: np.ndarray) -> np.ndarray:
     their neighbours, those between volumes at least 138 HU and 5.8 times. Volumes of a single slice are not
     found: see volumes.csv.
     """
-    jumps = np.abs(np.diff(thumbnails(images), axis=0)).mean(axis=(1, 2))
+    small = (picture for _, chunk in chunks(images) for picture in thumbnails(chunk))
+    jumps = np.array([np.abs(after - before).mean() for before, after in pairwise(small)])
     padded = np.pad(jumps, 1, mode="reflect") if len(jumps) > 1 else np.zeros(len(jumps) + 2)
     around = (padded[:-2] + padded[2:]) / 2
     return np.concatenate([[1], 1 + np.cumsum((jumps > VOLUME_JUMP) & (jumps > 2 * around))])

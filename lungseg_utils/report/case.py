@@ -18,8 +18,16 @@ from lungseg_utils.core.classes import BACKGROUND
 from lungseg_utils.evaluation.calibration import entropy
 from lungseg_utils.inference.postprocess import predict
 from lungseg_utils.inference.segmenter import Segmenter
-from lungseg_utils.report.quality import check_scan, lung_outside
+from lungseg_utils.report.quality import (
+    CUT_OFF,
+    check_scan,
+    chest_doubt,
+    joined_doubt,
+    lung_outside,
+    size_doubt,
+)
 from lungseg_utils.report.severity import severity
+from lungseg_utils.scans.io import check_writable
 from lungseg_utils.scans.scan import Scan
 
 SCHEMA = 1  # of report.json
@@ -27,8 +35,6 @@ STATEMENT = (
     "Research software, not a medical device: these are measurements by a neural network, not a diagnosis. "
     "They may be wrong; a radiologist must look at the scan itself."
 )
-# of the largest slice's lung area: a first or last slice with more shows that the lungs go on beyond it
-CUT_OFF = 0.25
 OUTSIDE = 0.03  # share of the lung outside the body from which it is said
 
 
@@ -69,9 +75,12 @@ def predict_case(
         InputError: The scan is no chest CT.
     """
     doubts = check_scan(scan, segmenter.config.get("training_ranges"))
+    check_writable(scan)  # before the minutes that follow
     labels, uncertain = predict_scan(scan, segmenter, batch_size, description)
-    measured = severity(labels, scan.hu, scan.spacing, scan.is_volume)
-    warnings = (*scan.notes, *doubts, *_doubts_of(measured, lung_outside(labels, scan.hu)))
+    measured, withheld = _measure(scan, labels)
+    if not (withheld and measured["all"]["percent_of_lung"]["involved"] is None):
+        doubts += _doubts_of(measured, lung_outside(labels, scan.hu))
+    warnings = (*withheld, *scan.notes, *doubts)
     lung = [values[label != BACKGROUND] for values, label in zip(uncertain, labels)]
     pixels = sum(map(len, lung))
     summary = {
@@ -90,11 +99,28 @@ def predict_case(
             "hounsfield_units": scan.is_hu,
         },
         **measured,
+        "withheld": list(withheld),
         "mean_entropy_in_lung": round(sum(int(v.sum()) for v in lung) / pixels / 255, 4) if pixels else None,
         "warnings": list(warnings),
         "model": model_in_short(segmenter.config),
     }
     return Case(scan, labels, uncertain, warnings, summary)
+
+
+def _measure(scan: Scan, labels: np.ndarray) -> tuple[dict[str, Any], list[str]]:
+    """`severity` of a scan, and why numbers were left out of it: all of what is no chest, sizes where they contradict."""
+    if reason := chest_doubt(scan):
+        return severity(np.full_like(labels, BACKGROUND), scan.hu, scan.spacing), [reason]
+    measured = severity(labels, scan.hu, scan.spacing, scan.is_volume, scan.places)
+    reasons = []
+    if scan.spacing is not None:
+        lung_ml = (measured["all"]["millilitres"] or {}).get("lung")
+        reasons = [
+            size_doubt(scan, measured["profile"], lung_ml),
+            joined_doubt(scan) if scan.is_volume else None,
+        ]
+    reasons = [reason for reason in reasons if reason]
+    return (severity(labels, scan.hu, scan.spacing) if reasons else measured), reasons
 
 
 def predict_scan(

@@ -240,8 +240,8 @@ def draw_profile(figure: FigureBase, case: Case) -> None:
     profile, ax = case.summary["profile"], figure.subplots()
     position, total = np.array(profile["position"]), np.zeros(len(profile["lung"]))
     lung = np.array(profile["lung"])
-    step = position[1] - position[0]
-    edges = np.append(position - step / 2, position[-1] + step / 2)
+    steps = np.diff(position)
+    edges = np.r_[position[0] - steps[0] / 2, position[1:] - steps / 2, position[-1] + steps[-1] / 2]
     ax.stairs(lung, edges, orientation="horizontal", fill=True, color="#e4e9ed")
     ax.stairs(lung, edges, orientation="horizontal", color=FAINT, linewidth=0.6)
     for c in LESIONS:

@@ -3,7 +3,9 @@
 import base64
 import io
 import json
+import shutil
 import textwrap
+from contextlib import suppress
 from datetime import date
 from html import escape
 from pathlib import Path
@@ -16,10 +18,12 @@ from lungseg_utils.core.files import InputError, atomic_write, replace_folder, r
 from lungseg_utils.report.case import Case
 from lungseg_utils.report.figures import DRAW, FAINT, INK, plan_montage, regions_of
 from lungseg_utils.scans.io import write_masks
+from lungseg_utils.scans.scan import Scan
 
 A4 = (8.27, 11.69)  # inches
 ALARM = "#a3260b"
 TITLE = "Lung involvement in chest CT"
+REPORT_BYTES = 16 * 2**20  # for the reports, which are some megabytes
 CASE_FILES = {"report.json", "report.html", "report.png", "mask.nii.gz", "mask.dcm", "mask.npy", "mask.png"}
 
 
@@ -35,6 +39,25 @@ def check_case_folder(folder: str | Path) -> Path:
             f"{folder} holds {others[0]}; expected nothing but an earlier case; choose another folder."
         )
     return folder
+
+
+def check_room(folder: str | Path, scan: Scan) -> Path:
+    """`check_case_folder`, and whether masks and reports of scan fit in there: asked before the minutes of a prediction."""
+    folder = check_case_folder(folder)
+    need = REPORT_BYTES + scan.hu.size * (1 if scan.kind in ("array", "picture") else 3 / 8)
+    with suppress(_Enough), replace_folder(folder) as new:
+        free = shutil.disk_usage(new).free
+        raise _Enough
+    if free < need:
+        found = f"{folder} has {free / 2**20:,.0f} MiB of room"
+        raise InputError(
+            f"{found}; expected {need / 2**20:,.0f} MiB for masks and reports; choose another folder."
+        )
+    return folder
+
+
+class _Enough(Exception):
+    """Ends a trial of `replace_folder`, which then leaves everything as it was."""
 
 
 def _is_case(folder: Path) -> bool:
@@ -101,7 +124,7 @@ def key_numbers(summary: dict[str, Any]) -> list[tuple[str, str]]:
     """(value, what it is) of what a reader looks for first; also what the command prints."""
     share, ml, score = summary["all"]["percent_of_lung"], summary["all"]["millilitres"], summary["score"]
     if share["involved"] is None:
-        return [("-", "no lung found")]
+        return [("-", "numbers withheld" if summary["withheld"] else "no lung found")]
     numbers = [(f"{share['involved']:.1f} %", "of the lungs involved")]
     numbers += [(f"{share[CLASSES[c].short]:.1f} %", CLASSES[c].name) for c in LESIONS]
     if score:

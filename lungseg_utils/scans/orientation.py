@@ -34,6 +34,17 @@ class Orientation:
         return tuple(slice(None, None, -1 if back else 1) for back in self.reversed)
 
 
+AS_IT_IS = Orientation((0, 1, 2), (False, False, False))
+
+
+@dataclass(frozen=True)
+class ArrayFrame:
+    """The shape of an array or a picture, and how hu is a view of its three axes."""
+
+    shape: tuple[int, ...]
+    orientation: Orientation
+
+
 def orient(directions: np.ndarray) -> Orientation:
     """The exchange of axes that brings a file's array closest to axial slices as a radiologist sees them.
 
