@@ -1,9 +1,12 @@
-"""Recipes against each other, several seeds each: `python benchmarks/finalists.py OUT NAME=RUN_DIR,RUN_DIR,... NAME=...`
+"""Recipes against each other, several seeds each.
 
-Each RUN_DIR holds prepared/ and model/, each NAME names a recipe; the first is the reference. `NAME:mirror=...` averages
-each slice with its mirror image; `NAME:ensemble=...` averages the probabilities of all its runs, as one network. Every
-score at full size on the validation slices. Writes finalists.csv (a row a recipe, seed and slice) and finalists.md to OUT;
-with --submission also what one recipe's first network, or its ensemble, answers on the test slices: test_labels.png.
+`python benchmarks/finalists.py OUT NAME=RUN_DIR,RUN_DIR,... NAME=...`
+
+Each RUN_DIR holds prepared/ and model/, each NAME names a recipe; the first is the reference.
+`NAME:mirror=...` averages each slice with its mirror image; `NAME:ensemble=...` averages the probabilities of
+all its runs, as one network. Every score at full size on the validation slices. Writes finalists.csv (a row a
+recipe, seed and slice) and finalists.md to OUT; with --submission also what one recipe's first network, or
+its ensemble, answers on the test slices: test_labels.png.
 """
 
 import time
@@ -84,7 +87,8 @@ def main(out: str, recipes: tuple[str, ...], submission: str | None) -> None:
         name, *options = name.split(":")
         if name in names or set(options) - {"mirror", "ensemble"}:
             raise click.UsageError(
-                f"{recipe.partition('=')[0]}: a name of its own is needed, and only mirror or ensemble after it"
+                f"{recipe.partition('=')[0]}: a name of its own is needed, and only mirror or ensemble after "
+                "it"
             )
         names.add(name)
         settings = InferenceSettings(flip="mirror" in options)

@@ -1,7 +1,7 @@
 """Make the model that comes with the package of finished runs: `python benchmarks/ship.py RUN_DIR...`.
 
-Rounds their weights to half precision, scores the mean of the rounded networks on the validation slices and writes
-lungseg_utils/weights: weights, config, history, licence, and the card with these scores.
+Rounds their weights to half precision, scores the mean of the rounded networks on the validation slices and
+writes lungseg_utils/weights: weights, config, history, licence, and the card with these scores.
 """
 
 import json
@@ -25,7 +25,10 @@ LICENCE = "CC-BY-NC-SA-4.0"
 
 
 def in_half_precision(model: torch.nn.Module) -> torch.nn.Module:
-    """The model with every number rounded to float16; integers stay. InputError if one is too large for it."""
+    """The model with every number rounded to float16; integers stay.
+
+    InputError if one is too large for it.
+    """
     half = model.half()
     if not all(torch.isfinite(value).all() for value in half.state_dict().values()):
         raise InputError(
@@ -37,10 +40,12 @@ def in_half_precision(model: torch.nn.Module) -> torch.nn.Module:
 def ship(
     model_dirs: Sequence[str | Path], card: str, out: str | Path = WEIGHTS, name: str = "weights"
 ) -> Path:
-    """Write the weights `name` of each model to `out` in half precision, as one model, with `card` and the licence.
+    """Write the weights `name` of each model to `out`, as one model in half precision.
 
-    Replaces an older shipped model as a whole. The licence's text is WEIGHTS's, history and account the first model's.
-    Raises InputError for models that see slices differently.
+    With `card` and the licence.
+
+    Replaces an older shipped model as a whole. The licence's text is WEIGHTS's, history and account the first
+    model's. Raises InputError for models that see slices differently.
     """
     models, configs = zip(*(load_model(folder, name) for folder in model_dirs), strict=True)
     for key in ("architecture", "encoder", "image_size", "resize", "preprocessing"):
@@ -64,14 +69,21 @@ def ship(
 
 
 def shipped_card(config: dict, table: str) -> str:
-    """The shipped model's card: what it is, what it learned from, how good it is (`table`, Markdown), what it is not for."""
+    """The shipped model's card.
+
+    What it is, what it learned from, how good it is (`table`, Markdown), what it is not for.
+    """
     training, best = config["training"], config["best_epoch"]
     seeds = ", ".join(map(str, config.get("seeds", [training["seed"]])))
     if config["weights_of"] == "last":
-        weights = f"The last weights of {training['epochs']} epochs; nothing was chosen on the slices of the scores above."
+        epochs = training["epochs"]
+        weights = (
+            f"The last weights of {epochs} epochs; nothing was chosen on the slices of the scores above."
+        )
     else:
         weights = (
-            f"Best epoch {best['epoch']} of {training['epochs']} by {training['monitor']}, chosen on the slices of the scores "
+            f"Best epoch {best['epoch']} of {training['epochs']} by {training['monitor']}, chosen on the "
+            "slices of the scores "
             "above, which flatters them a little."
         )
     if "members" in config:
@@ -88,7 +100,7 @@ tags: [medical, chest-ct, covid-19]
 Labels every pixel of an axial chest CT slice as ground glass opacity, consolidation, other lung or background.
 
 ```python
-from lungseg_utils.pretrained import load_pretrained
+from lungseg_utils.inference import load_pretrained
 labels = load_pretrained()(hu)  # (N, H, W) Hounsfield units in, class index out
 ```
 
@@ -121,7 +133,7 @@ reader draws them. No children, no other disease, no contrast phase was checked.
 
 ## Licence
 Weights: CC BY-NC-SA 4.0 (LICENSE in this folder), as the Radiopaedia cases. Code: MIT.
-"""
+"""  # noqa: E501 (paragraphs of a page)
 
 
 @click.command(help=__doc__)
@@ -138,7 +150,11 @@ def main(run_dirs: tuple[str, ...], weights: str, out: str) -> None:
     predictions = collect_predictions(segmenter, hu, truth, batch_size=4)
     record = evaluate(truth, predictions, source, rows["index"], rows.volume).record
     lines = [
-        f"{len(rows)} validation slices of {source} at full size, argmax; 95 % bootstrap intervals over the slices.",
+        (
+            f"{len(rows)} validation slices of {source} at full size, argmax; 95 % bootstrap intervals over "
+            "the "
+            "slices."
+        ),
         "",
     ]
     lines += ["| score | value | interval |", "|---|---|---|"]

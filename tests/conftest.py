@@ -1,4 +1,7 @@
-"""Fixtures that several test modules share: tiny data, a tiny trained run, and the real arrays where there are some."""
+"""Fixtures that several test modules share.
+
+Tiny data, a tiny trained run, and the real arrays where there are some.
+"""
 
 import os
 from pathlib import Path
@@ -32,7 +35,10 @@ def real_data() -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_phantom(tmp_path_factory) -> Path:
-    """27 MedSeg-like slices (two train, a nearly identical one is left out), two volumes of four slices, two test slices, 64 px."""
+    """27 MedSeg-like slices, two volumes of four slices, two test slices, 64 px.
+
+    Two of MedSeg's train, a nearly identical one is left out.
+    """
     folder = tmp_path_factory.mktemp("phantom") / "tiny"
     return write_phantom(folder, medseg=27, volumes=2, slices_per_volume=4, test=2, size=64, seed=1)
 

@@ -1,4 +1,7 @@
-"""What several test modules share: devices and settings, scans built by hand, segmenters that need no network."""
+"""What several test modules share.
+
+Devices and settings, scans built by hand, segmenters that need no network.
+"""
 
 import multiprocessing
 import time
@@ -38,7 +41,8 @@ TINY_CONFIG = TrainingConfig(
 )
 
 
-# Processes that can be killed or work together: they come from a server that has imported torch and the package once.
+# Processes that can be killed or work together: they come from a server that has imported torch and the
+# package once.
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(["lungseg_utils.training.launcher"])
 
@@ -62,7 +66,10 @@ def chest(slices: int = 6, height: int = 100, width: int = 112) -> np.ndarray:
 
 
 def marked(scan) -> np.ndarray:
-    """Labels of scan.hu's grid: ground glass at the landmark, consolidation beside it, lung where it is dark."""
+    """Labels of scan.hu's grid.
+
+    Ground glass at the landmark, consolidation beside it, lung where it is dark.
+    """
     labels = np.where((scan.hu > -950) & (scan.hu < -700), LUNG_OTHER, BACKGROUND).astype(np.uint8)
     place = np.unravel_index(scan.hu.argmax(), scan.hu.shape)
     labels[place] = GROUND_GLASS
@@ -74,7 +81,10 @@ AS_IS = Preprocessing(low=-1, high=1, mean=-500, std=500, fit_on="all")
 
 
 class ByValue(torch.nn.Module):
-    """A network that answers by each pixel's z-score: the class whose own value is nearest. Notes what it is given."""
+    """A network that answers by each pixel's z-score: the class whose own value is nearest.
+
+    Notes what it is given.
+    """
 
     values = torch.tensor([0.2, 0.9, -0.6, 1.3])[:, None, None]
 

@@ -1,4 +1,7 @@
-"""The files around the package agree with it and with each other; the set-up cell works on a make-believe Kaggle."""
+"""The files around the package agree with it and with each other.
+
+The set-up cell works on a make-believe Kaggle.
+"""
 
 import ast
 import importlib.util
@@ -207,7 +210,10 @@ def setup_cells():
 
 @pytest.fixture
 def kaggle(tmp_path, monkeypatch):
-    """Runs the set-up cell on a /kaggle tree under tmp_path; collects pip's arguments instead of installing."""
+    """Runs the set-up cell on a /kaggle tree under tmp_path.
+
+    Collects pip's arguments instead of installing.
+    """
     calls = []
     monkeypatch.setattr(subprocess, "run", lambda command, check: calls.append((command, check)))
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)

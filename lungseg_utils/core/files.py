@@ -40,7 +40,10 @@ class InputError(ValueError):
 
 
 def in_words(error: OSError, path: str | Path | None = None) -> InputError:
-    """An error of the operating system as a sentence; path: what was read or written, if the error names nothing."""
+    """An error of the operating system as a sentence.
+
+    path: what was read or written, if the error names nothing.
+    """
     place = error.filename or path
     found = f"{place}: {error.strerror or first_line(error)}" if place else first_line(error)
     advice = ADVICE.get(error.errno or 0, "see that its disk is there and works, and try again")
@@ -50,8 +53,8 @@ def in_words(error: OSError, path: str | Path | None = None) -> InputError:
 def resolve_path(path: str | Path) -> Path:
     """Absolute path; a relative one means the same from every notebook and every working directory.
 
-    Relative paths start at the folder that `LUNGSEG_HOME` names, else at the checkout that the package runs from,
-    else (package installed without its notebooks, as on Kaggle) at the current directory.
+    Relative paths start at the folder that `LUNGSEG_HOME` names, else at the checkout that the package runs
+    from, else (package installed without its notebooks, as on Kaggle) at the current directory.
     """
     if os.environ.get("LUNGSEG_HOME"):
         home = Path(os.environ["LUNGSEG_HOME"]).expanduser()
@@ -86,8 +89,9 @@ def input_path(path: str | Path) -> Path:
 def locked(folder: str | Path, by: str, name: str = LOCK) -> Iterator[None]:
     """Within, no other process enters the same: for what writes into a run directory, here or in a notebook.
 
-    The lock is the operating system's and ends with its process, however that ends. On a network file system it holds
-    between machines if that file system has locks (NFS 4 has); where there are none, filelock's marker file stands in.
+    The lock is the operating system's and ends with its process, however that ends. On a network file system
+    it holds between machines if that file system has locks (NFS 4 has); where there are none, filelock's
+    marker file stands in.
 
     Args:
         folder: The run directory; made if it is not there.
@@ -109,7 +113,8 @@ def locked(folder: str | Path, by: str, name: str = LOCK) -> Iterator[None]:
         )
     except Timeout:
         raise InputError(
-            f"{path.parent} is being written by {holder or 'another process'}; expected one at a time; wait until that "
+            f"{path.parent} is being written by {holder or 'another process'}; expected one at a time; wait "
+            "until that "
             "has ended, or name another run_dir"
         ) from None
     except OSError as error:
@@ -144,10 +149,10 @@ def _workspace(path: Path, inside: bool = False) -> Iterator[Path]:
 
 
 def clear_leftovers(folder: Path, name: str | None = None) -> None:
-    """Remove the hidden folders that `atomic_write` and `replace_folder` of killed processes left in `folder`.
+    """Remove what `atomic_write` and `replace_folder` of killed processes left in `folder`, hidden.
 
-    name: of what was being written; all if not given. A folder that was cut off between its two renames gets its
-    older version back.
+    name: of what was being written; all if not given. A folder that was cut off between its two renames gets
+    its older version back.
     """
     for work in folder.glob(f".{glob.escape(name) if name else '*'}.*/"):
         lock = FileLock(work / LOCK)
@@ -167,17 +172,17 @@ def clear_leftovers(folder: Path, name: str | None = None) -> None:
 def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO]:
     """Open a temporary file beside the target; it takes the target's name only when all of it is on disk.
 
-    If the body raises, the temporary file goes and a file that stood under the name stays as it was. What the operating
-    system refuses is an InputError that says what to do.
+    If the body raises, the temporary file goes and a file that stood under the name stays as it was. What the
+    operating system refuses is an InputError that says what to do.
     """
     path = Path(path)
     newline = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
     with _workspace(path) as work:
-        with open(work / "new", mode, **newline) as handle:
+        with (work / "new").open(mode, **newline) as handle:
             yield handle
             handle.flush()
             os.fsync(handle.fileno())
-        os.replace(work / "new", path)
+        (work / "new").replace(path)
 
 
 def write_csv(path: str | Path, table: "pd.DataFrame", **options: Any) -> None:
@@ -196,7 +201,7 @@ INSIDE = "inside"  # marks a workspace in the folder itself
 
 @contextmanager
 def replace_folder(path: str | Path) -> Iterator[Path]:
-    """Yield a new, empty folder beside `path`; it takes that name, and an older folder's place, when the body ends.
+    """Yield a new, empty folder beside `path`.
 
     A folder that cannot be renamed, as a mount point or one whose parent is closed to us, keeps its place, and what is in
     it is exchanged piece by piece. If anything fails, the body or the swap, the older folder stands as it was and the new
@@ -215,8 +220,8 @@ def replace_folder(path: str | Path) -> Iterator[Path]:
                 _exchange(path, work)
                 return
             if path.exists():
-                os.replace(path, old)
-            os.replace(new, path)
+                path.replace(old)
+            new.replace(path)
         except BaseException:
             if inside:
                 _put_back(path, work)

@@ -24,7 +24,10 @@ def thumbnails(images: np.ndarray) -> np.ndarray:
 
 
 def resize_nearest(slices: np.ndarray, size: int) -> np.ndarray:
-    """Slices or labels (N, H, W) as (N, size, size), by the nearest pixel: the one that OpenCV takes in validation."""
+    """Slices or labels (N, H, W) as (N, size, size), by the nearest pixel.
+
+    The one that OpenCV takes in validation.
+    """
 
     def nearest(side: int) -> np.ndarray:
         return np.minimum(np.floor(np.arange(size) * (1 / (size / side))).astype(int), side - 1)
@@ -34,7 +37,10 @@ def resize_nearest(slices: np.ndarray, size: int) -> np.ndarray:
 
 
 def largest_piece(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The largest piece of mask, bool (H, W), thin bridges cut, and the same with its holes filled; both empty if it is."""
+    """The largest piece of mask, bool (H, W), thin bridges cut, and the same with its holes filled.
+
+    Both empty if it is.
+    """
     pieces, _ = ndimage.label(ndimage.binary_opening(mask, iterations=2))
     sizes = np.bincount(pieces.ravel())
     sizes[0] = 0
@@ -61,7 +67,9 @@ def enclosed(piece: np.ndarray) -> np.ndarray:
 
 
 def body_mask(hu: np.ndarray) -> np.ndarray:
-    """The largest piece of solid tissue with all that it encloses, bool (H, W): the trunk with the lungs. hu: (H, W).
+    """The largest piece of solid tissue with all that it encloses, bool (H, W): the trunk with the lungs.
+
+    hu: (H, W).
 
     An opening by two pixels takes the table and sleeves away, a closing mends a wall that noise broke: meant for slices
     thinned to about 256 px. Where a tight crop cuts the lungs open, they count as the body by their values.
@@ -87,14 +95,20 @@ def shows_outside(hu: np.ndarray) -> bool:
 
 
 def body_with_rim(hu: np.ndarray) -> np.ndarray:
-    """The body and a little around it, bool (H, W) for hu (H, W): all that a picture beside burned-in text may show."""
+    """The body and a little around it, bool (H, W) for hu (H, W).
+
+    All that a picture beside burned-in text may show.
+    """
     step = max(round(max(hu.shape) / THINNED), 1)
     body = ndimage.binary_dilation(body_mask(hu[::step, ::step]), iterations=3)
     return np.kron(body, np.ones((step, step), bool))[: hu.shape[0], : hu.shape[1]]
 
 
 def shrink_by_area(slices: np.ndarray, size: int) -> np.ndarray:
-    """Slices (N, H, W) as float32 (N, size, size): a pixel is the mean of the area it covers; linear if enlarged."""
+    """Slices (N, H, W) as float32 (N, size, size): a pixel is the mean of the area it covers.
+
+    Linear if enlarged.
+    """
     small = np.empty((len(slices), size, size), np.float32)
     how = cv2.INTER_AREA if size < min(slices.shape[1:]) else cv2.INTER_LINEAR
     for slice_, out in zip(slices, small, strict=True):

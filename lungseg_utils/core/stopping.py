@@ -1,4 +1,7 @@
-"""Stopping a run after the batch at hand: Ctrl-C, SIGTERM, a closed terminal, the stop button, a budget of minutes."""
+"""Stopping a run after the batch at hand.
+
+Ctrl-C, SIGTERM, a closed terminal, the stop button, a budget of minutes.
+"""
 
 import signal
 import threading
@@ -14,7 +17,10 @@ NOT_FINISHED = 75  # exit status of what was stopped in good order; EX_TEMPFAIL 
 
 
 class Stopped(Exception):
-    """The run was stopped on request before its end, and all of it is saved. The message says how to go on."""
+    """The run was stopped on request before its end, and all of it is saved.
+
+    The message says how to go on.
+    """
 
     def _render_traceback_(self) -> list[str]:
         return [f"Stopped: {self}"]  # what IPython shows: where in the code it stopped is nobody's concern
@@ -23,8 +29,8 @@ class Stopped(Exception):
 class StopRequest:
     """While it is entered, a signal is noted in `reason`; a Ctrl-C some seconds after it interrupts at once.
 
-    minutes: after these a reason appears by itself; 0: never. Only the main thread may receive signals: in another
-    one the budget alone counts.
+    minutes: after these a reason appears by itself; 0: never. Only the main thread may receive signals: in
+    another one the budget alone counts.
     """
 
     def __init__(self, minutes: float = 0.0):
@@ -66,7 +72,10 @@ def heeded() -> list[int]:
 
 @contextmanager
 def stops_interrupt() -> Iterator[None]:
-    """Within, each stop does what Ctrl-C does, so that what is half-written goes and a kernel is told; main thread only."""
+    """Within, each stop does what Ctrl-C does, so that what is half-written goes and a kernel is told.
+
+    Main thread only.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -79,7 +88,10 @@ def stops_interrupt() -> Iterator[None]:
 
 
 def outlive_signals(_: int = 0) -> None:
-    """For a loader's workers: a signal to the whole group reaches them too, and the main process still needs its batch."""
+    """For a loader's workers.
+
+    A signal to the whole group reaches them too, and the main process still needs its batch.
+    """
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     # SIGTERM not for ever: it is also how a parent ends its workers.

@@ -12,9 +12,9 @@ KAGGLE_INPUT = Path("/kaggle/input")
 def find_data(data_dir: str | Path = "phantom") -> Path:
     """Folder of the arrays.
 
-    "phantom": data/phantom, always the default set of this version's generator (made if there is none, made anew if
-    there is another); no environment variable changes that. "auto": the folder in LUNGSEG_DATA_DIR, else wherever
-    images_medseg.npy lies under /kaggle/input, else data/. Anything else: that folder.
+    "phantom": data/phantom, always the default set of this version's generator (made if there is none, made
+    anew if there is another); no environment variable changes that. "auto": the folder in LUNGSEG_DATA_DIR,
+    else wherever images_medseg.npy lies under /kaggle/input, else data/. Anything else: that folder.
     Raises InputError if there is nothing there, or data/phantom holds other files.
     """
     marker = FILES["medseg"][0]
@@ -36,11 +36,13 @@ def find_data(data_dir: str | Path = "phantom") -> Path:
                 f"no {marker} in LUNGSEG_DATA_DIR, {folder}; correct or unset the variable; {HOW_TO_GET}"
             )
         return folder
-    # The mount point depends on how the data were attached, so search; the shallowest, then the first by name.
+    # The mount point depends on how the data were attached, so search; the shallowest, then the first by
+    # name.
     found = sorted(KAGGLE_INPUT.rglob(marker), key=lambda path: (len(path.parts), path))
     for folder in [*(path.parent for path in found), resolve_path("data")]:
         if (folder / marker).is_file():
             return folder
     raise InputError(
-        f"no {marker} under {KAGGLE_INPUT} or in {resolve_path('data')}, and LUNGSEG_DATA_DIR is not set; {HOW_TO_GET}"
+        f"no {marker} under {KAGGLE_INPUT} or in {resolve_path('data')}, and LUNGSEG_DATA_DIR is not set; "
+        f"{HOW_TO_GET}"
     )

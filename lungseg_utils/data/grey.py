@@ -16,7 +16,8 @@ LEAST_LEVELS = 16  # fewer grey levels are labels
 GREY_SAMPLE = 9  # slices that a volume's grey scale is fitted on
 AIR_HU, FAT_HU, MUSCLE_HU = -1000.0, -100.0, 50.0  # Bushberg et al., The Essential Physics of Medical Imaging
 LEVELS = 256
-WHITE = 248  # from here up a level may be all that the display window cut off: bone, contrast medium, at times muscle
+# from here up a level may be all that the display window cut off: bone, contrast medium, at times muscle
+WHITE = 248
 SMOOTH = 2  # levels, sigma: bridges the gaps of a histogram that was stretched to 8 bits
 BLACK = 3  # levels from the darkest that count as it
 ESTIMATED = (
@@ -42,7 +43,8 @@ def settle_values(hu: np.ndarray) -> tuple[bool, list[str]]:
         return True, notes
     if low < 0 or high > 255:
         raise InputError(
-            f"the values run from {low} to {high}, so none is air; expected Hounsfield units (air -1000, water 0), or "
+            f"the values run from {low} to {high}, so none is air; expected Hounsfield units (air -1000, "
+            "water 0), or "
             "grey levels from 0 to 255; apply the rescale slope and intercept."
         )
     present = np.zeros(256, bool)
@@ -112,12 +114,15 @@ class GreyScale:
 
 
 def fit_grey(slices: Iterable[np.ndarray]) -> GreyScale:
-    """The line from grey to HU through the slices' own peaks: air at -1000, fat at -100 (where it shows), muscle at 50.
+    """The line from grey to HU through the slices' own peaks.
 
-    slices: (H, W) each, integers from 0 to 255; white is dense. Air is the peak outside the body, unless that is darker
-    than the darkest lung: then it is the frame around a round field of view, and the lung's darkest hundredth is taken.
-    MedSeg made its HU the same way, from regions that a reader chose (medicalsegmentation.com/covid19).
-    Raises InputError if there is no body or no air, or the lungs are black as in a soft-tissue window.
+    Air at -1000, fat at -100 (where it shows), muscle at 50.
+
+    slices: (H, W) each, integers from 0 to 255; white is dense. Air is the peak outside the body, unless that
+    is darker than the darkest lung: then it is the frame around a round field of view, and the lung's darkest
+    hundredth is taken. MedSeg made its HU the same way, from regions that a reader chose
+    (medicalsegmentation.com/covid19). Raises InputError if there is no body or no air, or the lungs are black
+    as in a soft-tissue window.
     """
     body, inside, outside = np.zeros((3, LEVELS))
     hollow = whole = 0
@@ -130,7 +135,8 @@ def fit_grey(slices: Iterable[np.ndarray]) -> GreyScale:
     pixels = body.sum() + inside.sum() + outside.sum()
     if not tissue or inside.sum() + outside.sum() < 0.01 * pixels:
         raise InputError(
-            "the grey levels show no body beside air; expected a chest CT in a lung window; check that white is dense."
+            "the grey levels show no body beside air; expected a chest CT in a lung window; check that white "
+            "is dense."
         )
     if hollow > 0.1 * whole:  # beside the windpipe, which is small
         raise InputError(
@@ -141,12 +147,14 @@ def fit_grey(slices: Iterable[np.ndarray]) -> GreyScale:
     black = np.flatnonzero(body + inside + outside)[0] + BLACK
     air = [level for level in _peaks(outside) if level < min(tissue) / 2]
     beyond_black = [level for level in air if level > black]
-    # Black is the air where the window cut it off, or a frame around the picture: then it is darker than any lung.
+    # Black is the air where the window cut it off, or a frame around the picture: then it is darker than any
+    # lung.
     if (darkest - black > 0.06 * (max(tissue) - darkest)) if has_lungs else beyond_black:
         air = beyond_black
     dark = float(max(air, key=lambda level: outside[level])) if air else darkest
     low = max(tissue, key=lambda level: body[level])
-    # Most of a body is muscle or fat, and the brighter of two such peaks is muscle; contrast medium makes small ones.
+    # Most of a body is muscle or fat, and the brighter of two such peaks is muscle; contrast medium makes
+    # small ones.
     high = [level for level in tissue if body[level] > 0.3 * body[low]]
     pairs = [level for level in high if 0.08 < (level - low) / (level - dark) < 0.25]
     muscle = max(pairs, default=low)
@@ -160,14 +168,20 @@ def fit_grey(slices: Iterable[np.ndarray]) -> GreyScale:
 
 
 def _regions(grey: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Bool (H, W) each: the largest bright piece (the body), the dark within it (lungs), the dark outside it."""
+    """Bool (H, W) each.
+
+    The largest bright piece (the body), the dark within it (lungs), the dark outside it.
+    """
     bright = grey > _otsu(np.bincount(grey.ravel(), minlength=LEVELS))
     body, filled = largest_piece(bright)
     return body, filled & ~body, ~ndimage.binary_dilation(filled, iterations=3) & ~bright
 
 
 def _otsu(counts: np.ndarray) -> int:
-    """The level that parts dark from bright (Otsu 1979, A threshold selection method from gray-level histograms)."""
+    """The level that parts dark from bright.
+
+    Otsu 1979, A threshold selection method from gray-level histograms.
+    """
     share = np.cumsum(counts / counts.sum())
     mean = np.cumsum(counts / counts.sum() * np.arange(LEVELS))
     spread = share * (1 - share)

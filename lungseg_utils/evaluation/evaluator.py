@@ -46,7 +46,8 @@ class Predictions:
     Attributes:
         labels: uint8 (N, H, W) class index, after every step of the segmenter's settings.
         argmax: uint8 (N, H, W), the most probable class.
-        thresholded: uint8 (N, H, W), the class with a probability above 0.5, metrics.NO_CLASS where none has it.
+        thresholded: uint8 (N, H, W), the class with a probability above 0.5, metrics.NO_CLASS where none has
+            it.
         reliability: Of the probabilities, for calibration.
         entropy: float16 (N, H, W), 0..1: how undecided the network is; see calibration.entropy.
         small: uint8 (N, S, S), labels read at the network's own size instead of the slices'.
@@ -86,9 +87,9 @@ def collect_predictions(
 ) -> Predictions:
     """Predict slices batch by batch; the network sees each slice once, and once more for each further view.
 
-    Thresholds, clean-ups and temperatures are functions of the probabilities, and mirrored and turned views are shared:
-    whatever `steps` ask for, no view of a slice goes through the network twice. Memory holds the probabilities of one
-    batch, never of all slices.
+    Thresholds, clean-ups and temperatures are functions of the probabilities, and mirrored and turned views
+    are shared: whatever `steps` ask for, no view of a slice goes through the network twice. Memory holds the
+    probabilities of one batch, never of all slices.
 
     Args:
         segmenter: Its settings make `labels`.
@@ -141,15 +142,20 @@ def _alike(steps: Mapping[str, InferenceSettings]) -> list[list[str]]:
 
 
 def evaluate(
-    truth: np.ndarray, predictions: Predictions, source: str, index: Sequence[int], volume: Sequence[int | None],
-    batch_size: int = 24, spacing: tuple[float, float] | None = None,
-) -> Evaluation:  # fmt: skip
+    truth: np.ndarray,
+    predictions: Predictions,
+    source: str,
+    index: Sequence[int],
+    volume: Sequence[int | None],
+    batch_size: int = 24,
+    spacing: tuple[float, float] | None = None,
+) -> Evaluation:
     """Every score of the predictions. truth: class index (N, H, W).
 
-    source, index, volume: of the slices, as in slices.csv, volume missing where unknown; batch_size: of the batch-averaged
-    definitions, which are taken at full size and of labels shrunk to 256 px by the nearest pixel; spacing: mm between rows
-    and between columns, if known. Intervals draw slices; with three volumes or more,
-    whole volumes. Raises InputError for shapes that differ and for labels outside 0..3.
+    source, index, volume: of the slices, as in slices.csv, volume missing where unknown; batch_size: of the
+    batch-averaged definitions, which are taken at full size and of labels shrunk to 256 px by the nearest
+    pixel; spacing: mm between rows and between columns, if known. Intervals draw slices; with three volumes
+    or more, whole volumes. Raises InputError for shapes that differ and for labels outside 0..3.
     """
     metrics.check_stacks(truth, predictions.labels)
     per_slice = metrics.slice_confusion(truth, predictions.labels)

@@ -1,4 +1,7 @@
-"""From slices in HU to probabilities and labels at full size. Every step beyond argmax is off unless asked for."""
+"""From slices in HU to probabilities and labels at full size.
+
+Every step beyond argmax is off unless asked for.
+"""
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,17 +29,20 @@ AIR = -1000  # HU; what slices are padded with
 PASS_PIXELS = (
     2**17
 )  # of slices that a CPU takes at a time: larger activations leave its caches, up to twice as slow
-WORTH_COMPILING = 16_000_000  # pixels through the network, from which compiling (2 s) may pay: 61 slices of 512 px, 434 of 192
+# pixels through the network, from which compiling (2 s) may pay: 61 slices of 512 px, 434 of 192
+WORTH_COMPILING = 16_000_000
 
 
 @dataclass(frozen=True)
 class Segmenter:
-    """A trained network with all that its config.json says of a prediction: slices in HU in, labels in their grid out.
+    """A trained network with all that its config.json says of a prediction.
+
+    Slices in HU in, labels in their grid out.
 
         labels = Segmenter.load("runs/demo/model")(hu)
 
-    Every prediction takes these steps, whoever asks for it: pad to a square, clamp to the window, shrink to image_size,
-    normalise, run the network, average the views, enlarge, crop, clean up.
+    Every prediction takes these steps, whoever asks for it: pad to a square, clamp to the window, shrink to
+    image_size, normalise, run the network, average the views, enlarge, crop, clean up.
 
     Attributes:
         model: The network, float32 (n, 1, image_size, image_size) to logits (n, 4, image_size, image_size).
@@ -74,10 +80,12 @@ class Segmenter:
         name: str = "weights",
         backend: str = "auto",
     ) -> "Segmenter":
-        """From a folder that 03_training wrote; name: `weights`, or `last`. Raises InputError if it holds no usable model.
+        """From a folder that 03_training wrote; name: `weights`, or `last`.
 
-        backend: `torch`; `openvino` (a CPU, and the package installed); or `auto`: OpenVINO where it can run and a job
-        has slices enough to win back the seconds that compiling takes. The labels are the same.
+        Raises InputError if it holds no usable model.
+
+        backend: `torch`; `openvino` (a CPU, and the package installed); or `auto`: OpenVINO where it can run
+        and a job has slices enough to win back the seconds that compiling takes. The labels are the same.
         """
         device = device or choose_device()
         model, config = load_model(model_dir, name)
@@ -100,7 +108,10 @@ class Segmenter:
 
     @property
     def window(self) -> tuple[float, float] | None:
-        """HU to which slices are clamped before all else; None: as they come, for a model whose config names none."""
+        """HU to which slices are clamped before all else.
+
+        None: as they come, for a model whose config names none.
+        """
         return tuple(self.config["window"]) if self.config.get("window") else None
 
     @cached_property
@@ -135,8 +146,9 @@ class Segmenter:
     ) -> Iterator[tuple[slice, np.ndarray]]:
         """One batch of slices at a time: memory does not grow with the stack.
 
-        The network sees squares: slices that are none, in mm, are padded with air, and the answer is cropped back. They
-        are resized to image_size as in validation (`resize` of the config); the logits are resized back linearly.
+        The network sees squares: slices that are none, in mm, are padded with air, and the answer is cropped
+        back. They are resized to image_size as in validation (`resize` of the config); the logits are resized
+        back linearly.
 
         Args:
             hu: (N, H, W) in HU, any size and numeric type.
@@ -145,8 +157,8 @@ class Segmenter:
             pixel: mm between rows and between columns; only their ratio counts.
 
         Yields:
-            The position of the batch in hu, and its probabilities, float32 (n, 4, H, W): they sum to 1, averaged over
-            the views of `settings` and tempered.
+            The position of the batch in hu, and its probabilities, float32 (n, 4, H, W): they sum to 1,
+            averaged over the views of `settings` and tempered.
 
         Raises:
             InputError: hu is no stack of slices in HU.
@@ -229,7 +241,10 @@ class Segmenter:
     def probabilities(
         self, hu: np.ndarray, batch_size: int = 8, pixel: tuple[float, float] = (1.0, 1.0)
     ) -> np.ndarray:
-        """All probabilities at once, float32 (N, 4, H, W): 4 MB for each slice of 512 px. hu: (N, H, W) in HU."""
+        """All probabilities at once, float32 (N, 4, H, W): 4 MB for each slice of 512 px.
+
+        hu: (N, H, W) in HU.
+        """
         return np.concatenate([answer for _, answer in self.batches(hu, batch_size, pixel=pixel)])
 
     def labels(

@@ -22,7 +22,9 @@ def views_of(settings: InferenceSettings) -> list[View]:
 
 @dataclass(frozen=True)
 class Answers:
-    """What the network said of n slices, before it is averaged and enlarged: to read it twice costs no second pass.
+    """What the network said of n slices, before it is averaged and enlarged.
+
+    To read it twice costs no second pass.
 
     Attributes:
         logits: By view, (n, 4, S, S).
@@ -58,7 +60,7 @@ class Answers:
         return temper(own.cpu().numpy(), settings.temperature)
 
     def _average(self, k: int, others: Sequence[View], answer: torch.Tensor) -> None:
-        """Turn slice k's own probabilities (4, H, W) into the mean with those of the other views, where they reach."""
+        """Turn slice k's own probabilities (4, H, W) into the mean with those of the other views."""
         size = tuple(answer.shape[1:])
         views = torch.ones(size, device=answer.device)
         for view in others:
@@ -75,7 +77,7 @@ def ask(
     view: View,
     square: tuple[int, int],
 ) -> torch.Tensor:
-    """The network's logits, float32 (n, 4, S, S), of one view of images (n, 1, S, S) that were `square` pixels."""
+    """The network's logits, float32 (n, 4, S, S), of one view of images (n, 1, S, S)."""
     if view != (0.0, False):
         # By the nearest pixel, as the slides' recipe turns slices.
         images, _ = resample(images, view_matrix(view, square), images.shape[2:], "nearest")
@@ -85,7 +87,10 @@ def ask(
 def view_matrix(view: View, size: tuple[int, int]) -> np.ndarray:
     """Where in the slice a place (x, y) of the view lies, (2, 2).
 
-    x and y run from -1 to 1 over the slice, whatever its size (height, width); the turns are true ones all the same.
+    Where in the slice a place (x, y) of the view lies.
+
+    x and y run from -1 to 1 over the slice, whatever its size (height, width); the turns are true ones all
+    the same.
     """
     degrees, mirrored = view
     pixels = np.diag([float(size[1]), float(size[0])])
@@ -97,9 +102,12 @@ def view_matrix(view: View, size: tuple[int, int]) -> np.ndarray:
 def resample(
     images: torch.Tensor, matrix: np.ndarray, size: tuple[int, int], mode: str
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Images (n, C, h, w) at `size` (H, W), each place u from matrix @ u; and whether that lies inside, bool (H, W).
+    """Images (n, C, h, w) at `size` (H, W), each place u from matrix @ u.
 
-    Outside, the border goes on, as in training: good enough to look at, while only what lies inside is an answer.
+    And whether that lies inside, bool (H, W).
+
+    Outside, the border goes on, as in training: good enough to look at, while only what lies inside is an
+    answer.
     """
     theta = torch.tensor(np.c_[matrix, [0, 0]], dtype=torch.float32, device=images.device)
     grid = F.affine_grid(theta[None], [1, 1, *size], align_corners=False)

@@ -1,6 +1,9 @@
-"""One scan from the network to a folder of results: labels, entropy, severity, doubts, and the files that show them.
+"""One scan from the network to a folder of results.
 
-Nothing that is written carries a name, a path or a file's own text: a case is called by a checksum of its pixels.
+Labels, entropy, severity, doubts, and the files that show them.
+
+Nothing that is written carries a name, a path or a file's own text: a case is called by a checksum of its
+pixels.
 """
 
 import hashlib
@@ -86,16 +89,21 @@ def predict_case(
         "statement": STATEMENT,
         "software": f"lungseg {__version__}",
         "scan": {
-            "kind": scan.kind, "slices": scan.hu.shape[0], "rows": scan.hu.shape[1], "columns": scan.hu.shape[2],
+            "kind": scan.kind,
+            "slices": scan.hu.shape[0],
+            "rows": scan.hu.shape[1],
+            "columns": scan.hu.shape[2],
             "spacing_mm": [round(float(step), 4) for step in scan.spacing] if scan.spacing else None,
-            "thickness_mm": scan.thickness, "volume": scan.is_volume, "hounsfield_units": scan.is_hu,
+            "thickness_mm": scan.thickness,
+            "volume": scan.is_volume,
+            "hounsfield_units": scan.is_hu,
         },
         **measured,
         "withheld": list(withheld),
         "mean_entropy_in_lung": round(sum(int(v.sum()) for v in lung) / pixels / 255, 4) if pixels else None,
         "warnings": list(warnings),
         "model": model_in_short(segmenter.config),
-    }  # fmt: skip
+    }
     return Case(scan, labels, uncertain, warnings, summary)
 
 
@@ -128,7 +136,10 @@ def predict_scan(
 
 
 def case_id(hu: np.ndarray) -> str:
-    """A neutral name: "case-" and eight hexadecimal digits of the SHA-256 of the HU, slice by slice. hu: (N, H, W)."""
+    """A neutral name: "case-" and eight hexadecimal digits of the SHA-256 of the HU, slice by slice.
+
+    hu: (N, H, W).
+    """
     checksum = hashlib.sha256()
     for picture in hu:
         checksum.update(np.ascontiguousarray(picture, "<i2"))
@@ -136,7 +147,10 @@ def case_id(hu: np.ndarray) -> str:
 
 
 def model_in_short(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What the report says of a model, from its config.json; None for what an older one does not say. No paths."""
+    """What the report says of a model, from its config.json; None for what an older one does not say.
+
+    No paths.
+    """
     training, best = config.get("training", {}), config.get("best_epoch", {})
     return {
         **{name: config.get(name) for name in ("architecture", "encoder", "image_size")},
@@ -148,7 +162,10 @@ def model_in_short(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _doubts_of(measured: dict[str, Any], outside: float) -> list[str]:
-    """Sentences about what the masks themselves make doubtful; outside: share of the lung beyond the body, 0..1."""
+    """Sentences about what the masks themselves make doubtful.
+
+    outside: share of the lung beyond the body, 0..1.
+    """
     lung = measured["profile"]["lung"]
     if not any(lung):
         return ["The network found no lung: nothing can be measured."]

@@ -1,7 +1,9 @@
-"""Before a prediction: is this a chest CT in Hounsfield units, and in what does it differ from what training saw?
+"""Before a prediction.
 
-A scan that cannot be right is an InputError; a doubt is a sentence for the user. All looks at a few slices, each
-thinned to about 256 pixels a side, so that a long scan takes no longer than a short one.
+Is this a chest CT in Hounsfield units, and in what does it differ from what training saw?
+
+A scan that cannot be right is an InputError; a doubt is a sentence for the user. All looks at a few slices,
+each thinned to about 256 pixels a side, so that a long scan takes no longer than a short one.
 """
 
 from collections.abc import Mapping
@@ -140,7 +142,8 @@ def check_scan(scan: Scan, ranges: Mapping[str, Any] | None = None) -> list[str]
     features = [f for f in map(slice_features, slices) if f]
     if not features or max(f["lung_percent"] for f in features) < 100 * LEAST_LUNG:
         raise InputError(
-            "no body with lungs in it was found; expected axial slices of a chest; give the scan's series of the chest."
+            "no body with lungs in it was found; expected axial slices of a chest; give the scan's series of "
+            "the chest."
         )
     if scan.spacing is not None and is_alternating(scan.hu):
         raise InputError(
@@ -150,7 +153,8 @@ def check_scan(scan: Scan, ranges: Mapping[str, Any] | None = None) -> list[str]
     warnings = _geometry_doubts(scan, features)
     if burned_in_text(slices):
         warnings.append(
-            "Text seems to be burned into the picture beside the body and may name the patient: the report's pictures "
+            "Text seems to be burned into the picture beside the body and may name the patient: the report's "
+            "pictures "
             "show nothing outside the body, but the scan itself still does."
         )
     chest = [f for f in features if f["lung_percent"] >= 100 * LUNG_SLICE] or features
@@ -160,7 +164,8 @@ def check_scan(scan: Scan, ranges: Mapping[str, Any] | None = None) -> list[str]
             margin = MARGIN * (high - low)
             if not low - margin <= value <= high + margin:
                 warnings.append(
-                    f"Unlike most training slices: {words} is {value:.0f} {unit}, in 98 of 100 of them {low:.0f} to "
+                    f"Unlike most training slices: {words} is {value:.0f} {unit}, in 98 of 100 of them "
+                    f"{low:.0f} to "
                     f"{high:.0f} {unit}; the masks may be less exact."
                 )
     return warnings
@@ -176,8 +181,10 @@ def _check_units(slices: np.ndarray) -> None:
     air, tissue = (slices < SOLID).mean(), (np.abs(slices) < SOFT_TISSUE).mean()
     if air < LEAST_AIR or tissue < LEAST_TISSUE:
         raise InputError(
-            f"values run from {low} to {high}, {air:.0%} below {SOLID} and {tissue:.0%} within {SOFT_TISSUE} of 0; "
-            "expected Hounsfield units, air near -1000 and soft tissue near 0; convert them, or give slices as PNG."
+            f"values run from {low} to {high}, {air:.0%} below {SOLID} and {tissue:.0%} within {SOFT_TISSUE} "
+            "of 0; "
+            "expected Hounsfield units, air near -1000 and soft tissue near 0; convert them, or give slices "
+            "as PNG."
         )
 
 
@@ -185,7 +192,8 @@ def _geometry_doubts(scan: Scan, features: list[dict[str, float]]) -> list[str]:
     warnings = []
     if scan.thickness and scan.thickness > THICK:
         warnings.append(
-            f"Slices are {scan.thickness:g} mm thick: above {THICK:g} mm small lesions fade into the lung around them."
+            f"Slices are {scan.thickness:g} mm thick: above {THICK:g} mm small lesions fade into the lung "
+            "around them."
         )
     if scan.spacing is None:
         return [
@@ -194,12 +202,14 @@ def _geometry_doubts(scan: Scan, features: list[dict[str, float]]) -> list[str]:
         ]
     if len(scan.hu) > 1 and not scan.is_volume:
         warnings.append(
-            "Neighbouring slices are unlike each other: taken as single slices, without millilitres, thirds and score."
+            "Neighbouring slices are unlike each other: taken as single slices, without millilitres, thirds "
+            "and score."
         )
     step, *pixel = scan.spacing
     if scan.thickness and len(scan.hu) > 1 and step > 1.5 * scan.thickness:
         warnings.append(
-            f"Slices of {scan.thickness:g} mm lie {step:g} mm apart: millilitres take the gaps to be like the slices."
+            f"Slices of {scan.thickness:g} mm lie {step:g} mm apart: millilitres take the gaps to be like "
+            "the slices."
         )
     picture = np.prod(scan.hu.shape[1:]) * np.prod(pixel) / 100
     body = [f["body_percent"] / 100 * picture for f in features]
@@ -230,8 +240,8 @@ def lung_outside(labels: np.ndarray, hu: np.ndarray) -> float:
 def burned_in_text(slices: np.ndarray) -> bool:
     """Whether a line of text stands beside the body in at least half of the slices (n, H, W).
 
-    Text is small pieces of one value, brighter than air, whose feet stand in a row: at least six of them. A table or a
-    tube is one long piece of many values.
+    Text is small pieces of one value, brighter than air, whose feet stand in a row: at least six of them. A
+    table or a tube is one long piece of many values.
     """
     return sum(map(has_text, slices)) >= max(len(slices) / 2, 1)
 

@@ -1,6 +1,7 @@
 """How much of the lung is involved: per cent and millilitres by class, side and third, and a six-zone score.
 
-Functions of arrays. Slices run from feet to head, columns from the patient's right to the left, as in `scans.Scan`.
+Functions of arrays. Slices run from feet to head, columns from the patient's right to the left, as in
+`scans.Scan`.
 """
 
 from collections.abc import Sequence
@@ -15,25 +16,29 @@ from lungseg_utils.evaluation.burden import involved_share
 SIDES = ("right", "left")  # the patient's: the right one is at the image's left
 THIRDS = ("lower", "middle", "upper")
 GRADES = (1, 25, 50, 75)  # whole per cent of a zone from which it scores 1, 2, 3, 4
-SCORE = "after Ooi et al., Radiology 2004, 230:836, adapted: zones are equal thirds of the lungs' height on each side"
+SCORE = (
+    "after Ooi et al., Radiology 2004, 230:836, adapted: "
+    "zones are equal thirds of the lungs' height on each side"
+)
 LEAST_SLICES, LEAST_HEIGHT = (
     6,
     100.0,
 )  # slices with lung, and their height in mm, below which thirds mean little
 TISSUE = -500  # HU; above it is body, not air
 BODY_HEIGHT = 0.2  # of the tissue in the fullest column: columns with less are table or sleeve
-EDGE_AREA = (
-    0.02  # share of the largest slice's lung from which a slice counts as lung: stray pixels are no apex
-)
+# share of the largest slice's lung from which a slice counts as lung: stray pixels are no apex
+EDGE_AREA = 0.02
 WHOLE_PIECE = 0.8  # a piece of lung with this share on one side belongs to that side
 
 
 def midline(labels: np.ndarray, hu: np.ndarray) -> int:
-    """The column that parts the lungs: the right one before it, the left one from it on. labels, hu: (N, H, W).
+    """The column that parts the lungs: the right one before it, the left one from it on.
 
-    Where fewest lung pixels are, near the middle of the body. The further from that middle, the less lung a column must
-    have to be chosen (a tenth of the fullest column at the end of the search), so that a body with one lung is parted
-    at its middle, or just beside a lung that reaches over it.
+    Labels, hu: (N, H, W).
+
+    Where fewest lung pixels are, near the middle of the body. The further from that middle, the less lung a
+    column must have to be chosen (a tenth of the fullest column at the end of the search), so that a body
+    with one lung is parted at its middle, or just beside a lung that reaches over it.
     """
     width = labels.shape[2]
     lung, tissue = np.zeros(width), np.zeros(width)
@@ -49,7 +54,10 @@ def midline(labels: np.ndarray, hu: np.ndarray) -> int:
 
 
 def left_lung(lung: np.ndarray, middle: int) -> np.ndarray:
-    """Which pixels of lung, bool (H, W), are the patient's left one: pieces go whole to their side, others are cut."""
+    """Which pixels of lung, bool (H, W), are the patient's left one.
+
+    Pieces go whole to their side, others are cut.
+    """
     pieces, count = ndimage.label(lung)
     beyond = np.bincount(pieces[:, middle:].ravel(), minlength=count + 1) / np.maximum(
         np.bincount(pieces.ravel()), 1
@@ -61,7 +69,8 @@ def left_lung(lung: np.ndarray, middle: int) -> np.ndarray:
 def side_pixels(labels: np.ndarray, hu: np.ndarray, volume: bool) -> np.ndarray:
     """Pixels of each slice, side and class, int64 (N, 2, 4), background not counted.
 
-    labels: class index (N, H, W); hu: (N, H, W). volume: one patient's, so that one midline holds for all slices.
+    labels: class index (N, H, W); hu: (N, H, W). volume: one patient's, so that one midline holds for all
+    slices.
     """
     pixels = np.zeros((len(labels), len(SIDES), NUM_CLASSES), np.int64)
     step = max(len(labels) // 64, 1)
@@ -76,7 +85,10 @@ def side_pixels(labels: np.ndarray, hu: np.ndarray, volume: bool) -> np.ndarray:
 
 
 def lung_range(lung: np.ndarray) -> tuple[int, int] | None:
-    """First and last slice with more than stray lung; None without any. lung: (N,) pixels or area of each slice."""
+    """First and last slice with more than stray lung; None without any.
+
+    lung: (N,) pixels or area of each slice.
+    """
     slices = np.flatnonzero(lung >= max(EDGE_AREA * lung.max(), 1)) if len(lung) else []
     return (int(slices[0]), int(slices[-1])) if len(slices) else None
 
@@ -104,9 +116,12 @@ def third_of_slices(lung: np.ndarray, heights: np.ndarray) -> np.ndarray | None:
 
 
 def region(pixels: np.ndarray, voxel_ml: float | None) -> dict[str, Any]:
-    """Involvement of a region: per cent of its lung, and millilitres if a voxel has any. pixels: (4,), of each class.
+    """Involvement of a region: per cent of its lung, and millilitres if a voxel has any.
 
-    Per cent is None without lung. Names: `involved` is both lesions together, `lung` all classes but background.
+    pixels: (4,), of each class.
+
+    Per cent is None without lung. Names: `involved` is both lesions together, `lung` all classes but
+    background.
     """
     names = {CLASSES[c].short: pixels[c] for c in FOREGROUND} | {"involved": pixels[list(LESIONS)].sum()}
     lung = pixels[FOREGROUND].sum()

@@ -136,7 +136,8 @@ def _safe_members(archive: zipfile.ZipFile, path: Path) -> list[zipfile.ZipInfo]
         or any(member.file_size > MAX_MEMBER for member in members)
     ):
         raise InputError(
-            f"{path} would unpack {len(members):,} files to {unpacked:,} bytes from {packed:,}; expected one scan, at "
+            f"{path} would unpack {len(members):,} files to {unpacked:,} bytes from {packed:,}; expected one "
+            "scan, at "
             f"most {MAX_UNPACKED:,} bytes and {MAX_EXPANSION} times; unpack it yourself if you trust it."
         )
     return members

@@ -114,7 +114,10 @@ class Slice:
 
 @dataclass(frozen=True)
 class DicomFrame:
-    """What a DICOM Segmentation needs: the headers of the slices, from first to last, and how the stack was turned."""
+    """What a DICOM Segmentation needs.
+
+    The headers of the slices, from first to last, and how the stack was turned.
+    """
 
     headers: tuple["Dataset", ...]
     orientation: Orientation
@@ -125,8 +128,8 @@ class DicomFrame:
 def read_dicom(path: Path, series: str | int | None = None) -> Scan:
     """One series of a file, a folder (with its subfolders) or a zip, sorted by position along the normal.
 
-    Raises InputError if there is no usable CT, if there are several series and none is named, or if a slice cannot be
-    decoded. Missing slices are reported, not filled in.
+    Raises InputError if there is no usable CT, if there are several series and none is named, or if a slice
+    cannot be decoded. Missing slices are reported, not filled in.
     """
     with open_source(path) as openers, pydicom_quiet():
         chosen, left_out = _choose(_stacks(path, openers), series)
@@ -564,8 +567,9 @@ def _transfer_syntax(dataset: "Dataset") -> "UID":
 def _is_inverted(slice_: Slice, path: Path) -> bool:
     """Whether the stored values of a MONOCHROME1 slice are inverted as well.
 
-    MONOCHROME1 says that low values are shown white; HU do not depend on that. Some exporters invert the values, too:
-    then the edge of the slice is air only after inverting them back. Grey levels are inverted by definition.
+    MONOCHROME1 says that low values are shown white; HU do not depend on that. Some exporters invert the
+    values, too: then the edge of the slice is air only after inverting them back. Grey levels are inverted by
+    definition.
     """
     if slice_.header.get("PhotometricInterpretation") != "MONOCHROME1":
         return False

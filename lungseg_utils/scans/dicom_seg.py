@@ -19,9 +19,15 @@ if TYPE_CHECKING:
 LINKS = ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")
 GEOMETRY = ("Rows", "Columns", "PixelSpacing", "ImageOrientationPatient")
 EMPTY = (
-    "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "StudyID",
+    "PatientName",
+    "PatientID",
+    "PatientBirthDate",
+    "PatientSex",
+    "StudyDate",
+    "StudyTime",
+    "StudyID",
     "AccessionNumber",
-)  # fmt: skip
+)
 SERIES_NUMBER = 9000  # far above a scanner's own
 ABNORMAL = ("49755003", "SCT", "Morphologically Abnormal Structure")
 # Short name of the class: category and type, as code, scheme, meaning (PS3.16, CID 7150 and 6104; SNOMED CT).
@@ -35,10 +41,13 @@ SEGMENTS = {
 def write_segmentation(
     path: Path, frame: DicomFrame, labels: np.ndarray, keep_identity: bool = False
 ) -> Path:
-    """A binary DICOM Segmentation of three segments, numbered as MASK_VALUES; frames without any are left out.
+    """A binary DICOM Segmentation of three segments, numbered as MASK_VALUES.
 
-    labels: uint8 (N, H, W), class indices on scan.hu's grid. Of the scan's headers it copies the UIDs of study, series,
-    slices and frame of reference, and the geometry; keep_identity adds IDENTITY, and nothing adds more.
+    Frames without any are left out.
+
+    labels: uint8 (N, H, W), class indices on scan.hu's grid. Of the scan's headers it copies the UIDs of
+    study, series, slices and frame of reference, and the geometry; keep_identity adds IDENTITY, and nothing
+    adds more.
     """
     segmentation = _segmentation(frame, labels, keep_identity)
     with pydicom_quiet(), atomic_write(path, "wb") as handle:
@@ -70,12 +79,24 @@ def _segmentation(frame: DicomFrame, labels: np.ndarray, keep_identity: bool) ->
         series = sources[0].SeriesInstanceUID
         uids = [generate_uid(entropy_srcs=[what, series, digest]) for what in ("series", "instance")]
         segmentation = Segmentation(
-            sources, values, "BINARY", _segments(), uids[0], SERIES_NUMBER, uids[1], 1,
-            manufacturer="lungseg", manufacturer_model_name="lungseg", software_versions=__version__,
-            device_serial_number="none", content_label="LUNG_INFECTION", content_description="Not a diagnosis",
-            series_description="lungseg: lung infection, research only", transfer_syntax_uid=ExplicitVRLittleEndian,
+            sources,
+            values,
+            "BINARY",
+            _segments(),
+            uids[0],
+            SERIES_NUMBER,
+            uids[1],
+            1,
+            manufacturer="lungseg",
+            manufacturer_model_name="lungseg",
+            software_versions=__version__,
+            device_serial_number="none",
+            content_label="LUNG_INFECTION",
+            content_description="Not a diagnosis",
+            series_description="lungseg: lung infection, research only",
+            transfer_syntax_uid=ExplicitVRLittleEndian,
             omit_empty_frames=bool(values.any()),
-        )  # fmt: skip
+        )
         if keep_identity:
             segmentation.SpecificCharacterSet = "ISO_IR 192"
             for keyword in IDENTITY:

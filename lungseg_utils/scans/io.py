@@ -115,7 +115,8 @@ def write_masks(
     """
     if labels.shape != scan.hu.shape or labels.dtype != np.uint8 or labels.max() >= NUM_CLASSES:
         raise InputError(
-            f"labels are {labels.dtype} {labels.shape}; expected uint8 {scan.hu.shape}, classes 0 to {NUM_CLASSES - 1}."
+            f"labels are {labels.dtype} {labels.shape}; expected uint8 {scan.hu.shape}, classes 0 to "
+            f"{NUM_CLASSES - 1}."
         )
     folder = resolve_path(folder)
     if scan.kind == "nifti":

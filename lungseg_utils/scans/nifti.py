@@ -1,4 +1,7 @@
-"""NIfTI volumes in, masks with the same grid and affine out. Format: nifti.nimh.nih.gov/nifti-1 and nifti-2."""
+"""NIfTI volumes in, masks with the same grid and affine out.
+
+Format: nifti.nimh.nih.gov/nifti-1 and nifti-2.
+"""
 
 import gzip
 from dataclasses import dataclass
@@ -139,7 +142,10 @@ def _contradictions(
 
 
 def write_nifti(path: Path, frame: NiftiFrame, labels: np.ndarray) -> Path:
-    """mask.nii.gz: MASK_VALUES, uint8, in the file's grid; labels: uint8 (N, H, W). No text of the header is copied."""
+    """mask.nii.gz: MASK_VALUES, uint8, in the file's grid; labels: uint8 (N, H, W).
+
+    No text of the header is copied.
+    """
     import nibabel as nib
 
     values = frame.orientation.to_file(MASK_TABLE[labels]).reshape(frame.shape)
@@ -163,7 +169,10 @@ def save_volume(values: np.ndarray, affine: np.ndarray, path: Path) -> Path:
 
 
 def save_compressed(image, path: Path) -> Path:
-    """Write nibabel's image as .nii.gz, without a name or a time in the archive's header: same image, same bytes."""
+    """Write nibabel's image as .nii.gz, without a name or a time in the archive's header.
+
+    Same image, same bytes.
+    """
     with atomic_write(path, "wb") as raw, gzip.GzipFile("", "wb", 4, raw, mtime=0) as handle:
         image.to_stream(handle)
     return path

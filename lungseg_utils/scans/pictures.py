@@ -1,4 +1,7 @@
-"""Grey levels to Hounsfield units, for pictures and other scans in 8 bits; reading PNG and JPEG, masks as PNG."""
+"""Grey levels to Hounsfield units, for pictures and other scans in 8 bits.
+
+Reading PNG and JPEG, masks as PNG.
+"""
 
 import re
 import warnings
@@ -75,18 +78,25 @@ def _grey(path: Path) -> np.ndarray:
 
 
 def _single_channel(rgba: np.ndarray) -> np.ndarray:
-    """Grey levels (H, W) of (H, W, 4), transparent pixels black. InputError if more than a thousandth has colour."""
+    """Grey levels (H, W) of (H, W, 4), transparent pixels black.
+
+    InputError if more than a thousandth has colour.
+    """
     rgb = rgba[..., :3].astype(np.int16)
     coloured = float((np.ptp(rgb, axis=-1) > COLOURED).mean())
     if coloured > 0.001:
         raise InputError(
-            f"{coloured:.1%} of the picture's pixels have colour; expected a CT in grey; export it without overlays."
+            f"{coloured:.1%} of the picture's pixels have colour; expected a CT in grey; export it without "
+            "overlays."
         )
     return np.rint(rgb.mean(-1) * (rgba[..., 3] / 255)).astype(np.uint8)
 
 
 def write_picture(path: Path, labels: np.ndarray) -> Path:
-    """PNG of labels (H, W) in the classes' colours, of the picture's own size; a pixel's index is its class."""
+    """PNG of labels (H, W) in the classes' colours, of the picture's own size.
+
+    A pixel's index is its class.
+    """
     from PIL import Image
 
     image = Image.fromarray(labels)

@@ -1,7 +1,8 @@
 """Scans in, masks out: NIfTI, DICOM, NumPy arrays and pictures become one kind of volume; masks go back.
 
-nifti.py, dicom.py and pictures.py read the kinds; what they share stands here. Nothing is resampled: axes are exchanged
-and reversed until slices lie as a radiologist sees them, and the same steps back give the mask in the file's own grid.
+nifti.py, dicom.py and pictures.py read the kinds; what they share stands here. Nothing is resampled: axes are
+exchanged and reversed until slices lie as a radiologist sees them, and the same steps back give the mask in
+the file's own grid.
 """
 
 from dataclasses import dataclass, field
@@ -33,8 +34,8 @@ KINDS = (
 class Scan:
     """A chest CT as the network and the report see it.
 
-    hu: int16 (N, H, W); slices from feet to head, rows from front to back, columns from the patient's right to left.
-    Arrays and pictures say nothing of that, and keep the order of their file.
+    hu: int16 (N, H, W); slices from feet to head, rows from front to back, columns from the patient's right
+    to left. Arrays and pictures say nothing of that, and keep the order of their file.
     """
 
     hu: np.ndarray
@@ -52,7 +53,10 @@ class Scan:
 
     @cached_property
     def is_volume(self) -> bool:
-        """Whether the slices are neighbours in one body: their distance is known, and most look like the one before."""
+        """Whether the slices are neighbours in one body.
+
+        Their distance is known, and most look like the one before.
+        """
         if self.spacing is None or len(self.hu) < 2:
             return False
         first = looked_at(len(self.hu) - 1)
@@ -61,7 +65,10 @@ class Scan:
 
 
 def check_size(shape: tuple[int, ...]) -> None:
-    """Raises InputError unless (N, H, W) can be a scan. Called on what a header claims, before memory is taken."""
+    """Raises InputError unless (N, H, W) can be a scan.
+
+    Called on what a header claims, before memory is taken.
+    """
     slices, height, width = shape
     size = f"{slices} slices of {height} x {width} pixels"
     if min(height, width) < MIN_SIDE or slices < 1:

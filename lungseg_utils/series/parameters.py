@@ -1,6 +1,9 @@
-"""The notebooks' parameters: what each declares, what a profile or the command line gives, and whether the two agree.
+"""The notebooks' parameters.
 
-papermill passes "false" as text and only warns of an unknown name, so both are settled here, before anything runs.
+What each declares, what a profile or the command line gives, and whether the two agree.
+
+papermill passes "false" as text and only warns of an unknown name, so both are settled here, before anything
+runs.
 """
 
 import ast
@@ -19,7 +22,10 @@ WORDS_FOR_BOOL = {"true": True, "yes": True, "1": True, "false": False, "no": Fa
 
 @dataclass(frozen=True)
 class Parameter:
-    """One line of a notebook's `parameters` cell: `name: kind = default`; optional if the annotation has `| None`."""
+    """One line of a notebook's `parameters` cell: `name: kind = default`.
+
+    Optional if the annotation has `| None`.
+    """
 
     name: str
     kind: str
@@ -28,7 +34,10 @@ class Parameter:
 
 
 def declared_parameters(notebook: Path) -> dict[str, Parameter]:
-    """What the cell tagged `parameters` declares, by name. A line's kind is its annotation, else its default's type."""
+    """What the cell tagged `parameters` declares, by name.
+
+    A line's kind is its annotation, else its default's type.
+    """
     try:
         cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
         source = "".join(
@@ -58,7 +67,10 @@ def declared_parameters(notebook: Path) -> dict[str, Parameter]:
 
 
 def _converted(parameter: Parameter, value: object, origin: str) -> object:
-    """`value` as the declared kind. Text is parsed where it came from -p; a profile's YAML has types of its own."""
+    """`value` as the declared kind.
+
+    Text is parsed where it came from -p; a profile's YAML has types of its own.
+    """
     if parameter.optional and value in (None, "none", "None", "null"):
         return None
     try:
@@ -103,7 +115,10 @@ def load_profile(profile: str | Path, folder: Path = NOTEBOOKS) -> dict[str, obj
 def check_parameters(
     declared: Mapping[str, Parameter], given: Mapping[str, object], origin: str
 ) -> dict[str, object]:
-    """`given` with every name known and every value of its declared kind, else InputError with the nearest name."""
+    """`given`, every name known and every value of its declared kind.
+
+    Raises InputError, which gives the nearest name.
+    """
     for name in given:
         if name not in declared:
             nearest = difflib.get_close_matches(str(name), declared, 1)

@@ -36,7 +36,10 @@ PATIENCE = 240.0  # seconds that a kernel has after a stop: training finishes it
 
 
 class NotebookError(RuntimeError):
-    """A notebook failed. Three lines: which notebook and where its partial copy is, which cell, which error."""
+    """A notebook failed.
+
+    Three lines: which notebook and where its partial copy is, which cell, which error.
+    """
 
 
 class NotebookStopped(NotebookError):
@@ -60,7 +63,10 @@ def all_notebooks(folder: Path = NOTEBOOKS) -> list[Path]:
 
 
 def select_notebooks(notebooks: list[Path], only: str | None = None, start: str | None = None) -> list[Path]:
-    """Those to run: all, `only` one, or all from `start` on; each given by number ("03") or name ("03_training")."""
+    """Those to run: all, `only` one, or all from `start` on.
+
+    Each given by number ("03") or name ("03_training").
+    """
     if only and start:
         raise InputError("both --only and --from were given; expected one of them; leave one out")
     wanted = only or start
@@ -76,7 +82,10 @@ def select_notebooks(notebooks: list[Path], only: str | None = None, start: str 
 
 @contextmanager
 def own_kernel() -> Iterator[None]:
-    """Within, the kernel `python3` is this very Python, whatever Jupyter finds elsewhere; figures are inline."""
+    """Within, the kernel `python3` is this very Python, whatever Jupyter finds elsewhere.
+
+    Figures are inline.
+    """
     from ipykernel.kernelspec import get_kernel_dict
 
     spec = get_kernel_dict(
@@ -104,7 +113,10 @@ def own_kernel() -> Iterator[None]:
 
 @contextmanager
 def sigterm_interrupts() -> Iterator[None]:
-    """Within, SIGTERM does what Ctrl-C does: the kernel is shut down and told so, not left to die with this process."""
+    """Within, SIGTERM does what Ctrl-C does.
+
+    The kernel is shut down and told so, not left to die with this process.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -166,13 +178,15 @@ def run_series(
     folder: Path = NOTEBOOKS,
     progress: bool = True,
 ) -> Path:
-    """Run the series (or `only` one, also one beyond it, or all from `start` on) and return the run directory.
+    """Run the series, `only` one, or all from `start` on; return the run directory.
+
+    `only` may also be one beyond the series.
 
     Values win in this order: `parameters` (text is converted to the declared kind), `data_dir` and `run_dir`,
-    `profile`, the notebooks' own defaults. Going on (`only`, `start`) without a profile takes the values that the run
-    directory's last run was given. Everything is checked before anything runs (InputError). The run directory gets
-    notebooks/ (executed copies, the failing one as far as it came) and run.json, rewritten after each notebook.
-    A notebook that fails raises NotebookError.
+    `profile`, the notebooks' own defaults. Going on (`only`, `start`) without a profile takes the values that
+    the run directory's last run was given. Everything is checked before anything runs (InputError). The run
+    directory gets notebooks/ (executed copies, the failing one as far as it came) and run.json, rewritten
+    after each notebook. A notebook that fails raises NotebookError.
     """
     notebooks = find_notebooks(folder)
     chosen = select_notebooks(all_notebooks(folder) if only else notebooks, only, start)
@@ -283,10 +297,12 @@ def _execute(notebook: Path, copy: Path, parameters: dict[str, object], progress
 
 
 def refresh_notebooks(folder: Path = NOTEBOOKS) -> None:
-    """Re-execute all notebooks in place on their own defaults, the phantom, in a fresh temporary home (`make notebooks`).
+    """Re-execute all notebooks in place on their own defaults, the phantom (`make notebooks`).
 
-    Whatever differs from run to run without meaning is left out, so that diffs stay small: timings, widgets, the
-    interpreter's version, absolute paths.
+    In a fresh temporary home.
+
+    Whatever differs from run to run without meaning is left out, so that diffs stay small: timings, widgets,
+    the interpreter's version, absolute paths.
     """
     import nbformat
     from nbclient import NotebookClient

@@ -1,4 +1,7 @@
-"""Reliability, its error and entropy against scikit-learn, torchmetrics and scipy; no probabilities are refused."""
+"""Reliability, its error and entropy against scikit-learn, torchmetrics and scipy.
+
+No probabilities are refused.
+"""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Figures: the pictures that carry a claim are checked pixel by pixel, every figure can be drawn and saved."""
+"""Figures: pictures that carry a claim, pixel by pixel; every figure can be drawn and saved."""
 
 import numpy as np
 import pytest

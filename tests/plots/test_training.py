@@ -1,4 +1,7 @@
-"""The training's figures: the strip shows the right columns; the live chart is one output that changes, and silent elsewhere."""
+"""The training's figures: the strip shows the right columns.
+
+The live chart is one output that changes, and silent elsewhere.
+"""
 
 import io
 
@@ -69,7 +72,8 @@ def test_the_live_chart_is_one_output_in_a_notebook_and_nothing_in_a_terminal(ca
     assert capfd.readouterr() == ("", "")
     source = (
         "import pandas as pd\nfrom lungseg_utils.plots.training import LiveChart\n"
-        f"chart, history = LiveChart(), pd.DataFrame({HISTORY.to_dict('list')})\nfor n in (1, 2):\n    chart(history[:n])"
+        f"chart, history = LiveChart(), pd.DataFrame({HISTORY.to_dict('list')})\nfor n in (1, 2):\n    "
+        "chart(history[:n])"
     )
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
     with own_kernel():

@@ -1,4 +1,4 @@
-"""A case: the answer comes back on the scan's own grid, memory stays bounded, results replace nothing but a case."""
+"""A case: its answer on the scan's own grid, bounded memory, results replace nothing but a case."""
 
 import json
 import re

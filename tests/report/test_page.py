@@ -1,4 +1,4 @@
-"""The report: one page that needs nothing else, escapes what it shows, and can be drawn for every kind of case."""
+"""The report: one page that needs nothing else and escapes what it shows, for every kind of case."""
 
 import base64
 import io

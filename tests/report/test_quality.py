@@ -1,4 +1,7 @@
-"""Checks before a prediction: what is refused, what is doubted in which words, and what training leaves to compare."""
+"""Checks before a prediction.
+
+What is refused, what is doubted in which words, and what training leaves to compare.
+"""
 
 import json
 from dataclasses import replace

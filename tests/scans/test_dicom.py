@@ -1,4 +1,7 @@
-"""DICOM: series, order, rescale, compression, archives; the segmentation lies where the scan lies, and names nobody."""
+"""DICOM: series, order, rescale, compression, archives.
+
+The segmentation lies where the scan lies, and names nobody.
+"""
 
 import gzip
 import io
@@ -119,7 +122,7 @@ def test_scan_and_segmentation_agree_in_every_layout(tmp_path, layout):
 
 
 def test_highdicom_places_the_mask_on_the_scans_own_volume(tmp_path):
-    """The volume that a viewer builds of the segmentation, by affine, against the one it builds of the scan."""
+    """The volume that a viewer builds of the segmentation, against the one it builds of the scan."""
     folder = write_series(tmp_path / "scan", chest(), signs=(-1, 1, 1), directions=turned(9, 2))
     scan = read_scan(folder)
     (path,) = write_masks(scan, marked(scan), tmp_path / "out")
@@ -162,9 +165,10 @@ def compress(syntax):
 
 
 @pytest.mark.parametrize(
-    "syntax", [RLELossless, JPEGLSLossless, JPEG2000Lossless, DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian],
+    "syntax",
+    [RLELossless, JPEGLSLossless, JPEG2000Lossless, DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian],
     ids=lambda syntax: syntax.keyword,
-)  # fmt: skip
+)
 def test_transfer_syntaxes(tmp_path, syntax):
     write_series(tmp_path / "scan", chest(), change=compress(syntax))
     np.testing.assert_array_equal(read_scan(tmp_path / "scan").hu, chest())
@@ -784,8 +788,15 @@ def test_only_what_an_overlay_needs_is_copied_unless_the_identity_is_kept(tmp_pa
         ):
             assert segmentation[keyword].is_empty
     else:
-        assert copied == {"PatientName", "PatientID", "PatientSex", "StudyID", "StudyDescription", "AccessionNumber",
-                          "ReferringPhysicianName"}  # fmt: skip
+        assert copied == {
+            "PatientName",
+            "PatientID",
+            "PatientSex",
+            "StudyID",
+            "StudyDescription",
+            "AccessionNumber",
+            "ReferringPhysicianName",
+        }
     assert not any(element.tag.is_private for element in segmentation.iterall())
     assert segmentation.preamble == bytes(128)
 

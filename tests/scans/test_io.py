@@ -1,4 +1,7 @@
-"""Scans of any kind: told by content, brought to one orientation, refused in one sentence; masks in its grid."""
+"""Scans of any kind: told by content, brought to one orientation, refused in one sentence.
+
+Masks in its grid.
+"""
 
 import os
 import sys

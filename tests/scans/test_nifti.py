@@ -16,7 +16,7 @@ MARKER = "MARKER7"
 
 
 def rearrange(volume, affine, order, signs):
-    """The same volume in another order and direction of axes, with the affine that keeps every voxel in its place."""
+    """The same volume in another order and direction of axes, every voxel kept in its place."""
     change = np.zeros((4, 4))
     change[3, 3] = 1
     for new, old in enumerate(order):

@@ -100,7 +100,10 @@ def test_series_end_to_end_on_a_tiny_phantom(tiny_phantom, tmp_path):
 
 
 def test_committed_notebooks_run_again(tmp_path):
-    """nbval: every cell of the demo runs from an empty folder; outputs marked NBVAL_CHECK_OUTPUT are compared."""
+    """nbval: every cell of the demo runs from an empty folder.
+
+    Outputs marked NBVAL_CHECK_OUTPUT are compared.
+    """
     command = [
         sys.executable,
         "-m",

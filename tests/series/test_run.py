@@ -1,4 +1,7 @@
-"""The runner, on four tiny notebooks of its own: order, parameters, failures, going on, and what run.json says."""
+"""The runner, on four tiny notebooks of its own.
+
+Order, parameters, failures, going on, and what run.json says.
+"""
 
 import functools
 import json
@@ -76,7 +79,10 @@ def tiny(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def history(tiny, tmp_path_factory):
-    """Three runs on one run directory: 03 fails; go on from there; 01 alone. Jupyter's own `python3` is broken."""
+    """Three runs on one run directory: 03 fails; go on from there; 01 alone.
+
+    Jupyter's own `python3` is broken.
+    """
     home = tmp_path_factory.mktemp("home")
     broken = home / "jupyter" / "kernels" / "python3" / "kernel.json"
     broken.parent.mkdir(parents=True)

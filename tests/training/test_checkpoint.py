@@ -1,8 +1,9 @@
-"""Nothing is lost: a run that is killed, interrupted or out of time goes on and ends as if nothing had happened."""
+"""Nothing is lost: a run that is killed, interrupted or out of time ends as if it had not been."""
 
 import itertools
 import multiprocessing
 import os
+import pkgutil
 import shutil
 import signal
 from collections import namedtuple
@@ -20,23 +21,31 @@ from lungseg_utils.core.stopping import Stopped, StopRequest
 from lungseg_utils.model import load_model
 from lungseg_utils.training import checkpoint
 from lungseg_utils.training.checkpoint import check_room
-from lungseg_utils.training.learner import Learner
 from lungseg_utils.training.loop import train
 
 ALWAYS = 1e-9  # minutes: a checkpoint after each step
-# Drop-connect draws random numbers in each step, batch norm and the average remember, slices grow: a checkpoint has it all.
+# Drop-connect draws random numbers in each step, batch norm and the average remember, slices grow: a
+# checkpoint has it all.
 CONFIG = replace(
-    TINY_CONFIG, encoder="efficientnet-b0", epochs=3, growth="64x1", batch_size=4, ema_decay=0.9, max_grad_norm=1.0,
-    freeze_encoder_epochs=1, checkpoint_minutes=ALWAYS,
-)  # fmt: skip
+    TINY_CONFIG,
+    encoder="efficientnet-b0",
+    epochs=3,
+    growth="64x1",
+    batch_size=4,
+    ema_decay=0.9,
+    max_grad_norm=1.0,
+    freeze_encoder_epochs=1,
+    checkpoint_minutes=ALWAYS,
+)
 FINISHED, STOPPED = 0, 3
 
 
 def in_a_process(prepared_dir, run_dir, config, kill_at=None):
-    """Train; kill_at: (owner, name of a function, n): the process kills itself instead of the n-th call."""
+    """Train; kill_at: (owner as module:name, function, n): instead of its n-th call the process kills itself."""
     torch.set_num_threads(1)
     if kill_at:
-        owner, name, n = kill_at
+        place, name, n = kill_at
+        owner = pkgutil.resolve_name(place)
         function, calls = getattr(owner, name), itertools.count(1)
 
         def counted(*args):
@@ -83,7 +92,8 @@ def assert_same(folder, other):
 
 
 def test_killed_anywhere_it_ends_with_the_same_weights(prepared_dir, never_stopped, tmp_path):
-    in_a_step, with_a_half_written_file = (Learner, "take_step"), (os, "replace")
+    in_a_step = ("lungseg_utils.training.learner:Learner", "take_step")
+    with_a_half_written_file = ("os", "replace")
     killed = [
         finish(
             prepared_dir, tmp_path, replace(CONFIG, workers=workers), (*place, n)
