@@ -75,7 +75,7 @@ def build_model(
 
 def empty_model(
     encoder: str, architecture: str, channels: int = 1, encoder_weights: str | None = None
-) -> nn.Module:
+) -> Any:  # SMP has no types
     """The network as SMP makes it, with random weights unless encoder_weights says more."""
     name, options = ARCHITECTURES[architecture]
     return smp.create_model(name, encoder, encoder_weights, channels, NUM_CLASSES, **options)

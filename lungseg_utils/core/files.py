@@ -169,14 +169,14 @@ def clear_leftovers(folder: Path, name: str | None = None) -> None:
 
 
 @contextmanager
-def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO]:
+def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
     """Open a temporary file beside the target; it takes the target's name only when all of it is on disk.
 
     If the body raises, the temporary file goes and a file that stood under the name stays as it was. What the
     operating system refuses is an InputError that says what to do.
     """
     path = Path(path)
-    newline = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
+    newline: dict[str, Any] = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
     with _workspace(path) as work:
         with (work / "new").open(mode, **newline) as handle:
             yield handle

@@ -163,7 +163,8 @@ def fit_grey(slices: Iterable[np.ndarray]) -> GreyScale:
     if fat:
         anchors["fat"] = (max(fat, key=lambda level: body[level]), FAT_HU)
     anchors["muscle"] = (muscle, MUSCLE_HU)
-    slope, intercept = np.polyfit(*zip(*anchors.values(), strict=True), 1)
+    levels, hu = zip(*anchors.values(), strict=True)
+    slope, intercept = np.polyfit(levels, hu, 1)
     return GreyScale(float(slope), float(intercept), tuple(anchors))
 
 

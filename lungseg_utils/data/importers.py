@@ -7,6 +7,7 @@ their kind: each becomes a further source of training slices, with labels that s
 (partial_labels.py).
 """
 
+import math
 import os
 import re
 import shutil
@@ -64,12 +65,12 @@ def open_scan(path: Path) -> Any:
     import nibabel
 
     try:
-        scan = nibabel.load(path)
+        scan: Any = nibabel.load(path)
     except Exception as error:  # nibabel's own errors, OSError, EOFError, zlib's
         raise InputError(
             f"{path} is not readable as NIfTI ({first_line(error)}); get the file again"
         ) from error
-    if len(scan.shape) != 3 or not 0 < np.prod(scan.shape, dtype=float) <= MOST_VOXELS:
+    if len(scan.shape) != 3 or not 0 < math.prod(scan.shape) <= MOST_VOXELS:
         raise InputError(
             f"{path} has the shape {scan.shape}; expected (columns, rows, slices) of a CT; get it again"
         )
@@ -248,7 +249,8 @@ def find_cases(kind: Kind, source: Path) -> list[Case]:
             raise InputError(
                 f"{source}: {name} has the shapes {sizes}; expected the same; get files of one version"
             )
-        cases.append(Case(name, *paths, *[None] * (3 - len(paths)), slices=shapes[0][2]))
+        image, lesions, lungs, *_ = *paths, None, None
+        cases.append(Case(name, image, lesions, lungs, shapes[0][2]))
     return cases
 
 

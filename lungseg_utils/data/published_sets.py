@@ -37,7 +37,7 @@ class Kind:
         return self.source in FILES
 
     @property
-    def arrays(self) -> tuple[str, str]:
+    def arrays(self) -> tuple[str, str | None]:
         """Names of the files of images and of labels."""
         return (
             FILES[self.source]

@@ -142,7 +142,7 @@ def case_id(hu: np.ndarray) -> str:
     """
     checksum = hashlib.sha256()
     for picture in hu:
-        checksum.update(np.ascontiguousarray(picture, "<i2"))
+        checksum.update(np.ascontiguousarray(picture, "<i2").data)
     return f"case-{checksum.hexdigest()[:8]}"
 
 

@@ -78,7 +78,8 @@ def side_pixels(labels: np.ndarray, hu: np.ndarray, volume: bool) -> np.ndarray:
     for i, label in enumerate(labels):
         lung = label != BACKGROUND
         if lung.any():
-            left = left_lung(lung, common if volume else midline(labels[i : i + 1], hu[i : i + 1]))
+            middle = midline(labels[i : i + 1], hu[i : i + 1]) if common is None else common
+            left = left_lung(lung, middle)
             for side, inside in enumerate((lung & ~left, left)):
                 pixels[i, side] = np.bincount(label[inside], minlength=NUM_CLASSES)
     return pixels
@@ -89,7 +90,7 @@ def lung_range(lung: np.ndarray) -> tuple[int, int] | None:
 
     lung: (N,) pixels or area of each slice.
     """
-    slices = np.flatnonzero(lung >= max(EDGE_AREA * lung.max(), 1)) if len(lung) else []
+    slices = np.flatnonzero(lung >= max(EDGE_AREA * max(lung, default=0), 1))
     return (int(slices[0]), int(slices[-1])) if len(slices) else None
 
 

@@ -147,7 +147,7 @@ def _write_record(run_dir: Path, record: dict) -> None:
         handle.write("\n")
 
 
-def _failure(notebook: Path, copy: Path, error: Exception) -> NotebookError:
+def _failure(notebook: Path, copy: Path, error: BaseException) -> NotebookError:
     """The three lines. The cell is the last one that started, counted from 1 as in the notebook itself."""
     added = {"injected-parameters", "papermill-error-cell-tag"}
     cells = [c for c in _read_json(copy).get("cells", ()) if not added & {*c["metadata"].get("tags", ())}]

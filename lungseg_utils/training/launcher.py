@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
@@ -105,11 +106,13 @@ def train_alone(
     Returns:
         The exit status: 0 finished; NOT_FINISHED stopped in good order; 1 it diverged; 2 bad input.
     """
-    declared = {f.name: Parameter(f.name, f.type.__name__, False, f.default) for f in fields(TrainingConfig)}
+    declared = {
+        f.name: Parameter(f.name, type(f.default).__name__, False, f.default) for f in fields(TrainingConfig)
+    }
     try:
         settings = load_profile(profile) if profile else {}
         settings = {name: value for name, value in settings.items() if name in declared}
-        values = check_parameters(declared, settings, f"profile {profile}")
+        values: dict[str, Any] = check_parameters(declared, settings, f"profile {profile}")
         values |= check_parameters(declared, dict(given or {}), "-p")
         config, device = TrainingConfig(**values), choose_device()
         if PartialState(cpu=device.type == "cpu").is_main_process:

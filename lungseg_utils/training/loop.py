@@ -90,7 +90,10 @@ def train(
         accelerator.print(
             f"Going on after epoch {learner.epoch} of {config.epochs} and {learner.step} steps."
         )
-    bar = {"total": config.epochs * batches.steps, "initial": learner.epoch * batches.steps + learner.step}
+    bar: dict[str, Any] = {
+        "total": config.epochs * batches.steps,
+        "initial": learner.epoch * batches.steps + learner.step,
+    }
     progress = tqdm(desc="training", unit="step", disable=not accelerator.is_main_process, **bar)
 
     def after_step() -> None:
@@ -124,6 +127,7 @@ def train(
         record = model_config(config, train_set, device, accelerator.num_processes, best)
         with replace_folder(run_dir / "model") as folder:  # only ever a finished run's
             save_model(folder, network, record, name="last")
+            assert learner.best is not None  # an epoch has ended
             network.load_state_dict(learner.best)
             save_model(folder, network, record)
             write_model_card(folder, config, best)
