@@ -275,10 +275,10 @@ def import_(kind: str, source: str, out: str) -> None:
 def predict_scan(path: str, model: str | None, out: str, series: str | None, keep_identity: bool) -> None:
     """Segment your own scan: masks and a report.
 
-    SCAN is NIfTI, DICOM (a file, a folder, a zip or a tar), MHA or NRRD (with SimpleITK), a .npy array in HU, or a PNG or
-    JPEG slice or a folder of them; where you stand, or relative to the checkout. In DIR land the mask in
-    the scan's own grid, report.html and report.png (one page), and report.json. No result names the file or the patient
-    unless --keep-identity is given. Research software, not a diagnosis.
+    SCAN is NIfTI, DICOM (a file, a folder, a zip or a tar), MHA or NRRD (with SimpleITK), a .npy array in HU,
+    or a PNG or JPEG slice or a folder of them; where you stand, or relative to the checkout. In DIR land the
+    mask in the scan's own grid, report.html and report.png (one page), and report.json. No result names the
+    file or the patient unless --keep-identity is given. Research software, not a diagnosis.
     """
     import textwrap
 

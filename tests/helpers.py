@@ -163,10 +163,21 @@ STUDY, FRAME = generate_uid(entropy_srcs=["study"]), generate_uid(entropy_srcs=[
 
 
 def write_series(
-    folder, hu, order=(0, 1, 2), signs=(1, 1, 1), directions=LPS, spacing=SPACING, step=None, series="1", skip=(),
-    change=lambda dataset, i: None, strict=True,
-):  # fmt: skip
-    """Write hu (N, H, W) as DICOM slices whose axes are hu's in another order and direction; voxels keep their place.
+    folder,
+    hu,
+    order=(0, 1, 2),
+    signs=(1, 1, 1),
+    directions=LPS,
+    spacing=SPACING,
+    step=None,
+    series="1",
+    skip=(),
+    change=lambda dataset, i: None,
+    strict=True,
+):
+    """Write hu (N, H, W) as DICOM slices whose axes are hu's in another order and direction.
+
+    Voxels keep their place.
 
     step: (3,), mm from slice to slice, where it is not along the normal. skip: slices that are left out.
     """

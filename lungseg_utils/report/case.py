@@ -108,7 +108,10 @@ def predict_case(
 
 
 def _measure(scan: Scan, labels: np.ndarray) -> tuple[dict[str, Any], list[str]]:
-    """`severity` of a scan, and why numbers were left out of it: all of what is no chest, sizes where they contradict."""
+    """`severity` of a scan, and why numbers were left out of it.
+
+    All of what is no chest, sizes where they contradict.
+    """
     if reason := chest_doubt(scan):
         return severity(np.full_like(labels, BACKGROUND), scan.hu, scan.spacing), [reason]
     measured = severity(labels, scan.hu, scan.spacing, scan.is_volume, scan.places)

@@ -43,7 +43,10 @@ def check_case_folder(folder: str | Path) -> Path:
 
 
 def check_room(folder: str | Path, scan: Scan) -> Path:
-    """`check_case_folder`, and whether masks and reports of scan fit in there: asked before the minutes of a prediction."""
+    """`check_case_folder`, and whether masks and reports of scan fit in there.
+
+    Asked before the minutes of a prediction.
+    """
     folder = check_case_folder(folder)
     need = REPORT_BYTES + scan.hu.size * (1 if scan.kind in ("array", "picture") else 3 / 8)
     with suppress(_Enough), replace_folder(folder) as new:

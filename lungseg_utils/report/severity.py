@@ -95,16 +95,21 @@ def lung_range(lung: np.ndarray) -> tuple[int, int] | None:
 
 
 def slice_heights(places: Sequence[float]) -> np.ndarray:
-    """mm of body that each slice stands for: half the way to both neighbours. places: (N,) mm, rising, N at least 2."""
+    """mm of body that each slice stands for: half the way to both neighbours.
+
+    places: (N,) mm, rising, N at least 2.
+    """
     steps = np.diff(places)
     return (np.r_[steps[0], steps] + np.r_[steps, steps[-1]]) / 2
 
 
 def third_of_slices(lung: np.ndarray, heights: np.ndarray) -> np.ndarray | None:
-    """Index into THIRDS of each slice, (N,): equal thirds of the lungs' height; None if too little of it is there.
+    """Index into THIRDS of each slice, (N,): equal thirds of the lungs' height.
 
-    lung: (N,) lung pixels of each slice, both sides; heights: (N,) mm that each slice stands for. Stray slices beyond go
-    to the nearest third.
+    None if too little of it is there.
+
+    lung: (N,) lung pixels of each slice, both sides; heights: (N,) mm that each slice stands for. Stray
+    slices beyond go to the nearest third.
     """
     ends = lung_range(lung)
     if not ends or ends[1] - ends[0] + 1 < LEAST_SLICES:
@@ -161,16 +166,21 @@ def severity_score(zones: np.ndarray) -> dict[str, Any]:
 
 
 def severity(
-    labels: np.ndarray, hu: np.ndarray, spacing: tuple[float, float, float] | None = None, volume: bool = False,
+    labels: np.ndarray,
+    hu: np.ndarray,
+    spacing: tuple[float, float, float] | None = None,
+    volume: bool = False,
     places: Sequence[float] | None = None,
-) -> dict[str, Any]:  # fmt: skip
-    """Involvement of a scan, JSON-ready: `all`, by side, and for volumes by third, with score and millilitres.
+) -> dict[str, Any]:
+    """Involvement of a scan, JSON-ready.
 
-    labels: class index (N, H, W); hu: (N, H, W); spacing: mm between slices, rows, columns. volume: the slices are one
-    patient's, in their order from feet to head; else, or without a spacing, `thirds`, `score` and millilitres are None.
-    places: (N,) mm of each slice above the first, where the steps between slices vary: each counts with its own.
-    profile: lung and lesions of each slice, cm2 (pixels without a spacing), at `position` (mm above the first slice, or
-    the slice's number from 1), and the four `third_limits` in mm.
+    `all`, by side, and for volumes by third, with score and millilitres.
+
+    labels: class index (N, H, W); hu: (N, H, W); spacing: mm between slices, rows, columns. volume: the
+    slices are one patient's, in their order from feet to head; else, or without a spacing, `thirds`, `score`
+    and millilitres are None. places: (N,) mm of each slice above the first, where the steps between slices
+    vary: each counts with its own. profile: lung and lesions of each slice, cm2 (pixels without a spacing),
+    at `position` (mm above the first slice, or the slice's number from 1), and the four `third_limits` in mm.
     """
     pixels = side_pixels(labels, hu, volume)
     lung = pixels[:, :, FOREGROUND].sum((1, 2))
@@ -195,10 +205,16 @@ def severity(
 
 
 def _profile(
-    pixels: np.ndarray, third: np.ndarray | None, spacing: tuple[float, float, float] | None, heights: np.ndarray,
+    pixels: np.ndarray,
+    third: np.ndarray | None,
+    spacing: tuple[float, float, float] | None,
+    heights: np.ndarray,
     places: Sequence[float],
-) -> dict[str, Any]:  # fmt: skip
-    """The areas of each slice, as `severity` says; pixels: (N, 4); places: mm, empty if they are not known."""
+) -> dict[str, Any]:
+    """The areas of each slice, as `severity` says; pixels: (N, 4).
+
+    places: mm, empty if they are not known.
+    """
     area = spacing[1] * spacing[2] / 100 if spacing else 1.0
     measured = len(places) > 0
     named = {"lung": pixels[:, FOREGROUND].sum(1)} | {CLASSES[c].short: pixels[:, c] for c in LESIONS}

@@ -1,4 +1,7 @@
-"""The files of a folder or an archive, each opened when it is needed; an archive is never unpacked to disk."""
+"""The files of a folder or an archive, each opened when it is needed.
+
+An archive is never unpacked to disk.
+"""
 
 import gzip
 import io
@@ -25,7 +28,8 @@ MAX_EXPANSION = 200  # times; slices shrink to a half or a tenth, even blank one
 def open_source(path: Path) -> Iterator[Sequence[Callable[[], IO[bytes]]]]:
     """How to open each file under `path`: a folder, a zip, a tar or a file, each also gzipped.
 
-    Folders are followed through links. Members of an archive come from memory, so that nothing is unpacked to disk.
+    Folders are followed through links. Members of an archive come from memory, so that nothing is unpacked to
+    disk.
     """
     if path.is_dir():
         yield [lambda file=file: open_plain(file) for file in files_in(path)]
@@ -108,7 +112,8 @@ def _safe_tar_members(archive: tarfile.TarFile, path: Path) -> list[tarfile.TarI
         if unpacked > MAX_UNPACKED or member.size > MAX_MEMBER or len(members) > MAX_FILES:
             most = f"at most {MAX_UNPACKED:,} bytes in {MAX_FILES:,} files"
             raise InputError(
-                f"{path} would unpack to more than a scan; expected {most}; unpack it yourself if you trust it."
+                f"{path} would unpack to more than a scan; expected {most}; unpack it yourself if you trust "
+                "it."
             )
     return members
 

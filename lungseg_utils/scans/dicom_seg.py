@@ -56,7 +56,10 @@ def write_segmentation(
 
 
 def check_segmentation(frame: DicomFrame, shape: tuple[int, int, int]) -> None:
-    """Build, before the network runs, a mask that all but fills the two end slices. InputError if that is impossible."""
+    """Build, before the network runs, a mask that all but fills the two end slices.
+
+    InputError if that is impossible.
+    """
     labels = np.full(shape, BACKGROUND, np.uint8)
     labels[[0, -1], 1:] = LUNG_OTHER
     try:
@@ -109,8 +112,8 @@ def straightened(frame: DicomFrame, labels: np.ndarray) -> tuple[np.ndarray, np.
     """The mask of a sheared stack in slices that stand straight above each other, as most viewers want it.
 
     Each slice is moved in its own plane by whole pixels, at most half a pixel from its true place.
-    labels: uint8 (N, H, W) on scan.hu's grid. Returns MASK_VALUES (columns, rows, N) and the affine, (4, 4), from those
-    indices to mm right, front and head as NIfTI counts.
+    labels: uint8 (N, H, W) on scan.hu's grid. Returns MASK_VALUES (columns, rows, N) and the affine, (4, 4),
+    from those indices to mm right, front and head as NIfTI counts.
     """
     values = MASK_TABLE[frame.orientation.to_file(labels)]
     first = frame.headers[0]
@@ -135,8 +138,8 @@ def straightened(frame: DicomFrame, labels: np.ndarray) -> tuple[np.ndarray, np.
 def _linked(frame: DicomFrame) -> list["Dataset"]:
     """The little of the slices' headers that an overlay needs, in file order.
 
-    What a stack has in common is the first slice's for all: headers differ in the last digit. A UID that is none is
-    replaced, since it may be text, and so are those of slices that several share.
+    What a stack has in common is the first slice's for all: headers differ in the last digit. A UID that is
+    none is replaced, since it may be text, and so are those of slices that several share.
     """
     from pydicom import Dataset
     from pydicom.uid import UID, CTImageStorage, generate_uid

@@ -32,10 +32,10 @@ NAMES = {
 def read_scan(path: str | Path, series: str | int | None = None) -> Scan:
     """Read a scan of any kind, told by its content and not by its name.
 
-    path: a file; for DICOM also a folder, read with its subfolders, an archive (zip, tar) or a DICOMDIR; a folder may
-    instead hold one file of another kind, or the slices of one scan as pictures. series: which one, where a DICOM source
-    holds several: the number in the list that the error shows, or a SeriesInstanceUID.
-    Raises InputError for what is no usable chest CT; nothing is unpacked or written.
+    path: a file; for DICOM also a folder, read with its subfolders, an archive (zip, tar) or a DICOMDIR; a
+    folder may instead hold one file of another kind, or the slices of one scan as pictures. series: which
+    one, where a DICOM source holds several: the number in the list that the error shows, or a
+    SeriesInstanceUID. Raises InputError for what is no usable chest CT; nothing is unpacked or written.
     """
     try:
         path = input_path(path)
@@ -108,10 +108,11 @@ def write_masks(
     """Write the labels in the scan's own grid into `folder`; returns the files, named alike for every scan.
 
     labels: uint8 (N, H, W), class indices on scan.hu's grid. NIfTI: mask.nii.gz, the scan's shape and affine,
-    MASK_VALUES (0 background, 1 ground glass, 2 consolidation, 3 other lung). DICOM: mask.dcm, a DICOM Segmentation
-    with these segment numbers; keep_identity copies the patient's and the study's attributes into it; beside the mask of
-    a tilted stack, which many viewers refuse, mask.nii.gz with straightened slices. Array: mask.npy, the array's shape,
-    class indices. Picture: mask.npy, and mask.png in the classes' colours (index = class index).
+    MASK_VALUES (0 background, 1 ground glass, 2 consolidation, 3 other lung). DICOM: mask.dcm, a DICOM
+    Segmentation with these segment numbers; keep_identity copies the patient's and the study's attributes
+    into it; beside the mask of a tilted stack, which many viewers refuse, mask.nii.gz with straightened
+    slices. Array: mask.npy, the array's shape, class indices. Picture: mask.npy, and mask.png in the classes'
+    colours (index = class index).
     """
     if labels.shape != scan.hu.shape or labels.dtype != np.uint8 or labels.max() >= NUM_CLASSES:
         raise InputError(
@@ -212,7 +213,9 @@ def _read_array(path: Path) -> Scan:
 
 
 def _slices_last(array: np.ndarray) -> bool:
-    """Whether (H, W, N) rather than (N, H, W): by the two equal sides of a slice, else by where neighbours differ most.
+    """Whether (H, W, N) rather than (N, H, W).
+
+    By the two equal sides of a slice, else by where neighbours differ most.
 
     From slice to slice a body changes more than from pixel to pixel.
     """

@@ -10,7 +10,10 @@ from lungseg_utils.scans.nifti import NiftiFrame
 from lungseg_utils.scans.orientation import placement
 from lungseg_utils.scans.scan import Scan, check_size, to_int16
 
-NO_ITK = "reading MHA, MHD and NRRD takes SimpleITK; expected it to be installed; pip install SimpleITK, or give NIfTI."
+NO_ITK = (
+    "reading MHA, MHD and NRRD takes SimpleITK; expected it to be installed; "
+    "pip install SimpleITK, or give NIfTI."
+)
 
 
 def read_itk(path: Path) -> Scan:
