@@ -1,22 +1,50 @@
-"""Where a path points, how a file or a folder is written, and how bad input is reported."""
+"""Where a path points, how a file or a folder is written, who may write, and how bad input is reported."""
 
+import errno
+import glob
 import os
+import platform
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
+
+from filelock import FileLock, Timeout
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
 CHECKOUT = Path(__file__).resolve().parents[2]
+LOCK = ".lock"
+MINE = "name a folder of your own: in run_dir or --out, or in LUNGSEG_HOME for all relative paths"
+ROOM = "make room there, or name a folder on another disk"
+ADVICE = {  # what to do about an error of the operating system
+    errno.EACCES: MINE,
+    errno.EPERM: MINE,
+    errno.EROFS: MINE,
+    errno.ENOSPC: ROOM,
+    errno.EDQUOT: ROOM,
+    errno.ENOTDIR: "a file stands where a folder has to be: name another path",
+    errno.EEXIST: "a file stands where a folder has to be: name another path",
+    errno.EISDIR: "name a file, not a folder",
+    errno.ENOENT: "correct the path, or run what writes that file",
+}
 
 
 class InputError(ValueError):
     """Bad input, in one sentence: what was found, what was expected, what to do."""
+
+
+def in_words(error: OSError, path: str | Path | None = None) -> InputError:
+    """An error of the operating system as a sentence; path: what was read or written, if the error names nothing."""
+    place = error.filename or path
+    found = f"{place}: {error.strerror or first_line(error)}" if place else first_line(error)
+    advice = ADVICE.get(error.errno or 0, "see that its disk is there and works, and try again")
+    return InputError(f"{found}; expected to read or write there; {advice}")
 
 
 def resolve_path(path: str | Path) -> Path:
@@ -35,25 +63,93 @@ def resolve_path(path: str | Path) -> Path:
 
 
 @contextmanager
-def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO]:
-    """Open a temporary file in the target's folder; it takes the target's name only when all of it is on disk.
+def locked(folder: str | Path, by: str, name: str = LOCK) -> Iterator[None]:
+    """Within, no other process enters the same: for what writes into a run directory, here or in a notebook.
 
-    If the body raises, the temporary file goes and a file that stood under the name stays as it was.
+    The lock is the operating system's and ends with its process, however that ends. On a network file system it holds
+    between machines if that file system has locks (NFS 4 has); where there are none, filelock's marker file stands in.
+
+    Args:
+        folder: The run directory; made if it is not there.
+        by: Who locks it, for the sentence that another process gets.
+        name: Of the lock's file in it, which stays.
+
+    Raises:
+        InputError: Another process is in it.
+    """
+    path = Path(folder) / name
+    lock = FileLock(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        holder = path.read_text(encoding="utf-8") if path.exists() else ""
+        lock.acquire(blocking=False)
+        path.write_text(
+            f"{by} (process {os.getpid()} on {platform.node()}, since {time.strftime('%H:%M')})", encoding="utf-8"
+        )
+    except Timeout:
+        raise InputError(
+            f"{path.parent} is being written by {holder or 'another process'}; expected one at a time; wait until that "
+            "has ended, or name another run_dir"
+        ) from None
+    except OSError as error:
+        raise in_words(error, path) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def _workspace(path: Path) -> Iterator[Path]:
+    """A hidden folder beside `path`, locked while it is in use; what killed processes left there is cleared first."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        clear_leftovers(path.parent, path.name)
+        work = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+        lock = FileLock(work / LOCK)
+        try:
+            with lock:
+                yield work
+        finally:
+            if path.exists() or not (work / "old").exists():  # else the older folder could not be put back
+                shutil.rmtree(work, ignore_errors=True)
+    except OSError as error:
+        raise in_words(error, path) from error
+
+
+def clear_leftovers(folder: Path, name: str | None = None) -> None:
+    """Remove the hidden folders that `atomic_write` and `replace_folder` of killed processes left in `folder`.
+
+    name: of what was being written; all if not given. A folder that was cut off between its two renames gets its
+    older version back.
+    """
+    for work in folder.glob(f".{glob.escape(name) if name else '*'}.*/"):
+        lock = FileLock(work / LOCK)
+        if not (work / LOCK).is_file():
+            continue
+        with suppress(Timeout, OSError):  # in use, or not ours
+            with lock.acquire(blocking=False):
+                target = folder / work.name[1:].rpartition(".")[0]
+                if (work / "old").exists() and not target.exists():
+                    os.replace(work / "old", target)
+            shutil.rmtree(work, ignore_errors=True)
+
+
+@contextmanager
+def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO]:
+    """Open a temporary file beside the target; it takes the target's name only when all of it is on disk.
+
+    If the body raises, the temporary file goes and a file that stood under the name stays as it was. What the operating
+    system refuses is an InputError that says what to do.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     newline = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with open(descriptor, mode, **newline) as handle:
+    with _workspace(path) as work:
+        with open(work / "new", mode, **newline) as handle:
             yield handle
             handle.flush()
             os.fsync(handle.fileno())
-        os.chmod(name, 0o644)  # mkstemp makes it private
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+        os.replace(work / "new", path)
 
 
 def write_csv(path: str | Path, table: "pd.DataFrame", **options: Any) -> None:
@@ -71,21 +167,19 @@ def first_line(error: BaseException) -> str:
 def replace_folder(path: str | Path) -> Iterator[Path]:
     """Yield a new, empty folder beside `path`; it takes that name, and an older folder's place, when the body ends.
 
-    If anything fails, the body or the swap, the older folder stands as it was and the new one goes.
+    If anything fails, the body or the swap, the older folder stands as it was and the new one goes. What the operating
+    system refuses is an InputError that says what to do.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
-    new, old = work / "new", work / "old"
-    try:
-        new.mkdir()  # mkdtemp made its own private
-        yield new
-        if path.exists():
-            os.replace(path, old)
-        os.replace(new, path)
-    except BaseException:
-        if old.exists() and not path.exists():
-            os.replace(old, path)  # should this fail as well, the older folder is still in `work`
-        shutil.rmtree(work, ignore_errors=True)
-        raise
-    shutil.rmtree(work, ignore_errors=True)
+    with _workspace(path) as work:
+        new, old = work / "new", work / "old"
+        try:
+            new.mkdir()  # mkdtemp made its own private
+            yield new
+            if path.exists():
+                os.replace(path, old)
+            os.replace(new, path)
+        except BaseException:
+            if old.exists() and not path.exists():
+                os.replace(old, path)  # should this fail as well, the older folder is still in `work`
+            raise

@@ -1,12 +1,16 @@
-"""Stopping a run after the batch at hand: Ctrl-C, SIGTERM, the notebook's stop button, or a budget of minutes."""
+"""Stopping a run after the batch at hand: Ctrl-C, SIGTERM, a closed terminal, the stop button, a budget of minutes."""
 
 import signal
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 AGAIN = 2.0  # seconds: a launcher hands one stop on to its processes several times at once
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# A closed terminal sends SIGHUP, which Windows does not have.
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+NOT_FINISHED = 75  # exit status of what was stopped in good order; EX_TEMPFAIL of sysexits.h: run it again
 
 
 class Stopped(Exception):
@@ -37,7 +41,7 @@ class StopRequest:
 
     def __enter__(self) -> "StopRequest":
         if threading.current_thread() is threading.main_thread():
-            self._handlers = {number: signal.signal(number, self._note) for number in SIGNALS}
+            self._handlers = {number: signal.signal(number, self._note) for number in heeded()}
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -52,9 +56,29 @@ class StopRequest:
             raise KeyboardInterrupt
 
 
+def heeded() -> list[int]:
+    """The signals that stop a run. A closed terminal is none for who was started with nohup."""
+    ignored = {number for number in SIGNALS if signal.getsignal(number) is signal.SIG_IGN}
+    return [number for number in SIGNALS if number not in ignored or number in (signal.SIGINT, signal.SIGTERM)]
+
+
+@contextmanager
+def stops_interrupt() -> Iterator[None]:
+    """Within, each stop does what Ctrl-C does, so that what is half-written goes and a kernel is told; main thread only."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, signal.default_int_handler) for number in heeded()}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+
+
 def outlive_signals(_: int = 0) -> None:
     """For a loader's workers: a signal to the whole group reaches them too, and the main process still needs its batch."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(
-        signal.SIGTERM, lambda *_: signal.alarm(10)
-    )  # not for ever: it is also how a parent ends its workers
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    # SIGTERM not for ever: it is also how a parent ends its workers.
+    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(10))

@@ -1,12 +1,14 @@
 """Paths mean the same everywhere; files and folders are whole or absent."""
 
+import errno
 import os
 import stat
 
 import pytest
+from helpers import SERVER
 
 from lungseg_utils.core import files
-from lungseg_utils.core.files import atomic_write, replace_folder, resolve_path
+from lungseg_utils.core.files import InputError, atomic_write, clear_leftovers, locked, replace_folder, resolve_path
 
 
 def test_relative_paths_agree_from_two_directories(tmp_path, monkeypatch):
@@ -126,7 +128,7 @@ def test_replace_folder_undoes_a_failing_body(tmp_path, error, old):
 def test_replace_folder_undoes_a_failing_swap(tmp_path, monkeypatch, failing):
     target = fill(tmp_path / "set", "old")
     fail_to_replace(monkeypatch, lambda _, call: call == failing)
-    with pytest.raises(OSError, match="disk"), replace_folder(target) as new:
+    with pytest.raises(InputError, match="disk"), replace_folder(target) as new:
         fill(new, "new")
     assert contents(tmp_path) == {"set/file": "old"} and list(tmp_path.iterdir()) == [target]
 
@@ -134,10 +136,84 @@ def test_replace_folder_undoes_a_failing_swap(tmp_path, monkeypatch, failing):
 def test_replace_folder_never_deletes_an_old_folder_that_it_cannot_put_back(tmp_path, monkeypatch):
     target = fill(tmp_path / "set", "old")
     fail_to_replace(monkeypatch, lambda name, _: name != "set")
-    with pytest.raises(OSError, match="disk"), replace_folder(target) as new:
+    with pytest.raises(InputError, match="disk"), replace_folder(target) as new:
         fill(new, "new")
     assert "old" in contents(tmp_path).values()
 
 
 def test_input_error_is_a_value_error():
     assert issubclass(files.InputError, ValueError)
+
+
+# --- several processes ---
+
+
+def killed_while_writing(target, kind):
+    """Dies like a process that is killed: nothing of it is cleaned up."""
+    if kind == "swap":
+        replace = os.replace
+
+        def dies(source, target):
+            replace(source, target)
+            os._exit(9)
+
+        os.replace = dies
+    with (atomic_write if kind == "file" else replace_folder)(target) as new:
+        if kind != "swap":
+            os._exit(9)
+        fill(new, "new")
+
+
+def in_a_process(function, *arguments):
+    process = SERVER.Process(target=function, args=arguments)
+    process.start()
+    process.join()
+    return process.exitcode
+
+
+@pytest.mark.parametrize("kind", ["file", "folder", "swap"])
+def test_what_a_killed_process_left_is_cleared_by_the_next(tmp_path, kind):
+    if kind == "swap":
+        fill(tmp_path / "set", "old")
+    assert in_a_process(killed_while_writing, tmp_path / "set", kind) == 9
+    [left] = tmp_path.iterdir()
+    assert left.name.startswith(".set.")
+    clear_leftovers(tmp_path)
+    assert contents(tmp_path) == ({"set/file": "old"} if kind == "swap" else {})
+    with replace_folder(tmp_path / "set") as new:
+        clear_leftovers(tmp_path)  # what is in use stays
+        fill(new, "new")
+    assert contents(tmp_path) == {"set/file": "new"}
+
+
+def enter(folder, dies):
+    try:
+        with locked(folder, "a training"):
+            os._exit(9 if dies else 0)
+    except InputError as error:
+        os._exit(2 if "is being written by this test (process" in str(error) else 1)
+
+
+def test_a_locked_folder_is_refused_and_a_dead_process_holds_no_lock(tmp_path):
+    with locked(tmp_path / "run", "this test"):
+        assert in_a_process(enter, tmp_path / "run", False) == 2
+    assert in_a_process(enter, tmp_path / "run", True) == 9
+    assert in_a_process(enter, tmp_path / "run", False) == 0
+
+
+@pytest.mark.parametrize(
+    ("number", "advice"), [(errno.EACCES, "a folder of your own"), (errno.EROFS, "LUNGSEG_HOME"), (errno.ENOSPC, "make room")]
+)
+def test_what_the_system_refuses_is_one_sentence(tmp_path, number, advice):
+    with pytest.raises(InputError, match=advice) as caught, atomic_write(tmp_path / "file"):
+        raise OSError(number, os.strerror(number))
+    assert str(tmp_path / "file") in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_file_in_the_place_of_a_folder_is_one_sentence(tmp_path):
+    (tmp_path / "runs").touch()
+    for write in (atomic_write, replace_folder):
+        with pytest.raises(InputError, match="a file stands where a folder has to be"), write(tmp_path / "runs" / "a" / "b"):
+            pass
+    with pytest.raises(InputError, match="a file stands"), locked(tmp_path / "runs", "this test"):
+        pass
