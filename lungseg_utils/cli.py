@@ -164,13 +164,14 @@ def compare(runs: tuple[str, ...], out: str | None) -> None:
     from lungseg_utils.plots.comparison import plot_comparison
     from lungseg_utils.plots.slices import save_figure
 
-    loaded = load_runs(runs)
+    left_out: list[str] = []
+    loaded = load_runs(runs, left_out)
     table = compare_runs(loaded)
     folder = resolve_path(out) if out else loaded[0].folder / "compare"
     save_comparison(folder, loaded, table)
     save_figure(plot_comparison(table), folder, "comparison")
     click.echo(as_text(blocks(table)))
-    for note in notes(loaded):
+    for note in [*notes(loaded), *(f"Left out: {reason}" for reason in left_out)]:
         click.echo(textwrap.fill(note, 110, subsequent_indent="  "))
     click.echo(f"comparison: {folder}")
 

@@ -14,7 +14,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "find": ["find_data"],
         "importers": ["add_to_prepared", "import_data"],
         "phantom": ["phantom_slice", "write_phantom"],
-        "preprocessing": ["Preprocessing", "fit_preprocessing", "load_prepared", "prepare"],
+        "preprocessing": ["Preprocessing", "fingerprint", "fit_preprocessing", "load_prepared", "prepare"],
         "similarity": ["VOLUME_JUMP", "infer_volumes", "near_duplicates"],
         "splits": ["REFERENCE_VALIDATION", "make_slices"],
     },

@@ -32,7 +32,8 @@ SMALL = replace(
 def one_of_two(process, port, function, args):
     torch.set_num_threads(1)
     os.environ |= {"RANK": str(process), "LOCAL_RANK": str(process), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1",
-                   "MASTER_PORT": str(port), "GLOO_SOCKET_IFNAME": "lo"}  # fmt: skip
+                   "MASTER_PORT": str(port), "GLOO_SOCKET_IFNAME": "lo",
+                   "TORCHELASTIC_RUN_ID": "tests"}  # fmt: skip
     function(*args)
 
 
@@ -45,7 +46,7 @@ def together(function, *args):
     for process in both:
         process.start()
     for process in both:
-        process.join(120)
+        process.join()
     assert [process.exitcode for process in both] == [0, 0]
 
 
@@ -174,7 +175,7 @@ def from_a_notebook(prepared_dir, run_dir):
 def test_launch_from_a_notebook(prepared_dir, tmp_path):
     process = SERVER.Process(target=from_a_notebook, args=(prepared_dir, tmp_path))
     process.start()
-    process.join(120)
+    process.join()
     assert process.exitcode == 0
 
 
