@@ -1,22 +1,38 @@
 """The command line: `lungseg` or `python -m lungseg_utils`. Heavy libraries load only where needed."""
 
+from contextlib import suppress
+
 import click
 
 from lungseg_utils import __version__
-from lungseg_utils.core.files import InputError, resolve_path
+from lungseg_utils.core.files import InputError, first_line, in_words, resolve_path
+from lungseg_utils.core.stopping import NOT_FINISHED, stops_interrupt
 
 
 class Group(click.Group):
-    """What people can mend is one message without a traceback: exit 2 for bad input, 1 for a failed notebook."""
+    """What people can mend is one message without a traceback.
+
+    Exit status 2 for bad input and for what the operating system refuses, 1 for a failed notebook, 75 for what was stopped.
+    """
 
     def invoke(self, ctx: click.Context) -> object:
-        from lungseg_utils.series.run import NotebookError
+        from lungseg_utils.series.run import NotebookError, NotebookStopped
 
-        try:
-            return super().invoke(ctx)
-        except (InputError, NotebookError) as error:
-            click.echo(f"error: {error}", err=True)
-            ctx.exit(2 if isinstance(error, InputError) else 1)
+        with stops_interrupt():
+            try:
+                return super().invoke(ctx)
+            except (InputError, NotebookError) as error:
+                message = f"error: {error}"
+                status = 2 if isinstance(error, InputError) else NOT_FINISHED if isinstance(error, NotebookStopped) else 1
+            except (OSError, EOFError) as error:
+                if isinstance(error, BrokenPipeError):
+                    raise
+                message, status = f"error: {in_words(error) if isinstance(error, OSError) else first_line(error)}", 2
+            except KeyboardInterrupt:
+                message, status = "stopped before its end; nothing half-written is left; run the same command again", NOT_FINISHED
+        with suppress(OSError):  # the terminal may be closed
+            click.echo(message, err=True)
+        ctx.exit(status)
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})

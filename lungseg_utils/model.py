@@ -46,6 +46,7 @@ def build_model(
     """
     check_encoder(encoder)
     check_architecture(architecture)
+    check_encoder_weights(encoder_weights)
     if encoder_weights == "none":
         model = empty_model(encoder, architecture)
         for module in model.encoder.modules():
@@ -77,10 +78,6 @@ def empty_model(
 
 
 def _with_local_weights(encoder: str, path: Path, architecture: str) -> nn.Module:
-    if not path.is_file():
-        raise InputError(
-            f"encoder_weights is {str(path)!r}, and no such file exists; expected imagenet, none, or a file."
-        )
     try:
         state = (
             load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
@@ -124,6 +121,14 @@ def check_encoder(encoder: str) -> None:
     if encoder not in known:
         nearest = difflib.get_close_matches(str(encoder), known, 3) or ["efficientnet-b2", "resnet34"]
         raise InputError(f"encoder is {encoder!r}; expected a name that SMP knows, such as {', '.join(nearest)}.")
+
+
+def check_encoder_weights(encoder_weights: str) -> None:
+    """Raises InputError for what is neither imagenet nor none nor a file."""
+    if encoder_weights not in ("imagenet", "none") and not resolve_path(encoder_weights).is_file():
+        raise InputError(
+            f"encoder_weights is {encoder_weights!r}, and no such file exists; expected imagenet, none, or a file."
+        )
 
 
 def check_image_size(image_size: int) -> None:

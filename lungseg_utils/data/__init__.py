@@ -11,7 +11,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "datasets": ["SliceDataset", "class_pixels"],
         "exploration": ["HU_BINS", "explore"],
         "features": ["FEATURES", "slice_features"],
-        "find": ["find_data"],
+        "find": ["find_data", "listed_folders"],
         "importers": ["add_to_prepared", "import_data"],
         "phantom": ["phantom_slice", "write_phantom"],
         "preprocessing": ["Preprocessing", "fingerprint", "fit_preprocessing", "load_prepared", "prepare"],

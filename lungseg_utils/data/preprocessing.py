@@ -122,6 +122,19 @@ def weighted_percentile(values: np.ndarray, counts: np.ndarray, percent: float) 
     return float(below + (position - ranks[0]) * (above - below))
 
 
+def check_fit_on(fit_on: str) -> None:
+    """Raises InputError for what is neither "all" nor a source with labels."""
+    sources = [source for source, (_, masks) in FILES.items() if masks]
+    if fit_on not in ("all", *sources):
+        raise InputError(f"fit_on is {fit_on!r}; expected 'all' or one of {', '.join(sources)}")
+
+
+def check_clip(clip_min: float, clip_max: float) -> None:
+    """Raises InputError unless there is something between the two."""
+    if not clip_min < clip_max:
+        raise InputError(f"clip_min is {clip_min} and clip_max {clip_max}; expected clip_min below clip_max, in HU")
+
+
 def fit_preprocessing(
     data: CTData,
     slices: pd.DataFrame,
@@ -136,8 +149,8 @@ def fit_preprocessing(
     1 HU on the competition's arrays: values that round to the ends of the range count as outside).
     Raises InputError if there is nothing to fit on.
     """
-    if fit_on not in ("all", *data.sources):
-        raise InputError(f"fit_on is {fit_on!r}; expected 'all' or one of {', '.join(data.sources)}")
+    check_fit_on(fit_on)
+    check_clip(clip_min, clip_max)
     sources = data.sources if fit_on == "all" else (fit_on,)
     training = slices[slices["split"] == "train"]
     counts = np.zeros(INT16.max - INT16.min + 1, np.int64)

@@ -1,5 +1,6 @@
 """Everything that a stopped training run needs to go on, in one file that is always whole; and when to write it."""
 
+import json
 import shutil
 import tempfile
 import time
@@ -13,6 +14,7 @@ from lungseg_utils.core.stopping import Stopped, StopRequest
 from lungseg_utils.training.accelerator import any_process
 from lungseg_utils.training.learner import Learner
 
+PROGRESS = "progress.json"  # beside the checkpoint, in words for who cannot open it: the epoch at hand and its steps
 AGREE_EVERY = 10  # batches: several processes must wait for each other to agree that it is time
 
 
@@ -50,6 +52,8 @@ class Keeper:
         state = self.learner.state_dict()
         if self.learner.accelerator.is_main_process:
             save_checkpoint(self.path, {**state, "config": self.config})
+            with atomic_write(self.path.with_name(PROGRESS)) as handle:
+                json.dump({"epoch": len(self.learner.history) + 1, "step": self.learner.step}, handle)
         self.saved = time.monotonic()
 
     def after_batch(self) -> None:
