@@ -14,7 +14,7 @@ from accelerate.utils import DistributedDataParallelKwargs, broadcast
 from torch import nn
 
 from lungseg_utils.core.device import Device
-from lungseg_utils.core.files import InputError
+from lungseg_utils.core.files import InputError, first_line
 from lungseg_utils.training.config import TrainingConfig
 
 # Variables by which launchers and clusters number their processes, as accelerate.state reads them.
@@ -125,7 +125,12 @@ def memory_advice(config: TrainingConfig, processes: int = 1) -> Iterator[None]:
     """Turns running out of memory into an InputError that says how to keep the batch size nevertheless."""
     try:
         yield
-    except (RuntimeError, MemoryError) as error:
+    except (RuntimeError, MemoryError, OSError) as error:
+        if "shared memory" in str(error) or "DataLoader worker" in str(error):
+            raise InputError(
+                f"A process that loads slices died ({first_line(error)}), often because /dev/shm is small; set workers to 0: "
+                "the results are the same. For a container: docker run --shm-size=1g."
+            ) from error
         known = isinstance(error, MemoryError | torch.OutOfMemoryError)
         words = (
             "out of memory",

@@ -26,6 +26,7 @@ from lungseg_utils.data.datasets import (
     make_loader,
     parse_growth,
     slice_chances,
+    workers_that_fit,
 )
 from lungseg_utils.data.preprocessing import fingerprint
 from lungseg_utils.model import save_model
@@ -90,6 +91,9 @@ def _train(
         len(train_set), config.batch_size, config.seed, config.accumulation, **share, chances=chances
     )
     pinned, workers = device.type == "cuda", choose_workers(config.workers, device, accelerator.num_processes)
+    if workers != (fitting := workers_that_fit(workers, config.batch_size, config.image_size)):
+        accelerator.print(f"workers is {fitting}, not {workers}: /dev/shm is too small for their batches.")
+        workers = fitting
     train_loader = make_loader(train_set, batches, workers, pinned)
     val_loader = make_loader(val_set, EpochBatches(len(val_set), config.batch_size, **share), workers, pinned)
     learner = Learner(config, accelerator, batches.steps)
