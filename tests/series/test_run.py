@@ -536,7 +536,8 @@ def test_refresh_leaves_only_what_means_something(tmp_path, monkeypatch):
     after = nbformat.read(path, 4)
     assert [c.id for c in after.cells] == [c.id for c in before.cells]
     assert [c.source for c in after.cells] == [c.source for c in before.cells]
-    assert [o.text for c in after.cells[2:4] for o in c.outputs] == ["False\n", "runs/tiny\n"]
+    printed = ["".join(o.text for o in c.outputs) for c in after.cells[2:4]]  # a busy machine sends it in pieces
+    assert printed == ["False\n", "runs/tiny\n"]
     assert after.cells[4].outputs == []
     assert [c.metadata for c in after.cells] == [c.metadata for c in before.cells]
     assert after.metadata.language_info == {"name": "python"}
