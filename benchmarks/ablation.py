@@ -1,9 +1,10 @@
 """What each idea adds to the reference recipe: `python benchmarks/ablation.py PREPARED OUT [options]`.
 
-PREPARED is a run's prepared/ folder. Cross-validation over MedSeg's training slices: similar slices are in one fold,
-Radiopaedia always trains, and the validation slices take no part. Each network gets the same number of training
-slices, but where an idea is to train longer. A row a slice lands in OUT/ablation.csv as soon as a network has answered
-for its fold; run the command again to go on, with more folds or seeds or ideas to add them.
+PREPARED is a run's prepared/ folder. Cross-validation over MedSeg's training slices: similar slices are in
+one fold, Radiopaedia always trains, and the validation slices take no part. Each network gets the same number
+of training slices, but where an idea is to train longer. A row a slice lands in OUT/ablation.csv as soon as a
+network has answered for its fold; run the command again to go on, with more folds or seeds or ideas to add
+them.
 
 `--list` shows the ideas. `--ideas` names those to run, `reference` among them or done before.
 """
@@ -48,14 +49,18 @@ IDEAS = {
     "cross-entropy + Dice": Idea("loss", {"loss": "dice_cross_entropy"}),
     "class weights": Idea("loss", {"loss": "weighted_cross_entropy"}),
     "class weights + Dice": Idea("loss", {"loss": "weighted_dice_cross_entropy"}),
+    "class weights + Dice + Dice of the lesion": Idea("loss", {"loss": "lesion_dice_cross_entropy"}),
     "balanced sources": Idea("sampling", {"sampling": "sources"}),
     "balanced sources and lesions": Idea("sampling", {"sampling": "lesions"}),
     "medical augmentation": Idea("augmentation", {"augmentation": "medical"}),
+    "what people make of a scan": Idea("augmentation", {"augmentation": "scanners"}),
     "scSE attention": Idea("architecture", {"architecture": "unet_scse"}),
     "U-Net++": Idea("architecture", {"architecture": "unetplusplus"}),
+    "FPN": Idea("architecture", {"architecture": "fpn"}),
     "EMA of the weights": Idea("schedule", {"ema_decay": 0.99}),
     "twice as long": Idea("schedule", {"epochs": 2}),
     "twice the pixels a side": Idea("size", {"image_size": 2}),
+    "slices shrink by area": Idea("size", {"resize": "area"}),
     "mirrored views": Idea("inference", inference=InferenceSettings(flip=True)),
     "Dice, medical, EMA": Idea(
         "together",
@@ -70,10 +75,12 @@ FACTORS = ("epochs", "image_size")  # an idea's value is times the recipe's
 def run_idea(
     prepared: Prepared, slices: pd.DataFrame, idea: Idea, config: TrainingConfig, folder: Path
 ) -> pd.DataFrame:
-    """Train on the fold's train rows and answer for its validation rows: `slice_table` with the seconds that it took.
+    """Train on the fold's train rows and answer for its validation rows.
 
-    The last weights answer, so that nothing is chosen on what is answered. Goes on where an earlier call was stopped;
-    a network that stands in `folder` already is not trained again.
+    `slice_table` with the seconds that it took.
+
+    The last weights answer, so that nothing is chosen on what is answered. Goes on where an earlier call was
+    stopped; a network that stands in `folder` already is not trained again.
     """
     config = replace(config, **idea.training)
     history = folder / "history.csv"
@@ -199,4 +206,4 @@ if __name__ == "__main__":
     try:
         main()
     except InputError as error:
-        raise SystemExit(f"error: {error}")
+        raise SystemExit(f"error: {error}") from error

@@ -1,8 +1,11 @@
-"""Pictures of the Coronacases Initiative as a further source of training slices: `python benchmarks/coronacases.py SOURCE OUT`.
+"""Pictures of the Coronacases Initiative as a further source of training slices.
 
-SOURCE: images/ (8-bit grey, contrast equalised, no HU), labels/ (stored labels, lesions of unknown kind) and index.csv
-(slice, patient). The grey is read as `lungseg predict` reads it, one estimate a patient. OUT: arrays and table for
-importers.add_to_prepared, 512 px. --leave-out: patients whose rows get the split left_out.
+`python benchmarks/coronacases.py SOURCE OUT`.
+
+SOURCE: images/ (8-bit grey, contrast equalised, no HU), labels/ (stored labels, lesions of unknown kind) and
+index.csv (slice, patient). The grey is read as `lungseg predict` reads it, one estimate a patient. OUT:
+arrays and table for importers.add_to_prepared, 512 px. --leave-out: patients whose rows get the split
+left_out.
 """
 
 from pathlib import Path
@@ -14,8 +17,8 @@ import pandas as pd
 
 from lungseg_utils.core.classes import LESION, LESIONS, SHORT_NAMES
 from lungseg_utils.core.files import replace_folder, resolve_path, write_csv
-from lungseg_utils.data.importers import SIZE
 from lungseg_utils.data.grey import fit_grey
+from lungseg_utils.data.importers import SIZE
 
 SOURCE = "coronacases"
 
@@ -36,7 +39,8 @@ def main(source: str, out: str, leave_out: tuple[int, ...]) -> None:
         grey = [resized(source / "images" / f"{name}.webp", cv2.INTER_LINEAR) for name in rows.slice]
         scale = fit_grey(grey)
         click.echo(
-            f"patient {rows.patient.iloc[0]}: {len(rows)} slices, HU = {scale.slope:.2f} * grey {scale.intercept:+.0f}"
+            f"patient {rows.patient.iloc[0]}: {len(rows)} slices, HU = {scale.slope:.2f} * grey "
+            f"{scale.intercept:+.0f}"
         )
         for i, picture, name in zip(rows.index, grey, rows.slice):
             images[i], labels[i] = (

@@ -1,12 +1,16 @@
-"""Recipes against each other, several seeds each: `python benchmarks/finalists.py OUT NAME=RUN_DIR,RUN_DIR,... NAME=...`
+"""Recipes against each other, several seeds each.
 
-Each RUN_DIR holds prepared/ and model/, each NAME names a recipe; the first is the reference. `NAME:mirror=...` averages
-each slice with its mirror image; `NAME:ensemble=...` averages the probabilities of all its runs, as one network. Every
-score at full size on the validation slices. Writes finalists.csv (a row a recipe, seed and slice) and finalists.md to OUT;
-with --submission also what one recipe's first network, or its ensemble, answers on the test slices: test_labels.png.
+`python benchmarks/finalists.py OUT NAME=RUN_DIR,RUN_DIR,... NAME=...`
+
+Each RUN_DIR holds prepared/ and model/, each NAME names a recipe; the first is the reference.
+`NAME:mirror=...` averages each slice with its mirror image; `NAME:ensemble=...` averages the probabilities of
+all its runs, as one network. Every score at full size on the validation slices. Writes finalists.csv (a row a
+recipe, seed and slice) and finalists.md to OUT; with --submission also what one recipe's first network, or
+its ensemble, answers on the test slices: test_labels.png.
 """
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +27,17 @@ from lungseg_utils.inference.postprocess import predict
 from lungseg_utils.inference.pretrained import read_history
 from lungseg_utils.inference.segmenter import Segmenter
 from lungseg_utils.inference.settings import InferenceSettings
+from lungseg_utils.inference.views import Answers
+
+
+@dataclass(frozen=True)
+class MeanAnswers:
+    """What several networks of one size say of the same slices."""
+
+    members: Sequence[Answers]
+
+    def probabilities(self, settings: InferenceSettings, small: bool = False) -> np.ndarray:
+        return np.mean([answers.probabilities(settings, small) for answers in self.members], axis=0)
 
 
 @dataclass(frozen=True)
@@ -35,9 +50,11 @@ class Ensemble:
     def settings(self) -> InferenceSettings:
         return self.members[0].settings
 
-    def batches(self, hu, batch_size=8, description=None):
-        for answers in zip(*(member.batches(hu, batch_size) for member in self.members), strict=True):
-            yield answers[0][0], np.mean([probabilities for _, probabilities in answers], axis=0)
+    def answers(self, hu, batch_size=8, **options):
+        streams = [member.answers(hu, batch_size, **options) for member in self.members]
+        for batches in zip(*streams, strict=True):
+            positions, answers = zip(*batches)
+            yield positions[0], MeanAnswers(answers)
 
 
 def score(segmenter, prepared) -> pd.DataFrame:
@@ -52,8 +69,9 @@ def score(segmenter, prepared) -> pd.DataFrame:
 
 def submit(segmenter, hu: np.ndarray, out: Path) -> None:
     """Write the labels of the test slices (N, H, W) in HU to out; `lungseg submit` makes sub.csv of them."""
+    settings = segmenter.settings
     labels = np.concatenate(
-        [predict(probabilities, segmenter.settings) for _, probabilities in segmenter.batches(hu)]
+        [predict(answers.probabilities(settings), settings) for _, answers in segmenter.answers(hu)]
     )
     write_labels(out / "test_labels.png", labels)
 
@@ -69,7 +87,8 @@ def main(out: str, recipes: tuple[str, ...], submission: str | None) -> None:
         name, *options = name.split(":")
         if name in names or set(options) - {"mirror", "ensemble"}:
             raise click.UsageError(
-                f"{recipe.partition('=')[0]}: a name of its own is needed, and only mirror or ensemble after it"
+                f"{recipe.partition('=')[0]}: a name of its own is needed, and only mirror or ensemble after "
+                "it"
             )
         names.add(name)
         settings = InferenceSettings(flip="mirror" in options)
@@ -111,4 +130,4 @@ if __name__ == "__main__":
     try:
         main()
     except InputError as error:
-        raise SystemExit(f"error: {error}")
+        raise SystemExit(f"error: {error}") from error

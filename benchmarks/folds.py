@@ -15,7 +15,10 @@ NEAR = 0.9  # slices that correlate so are in one fold
 
 
 def link_prepared(prepared: Prepared, slices: pd.DataFrame, out_dir: Path) -> Path:
-    """The same prepared slices under another split, `slices`, in out_dir: the arrays are links, not copies."""
+    """The same prepared slices under another split, `slices`, in out_dir.
+
+    The arrays are links, not copies.
+    """
     out_dir.mkdir(parents=True, exist_ok=True)
     for array in prepared.dir.glob("*.npy"):
         (out_dir / array.name).unlink(missing_ok=True)
@@ -26,7 +29,9 @@ def link_prepared(prepared: Prepared, slices: pd.DataFrame, out_dir: Path) -> Pa
 
 
 def make_folds(images: np.ndarray, folds: int, near: float) -> np.ndarray:
-    """(N,) fold of each slice: slices that correlate by `near` or more are together; folds of about equal size.
+    """(N,) fold of each slice: slices that correlate by `near` or more are together.
+
+    Folds of about equal size.
 
     images: (N, H, W). Raises InputError if there are fewer groups of slices than folds.
     """
@@ -49,9 +54,12 @@ def make_folds(images: np.ndarray, folds: int, near: float) -> np.ndarray:
 def fold_splits(
     prepared: Prepared, folds: int, radiopaedia_step: int, near: float = NEAR
 ) -> list[pd.DataFrame]:
-    """One table of slices a fold: MedSeg's training slices of the fold are `validation`, those of the others `train`.
+    """One table of slices a fold.
 
-    So is every radiopaedia_step-th training slice of Radiopaedia; all else, the validation slices too, is left out.
+    MedSeg's training slices of the fold are `validation`, those of the others `train`.
+
+    So is every radiopaedia_step-th training slice of Radiopaedia; all else, the validation slices too, is
+    left out.
     """
     training = prepared.slices[prepared.slices.split == "train"]
     medseg, radiopaedia = (training[training.source == source] for source in ("medseg", "radiopaedia"))

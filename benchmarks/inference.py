@@ -1,9 +1,10 @@
 """What a prediction costs on a CPU: `python benchmarks/inference.py [MODEL_DIR] [options]`.
 
-PyTorch against OpenVINO, from HU to labels, on the phantom's slices of 512 px: first whole volumes, each in a process of
-its own (seconds from loading the model on, compiling included; peak memory of the process, the int16 volume included);
-then a few slices, all ways in turn, the best and the median round. The plain loop is what PyTorch does without this
-package's care: the network takes the whole batch at a time, and NumPy finds the largest of four probabilities.
+PyTorch against OpenVINO, from HU to labels, on the phantom's slices of 512 px: first whole volumes, each in a
+process of its own (seconds from loading the model on, compiling included; peak memory of the process, the
+int16 volume included); then a few slices, all ways in turn, the best and the median round. The plain loop is
+what PyTorch does without this package's care: the network takes the whole batch at a time, and NumPy finds
+the largest of four probabilities.
 
 Prints Markdown. MODEL_DIR: the shipped model, unless named. The table is in benchmarks/inference.md.
 """
@@ -34,7 +35,10 @@ from lungseg_utils.inference.segmenter import PASS_PIXELS, Segmenter
 
 CPU = Device("cpu", "benchmark", "asked for")
 SIZE, BATCH, SLICES = 512, 8, 16
-SENTENCE = "CPU: {cores} cores, {threads} threads; {encoder}, {size} px, batches of {batch}; torch {torch}, OpenVINO {ov}."
+SENTENCE = (
+    "CPU: {cores} cores, {threads} threads; {encoder}, {size} px, batches of {batch}; "
+    "torch {torch}, OpenVINO {ov}."
+)
 
 
 def load(model_dir: str, backend: str, image_size: int | None) -> Segmenter:
@@ -62,7 +66,10 @@ def plain_loop(segmenter: Segmenter, hu: np.ndarray) -> np.ndarray:
 
 
 def run_volume(model_dir: str, path: str, backend: str, slices: int, image_size: int | None) -> None:
-    """In a process of its own: labels beside the phantom's slices, and seconds and peak memory (GB) to standard output."""
+    """In a process of its own.
+
+    Labels beside the phantom's slices, and seconds and peak memory (GB) to standard output.
+    """
     hu = volume(path, slices)
     start = time.perf_counter()
     labels = load(model_dir, backend, image_size)(hu)
@@ -112,7 +119,8 @@ def main(
         path = Path(folder) / "few.npy"
         np.save(path, few)
         rows = {}
-        # First, while this process is small: on Linux a process starts with the peak of the one that started it.
+        # First, while this process is small: on Linux a process starts with the peak of the one that started
+        # it.
         for backend, count in (("torch", slices), ("openvino", slices), ("auto", long)):
             command = [
                 sys.executable,
@@ -144,13 +152,16 @@ def main(
         for few_images in passes:
             network(few_images)
 
-    times = interleaved({
-        "plain loop": lambda: plain_loop(segmenter, few),
-        "PyTorch": lambda: segmenter(few),
-        "OpenVINO": lambda: compiled(few),
-        "network alone, PyTorch": lambda: forward(segmenter.model),
-        "network alone, OpenVINO": lambda: forward(network),
-    }, rounds)  # fmt: skip
+    times = interleaved(
+        {
+            "plain loop": lambda: plain_loop(segmenter, few),
+            "PyTorch": lambda: segmenter(few),
+            "OpenVINO": lambda: compiled(few),
+            "network alone, PyTorch": lambda: forward(segmenter.model),
+            "network alone, OpenVINO": lambda: forward(network),
+        },
+        rounds,
+    )
     best = {name: values.min() for name, values in times.items()}
     config = json.loads((Path(model_dir) / "config.json").read_text())
     print(
@@ -163,7 +174,8 @@ def main(
         reference = "PyTorch" if whole else "network alone, PyTorch"
         plain = f"{best['plain loop'] / best[name]:.2f}" if whole else ""
         print(
-            f"| {name} | {best[name]:.1f} | {np.median(values):.1f} | {plain} | {best[reference] / best[name]:.2f} |"
+            f"| {name} | {best[name]:.1f} | {np.median(values):.1f} | {plain} | "
+            f"{best[reference] / best[name]:.2f} |"
         )
     print(
         "\n| volume | slices | seconds | peak memory, GB | labels that differ from PyTorch's |\n"
@@ -176,12 +188,20 @@ def main(
         )
     pays = 1000 * compiling / max(best["PyTorch"] - best["OpenVINO"], 1e-9)
     print(
-        f"\nCompiling takes {compiling:.1f} s, won back after {pays:.0f} slices ({pays * size**2 / 1e6:.0f} million pixels)."
+        f"\nCompiling takes {compiling:.1f} s, won back after {pays:.0f} slices ({pays * size**2 / 1e6:.0f} "
+        "million pixels)."
     )
-    print(SENTENCE.format(
-        cores=usable_cores(), threads=torch.get_num_threads(), encoder=config["encoder"], size=size, batch=BATCH,
-        torch=torch.__version__, ov=version("openvino"),
-    ))  # fmt: skip
+    print(
+        SENTENCE.format(
+            cores=usable_cores(),
+            threads=torch.get_num_threads(),
+            encoder=config["encoder"],
+            size=size,
+            batch=BATCH,
+            torch=torch.__version__,
+            ov=version("openvino"),
+        )
+    )
 
 
 if __name__ == "__main__":

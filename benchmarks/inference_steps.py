@@ -1,13 +1,16 @@
-"""What the optional steps of inference bring: `python benchmarks/inference_steps.py RUN_DIR --out DIR [options]`.
+"""What the optional steps of inference bring.
 
-Every value is chosen by cross-validation over MedSeg's training slices and then measured on the run's validation
-slices, with the run's own network. Each fold trains one network, with the run's settings but for the options below, on
-the other folds and on every few Radiopaedia slices; slices that resemble each other are in one fold. The last weights
-answer for the fold, so that nothing is chosen on what is answered; normalisation is the run's. Each value is chosen
-alone: temperature by log loss, all others by the mean of both lesions' Dice, pooled over all slices.
+`python benchmarks/inference_steps.py RUN_DIR --out DIR [options]`.
 
-Writes inference_steps.csv, inference_steps.md and inference_steps.json (the values) to DIR, beside the folds; a
-finished fold is not trained again.
+Every value is chosen by cross-validation over MedSeg's training slices and then measured on the run's
+validation slices, with the run's own network. Each fold trains one network, with the run's settings but for
+the options below, on the other folds and on every few Radiopaedia slices; slices that resemble each other are
+in one fold. The last weights answer for the fold, so that nothing is chosen on what is answered;
+normalisation is the run's. Each value is chosen alone: temperature by log loss, all others by the mean of
+both lesions' Dice, pooled over all slices.
+
+Writes inference_steps.csv, inference_steps.md and inference_steps.json (the values) to DIR, beside the folds;
+a finished fold is not trained again.
 """
 
 import json
@@ -60,9 +63,12 @@ SCORES = by_label("competition.pooled", "lesion_dice", "mean_iou")
 
 
 def answer_fold(prepared: Prepared, slices: pd.DataFrame, folder: Path, config: TrainingConfig) -> Path:
-    """Train on the train rows of `slices` and answer for its validation rows: held_out.npz in `folder`, made once.
+    """Train on the train rows of `slices` and answer for its validation rows.
 
-    rows: lines of slices; and for each of STEPS["views"], by its position, log probabilities float16 (n, 4, S, S).
+    held_out.npz in `folder`, made once.
+
+    rows: lines of slices; and for each of STEPS["views"], by its position, log probabilities float16 (n, 4,
+    S, S).
     """
     path = folder / "held_out.npz"
     if path.exists():
@@ -90,7 +96,8 @@ def out_of_fold(prepared: Prepared, paths: list[Path]) -> Stream:
         for k, index in enumerate(prepared.slices["index"][held_out["rows"]]):
             truth = prepared.labels["medseg"][index][None]
             logits = (torch.from_numpy(answer[k : k + 1]).float() for answer in answers)
-            # Log probabilities are the logits but for a constant in each pixel, which softmax takes out again.
+            # Log probabilities are the logits but for a constant in each pixel, which softmax takes out
+            # again.
             full = [F.interpolate(each, size=truth.shape[1:], mode="bilinear").softmax(1) for each in logits]
             yield truth, [probabilities.numpy() for probabilities in full]
 
@@ -104,7 +111,7 @@ def validation(segmenter: Segmenter, hu: np.ndarray, truth: np.ndarray, batch_si
 def tally(
     stream: Stream, wanted: Iterable[InferenceSettings], description: str, slices: int
 ) -> dict[InferenceSettings, Tally]:
-    """Confusion counts (N, 4, 4) and calibration of each of the settings, all from the same forward passes."""
+    """Confusion counts (N, 4, 4) and calibration of each of the settings, from the same forward passes."""
     wanted = dict.fromkeys(wanted)
     counts, calibration = {s: [] for s in wanted}, {s: Reliability() for s in wanted}
     with tqdm(desc=description, total=slices, unit="slice") as progress:
@@ -134,17 +141,25 @@ def choose(tallies: dict[InferenceSettings, Tally]) -> dict[str, InferenceSettin
 
 
 def combine(chosen: dict[str, InferenceSettings]) -> InferenceSettings:
-    """All steps at once. Thresholds were chosen at temperature 1: raised to 1 / T they give the same labels."""
+    """All steps at once.
+
+    Thresholds were chosen at temperature 1: raised to 1 / T they give the same labels.
+    """
     temperature = chosen["temperature"].temperature
     return replace(
-        chosen["views"], temperature=temperature, min_lung_share=chosen["lung islands"].min_lung_share,
+        chosen["views"],
+        temperature=temperature,
+        min_lung_share=chosen["lung islands"].min_lung_share,
         thresholds=tuple(round(t ** (1 / temperature), 4) for t in chosen["thresholds"].thresholds),
         min_lesion_pixels=chosen["small lesions"].min_lesion_pixels,
-    )  # fmt: skip
+    )
 
 
 def effects(settings: dict[str, InferenceSettings], measured: dict, crossed: dict) -> pd.DataFrame:
-    """One row for each of the settings: scores on the validation slices, and differences from argmax with intervals."""
+    """One row for each of the settings.
+
+    Scores on the validation slices, and differences from argmax with intervals.
+    """
     table = []
     for name, s in settings.items():
         counts, calibration = measured[s]
@@ -238,8 +253,10 @@ def main(run_dir: str, out: str, folds: int, near: float, radiopaedia_step: int,
         f"```sh\npython benchmarks/inference_steps.py RUN_DIR --out DIR {flags}\n```\n\n"
         f"Chosen by {folds}-fold cross-validation over {sum(sizes)} MedSeg training slices (folds of "
         f"{', '.join(map(str, sizes))}); its gain in mean lesion Dice flatters, as values were chosen there. "
-        f"Of the views it chooses: {best}. Measured on {len(rows)} validation slices of {rows.source.iloc[0]} at full size with the "
-        f"run's network ({segmenter.image_size} px); differences from argmax with paired bootstrap intervals (95 %), "
+        f"Of the views it chooses: {best}. Measured on {len(rows)} validation slices of "
+        f"{rows.source.iloc[0]} at full size with the "
+        f"run's network ({segmenter.image_size} px); differences from argmax with paired bootstrap intervals "
+        "(95 %), "
         f"conditional on these patients.\n\n{markdown(table)}\n"
     )
     write_csv(out / "inference_steps.csv", table)

@@ -1,10 +1,10 @@
 """How much a random split of slices flatters: `python benchmarks/leakage.py PREPARED_DIR OUT_DIR [options]`.
 
-Every second slice of each held-out volume is validation. One network per held-out volume and seed is trained on the same
-common slices plus equally many slices of that one volume: those between its validation slices. So each volume is scored
-by one network that has seen its other slices (as a random split would have it) and by all the others, which have seen as
-many slices of another volume instead. Nothing else differs: same counts, steps, schedule and seed; the last weights are
-scored, so nothing is chosen on validation.
+Every second slice of each held-out volume is validation. One network per held-out volume and seed is trained
+on the same common slices plus equally many slices of that one volume: those between its validation slices. So
+each volume is scored by one network that has seen its other slices (as a random split would have it) and by
+all the others, which have seen as many slices of another volume instead. Nothing else differs: same counts,
+steps, schedule and seed; the last weights are scored, so nothing is chosen on validation.
 
 A finished network is not trained again: call it again with more seeds or after an interruption.
 """
@@ -34,10 +34,13 @@ SCORES = by_label("lesion_dice", "classes.ground_glass.dice", "classes.consolida
 def split_slices(
     slices: pd.DataFrame, volumes: list[int], common: int
 ) -> tuple[pd.DataFrame, dict[int, pd.DataFrame]]:
-    """Common training slices, and for each held-out volume its seen slices: the same number from each, evenly spaced.
+    """Common training slices, and for each held-out volume its seen slices.
 
-    slices: the table of a prepared folder. Common are the MedSeg training slices and, evenly spaced, as many slices of the
-    other Radiopaedia volumes as make `common`. Validation slices (even positions of a held-out volume) are in neither.
+    The same number from each, evenly spaced.
+
+    slices: the table of a prepared folder. Common are the MedSeg training slices and, evenly spaced, as many
+    slices of the other Radiopaedia volumes as make `common`. Validation slices (even positions of a held-out
+    volume) are in neither.
     """
     radiopaedia = slices[slices.source == "radiopaedia"]
     if len(volumes) < 2:
@@ -64,7 +67,10 @@ def evenly(table: pd.DataFrame, count: int) -> pd.DataFrame:
 
 
 def train_one(prepared: Prepared, training: pd.DataFrame, folder: Path, config: TrainingConfig) -> None:
-    """Train on the named rows, in a prepared folder whose arrays are links; `folder`/model/last.safetensors at the end."""
+    """Train on the named rows, in a prepared folder whose arrays are links.
+
+    `folder`/model/last.safetensors at the end.
+    """
     slices = prepared.slices.copy()
     slices["split"] = "left_out"
     slices.loc[training.index, "split"] = "train"
@@ -88,9 +94,12 @@ def score(folder: Path, prepared: Prepared, validation: pd.DataFrame) -> np.ndar
 
 
 def differences(counts: dict[tuple[int, int], np.ndarray], volume: np.ndarray) -> pd.DataFrame:
-    """One row a held-out volume, seed and score: leaking, clean, their paired difference and its interval over slices.
+    """One row a held-out volume, seed and score.
 
-    counts: by (seed, volume seen in training), (N, 4, 4) of all validation slices; volume: (N,) of each validation slice.
+    Leaking, clean, their paired difference and its interval over slices.
+
+    counts: by (seed, volume seen in training), (N, 4, 4) of all validation slices; volume: (N,) of each
+    validation slice.
     """
     rows = []
     for (seed, v), seen in counts.items():
@@ -102,11 +111,19 @@ def differences(counts: dict[tuple[int, int], np.ndarray], volume: np.ndarray) -
         leaking = len(others) * seen[here]
         for name, found in paired_difference(leaking, clean, SCORES).items():
             low, high = found["interval"] or (None, None)
-            rows.append({
-                "volume": v, "seed": seed, "slices": int(here.sum()), "score": name,
-                "leaking": float(SCORES[name](leaking.sum(0))), "clean": float(SCORES[name](clean.sum(0))),
-                "difference": found["difference"], "low": low, "high": high,
-            })  # fmt: skip
+            rows.append(
+                {
+                    "volume": v,
+                    "seed": seed,
+                    "slices": int(here.sum()),
+                    "score": name,
+                    "leaking": float(SCORES[name](leaking.sum(0))),
+                    "clean": float(SCORES[name](clean.sum(0))),
+                    "difference": found["difference"],
+                    "low": low,
+                    "high": high,
+                }
+            )
     return pd.DataFrame(rows)
 
 
@@ -129,7 +146,8 @@ def main(prepared_dir, out_dir, volumes, seeds, common, **settings):
     radiopaedia = prepared.slices[prepared.slices.source == "radiopaedia"]
     validation = pd.concat([radiopaedia[radiopaedia.volume == v].iloc[::2] for v in volumes])
     print(
-        f"{len(shared)} common training slices and {len(seen[volumes[0]])} of one volume; {len(validation)} validation slices"
+        f"{len(shared)} common training slices and {len(seen[volumes[0]])} of one volume; {len(validation)} "
+        "validation slices"
     )
     plan = {"volumes": volumes, "common": common, **settings, "prepared": fingerprint(prepared.dir)}
     if (out / "plan.json").exists() and json.loads((out / "plan.json").read_text()) != plan:

@@ -1,7 +1,8 @@
 """How close the phantom comes to the real arrays: `python benchmarks/phantom.py REAL_DIR [PHANTOM_DIR]`.
 
-Prints a Markdown table, "real / phantom" in each cell; without PHANTOM_DIR the default phantom is taken. One pass over
-each array in bounded memory, seconds to a minute for the real ones at 512 px. The table is in benchmarks/phantom.md.
+Prints a Markdown table, "real / phantom" in each cell; without PHANTOM_DIR the default phantom is taken. One
+pass over each array in bounded memory, seconds to a minute for the real ones at 512 px. The table is in
+benchmarks/phantom.md.
 """
 
 import sys
@@ -53,7 +54,10 @@ def measure(folder: str) -> dict[str, dict[str, str]]:
 
 
 def threshold(counts: np.ndarray) -> float:
-    """Dice of the HU interval that tells lesions from the rest of the lung best; counts: (4, len(HU)) by class."""
+    """Dice of the HU interval that tells lesions from the rest of the lung best.
+
+    counts: (4, len(HU)) by class.
+    """
     lesion, lung = counts[list(LESIONS)].sum(axis=0), counts[: NUM_CLASSES - 1].sum(axis=0)
     hits, guessed = (np.cumsum([0, *x.reshape(-1, STEP).sum(axis=1)]) for x in (lesion, lung))
     pairs = combinations(range(len(hits)), 2)

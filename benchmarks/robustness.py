@@ -1,7 +1,8 @@
 """Models on validation slices changed in known ways: `python benchmarks/robustness.py PREPARED_DIR MODEL...`.
 
-MODEL: a model's folder, or `pretrained`. Prints a Markdown table: for each change and model the pooled Dice of the lesion
-(both kinds as one) and of consolidation, at full size, argmax. The tables are in benchmarks/robustness.md.
+MODEL: a model's folder, or `pretrained`. Prints a Markdown table: for each change and model the pooled Dice
+of the lesion (both kinds as one) and of consolidation, at full size, argmax. The tables are in
+benchmarks/robustness.md.
 """
 
 from collections.abc import Callable
@@ -29,7 +30,10 @@ Change = Callable[
 def as_picture(
     hu: np.ndarray, labels: np.ndarray, window: tuple[float, float], clip_limit: float = 0, tiles: int = 8
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Through 8 bits of this window, equalised locally if there is a clip limit, and read back as `lungseg predict` does."""
+    """Through 8 bits of this window and read back as `lungseg predict` does.
+
+    Equalised locally if there is a clip limit.
+    """
     low, high = window
     grey = np.rint(np.clip((hu - low) / (high - low), 0, 1) * 255).astype(np.uint8)
     if clip_limit:
@@ -98,4 +102,4 @@ if __name__ == "__main__":
     try:
         main()
     except InputError as error:
-        raise SystemExit(f"error: {error}")
+        raise SystemExit(f"error: {error}") from error

@@ -1,7 +1,10 @@
-"""How long every score of 24 slices of 512 x 512 takes: `python benchmarks/scoring.py`. Forward passes and figures apart.
+"""How long every score of 24 slices of 512 x 512 takes: `python benchmarks/scoring.py`.
 
-The slices are the phantom's; the "network" answers the truth, moved by some pixels and blurred with smooth noise, so that
-there are as many borders and lesions as in a real answer. Prints a Markdown table of wall seconds.
+Forward passes and figures apart.
+
+The slices are the phantom's; the "network" answers the truth, moved by some pixels and blurred with smooth
+noise, so that there are as many borders and lesions as in a real answer. Prints a Markdown table of wall
+seconds.
 """
 
 import resource
@@ -57,7 +60,9 @@ if __name__ == "__main__":
         )
 
     def everything() -> None:
-        predictions = Predictions(labels, labels, half, calibration())
+        predictions = Predictions(
+            labels, labels, half, calibration(), entropy=entropy(probabilities), small=labels, steps={}
+        )
         evaluate(truth, predictions, "medseg", range(SLICES), [None] * SLICES)
 
     counts = per_slice()
@@ -83,5 +88,7 @@ if __name__ == "__main__":
         start = time.perf_counter()
         job()
         print(f"| {name} | {time.perf_counter() - start:.2f} |", flush=True)
-    print(f"\nPeak memory of the process {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.1f} GB; "
-          f"{torch.get_num_threads()} threads.")  # fmt: skip
+    print(
+        f"\nPeak memory of the process {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.1f} GB; "
+        f"{torch.get_num_threads()} threads."
+    )

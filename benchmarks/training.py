@@ -1,8 +1,11 @@
-"""What each step away from the plain loop brings: `python benchmarks/training.py [PREPARED_DIR] [--size 256] [--batch 24]`.
+"""What each step away from the plain loop brings.
 
-Prints a Markdown table. Each line adds one thing to the line above and runs in a process of its own, the lines in turn for
-several rounds, so that a busy moment of the machine does not fall on one of them; the last line is the package's own loop
-as it is by default. Without PREPARED_DIR a 512 px phantom is made. The table is in benchmarks/training.md.
+`python benchmarks/training.py [PREPARED_DIR] [--size 256] [--batch 24]`.
+
+Prints a Markdown table. Each line adds one thing to the line above and runs in a process of its own, the
+lines in turn for several rounds, so that a busy moment of the machine does not fall on one of them; the last
+line is the package's own loop as it is by default. Without PREPARED_DIR a 512 px phantom is made. The table
+is in benchmarks/training.md.
 """
 
 import argparse
@@ -27,14 +30,27 @@ PLAIN = {
     "precision": "no",
     "lazy": False,
 }
-ON_CPU = {"channels_last": {"layout": True}, "freed memory kept": {"memory": True}, "fused AdamW": {"fused": True},
-          "one worker loads": {"workers": 1}}  # fmt: skip
-ON_GPU = {"workers, pinned memory": {"workers": -1}, "channels_last": {"layout": True}, "cudnn.benchmark": {"cudnn": True},
-          "{precision}": {"precision": None}, "fused AdamW": {"fused": True}, "no wait in a step": {"lazy": True}}  # fmt: skip
+ON_CPU = {
+    "channels_last": {"layout": True},
+    "freed memory kept": {"memory": True},
+    "fused AdamW": {"fused": True},
+    "one worker loads": {"workers": 1},
+}
+ON_GPU = {
+    "workers, pinned memory": {"workers": -1},
+    "channels_last": {"layout": True},
+    "cudnn.benchmark": {"cudnn": True},
+    "{precision}": {"precision": None},
+    "fused AdamW": {"fused": True},
+    "no wait in a step": {"lazy": True},
+}
 
 
 def measure(arguments: argparse.Namespace, settings: dict | None) -> dict:
-    """Seconds of each step, of them waiting for data, and the peak of memory in GB; settings None: the package's loop."""
+    """Seconds of each step, of them waiting for data, and the peak of memory in GB.
+
+    Settings None: the package's loop.
+    """
     import torch
 
     from lungseg_utils.core.device import choose_device
@@ -182,7 +198,8 @@ def main() -> None:
                 print(name, found[name][-1], file=sys.stderr)
     print(f"{device}; {arguments.size} px, batches of {arguments.batch}\n")
     print(
-        "| | images/s | seconds for 895 slices | waiting for data, % | peak memory, GB | times the plain loop |"
+        "| | images/s | seconds for 895 slices | waiting for data, % | peak memory, GB | times the plain "
+        "loop |"
     )
     print("|---|---|---|---|---|---|")
     first = None
@@ -191,7 +208,8 @@ def main() -> None:
         waiting, peak = (statistics.median(one[key] for one in rounds) for key in ("waiting", "peak"))
         first = first or seconds
         print(
-            f"| {name} | {1 / seconds:.2f} | {895 * seconds:.0f} | {100 * waiting:.1f} | {peak:.1f} | {first / seconds:.2f} |"
+            f"| {name} | {1 / seconds:.2f} | {895 * seconds:.0f} | {100 * waiting:.1f} | {peak:.1f} | "
+            f"{first / seconds:.2f} |"
         )
 
 

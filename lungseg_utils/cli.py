@@ -5,17 +5,19 @@ from contextlib import suppress
 import click
 
 from lungseg_utils import __version__
-from lungseg_utils.core.files import InputError, first_line, in_words, resolve_path
+from lungseg_utils.core.files import InputError, first_line, in_words, resolve_path, standing_path
 from lungseg_utils.core.stopping import NOT_FINISHED, stops_interrupt
 
 
 class Group(click.Group):
     """What people can mend is one message without a traceback.
 
-    Exit status 2 for bad input and for what the operating system refuses, 1 for a failed notebook, 75 for what was stopped.
+    Exit status 2 for bad input and for what the operating system refuses, 1 for a failed notebook, 75 for what
+    was stopped.
     """
 
     def invoke(self, ctx: click.Context) -> object:
+        """Run a command; an error that people can mend ends it with its sentence."""
         from lungseg_utils.series.run import NotebookError, NotebookStopped
 
         with stops_interrupt():
@@ -23,13 +25,16 @@ class Group(click.Group):
                 return super().invoke(ctx)
             except (InputError, NotebookError) as error:
                 message = f"error: {error}"
-                status = 2 if isinstance(error, InputError) else NOT_FINISHED if isinstance(error, NotebookStopped) else 1
+                stopped = isinstance(error, NotebookStopped)
+                status = 2 if isinstance(error, InputError) else NOT_FINISHED if stopped else 1
             except (OSError, EOFError) as error:
                 if isinstance(error, BrokenPipeError):
                     raise
-                message, status = f"error: {in_words(error) if isinstance(error, OSError) else first_line(error)}", 2
+                words = in_words(error) if isinstance(error, OSError) else first_line(error)
+                message, status = f"error: {words}", 2
             except KeyboardInterrupt:
-                message, status = "stopped before its end; nothing half-written is left; run the same command again", NOT_FINISHED
+                message = "stopped before its end; nothing half-written is left; run the same command again"
+                status = NOT_FINISHED
         with suppress(OSError):  # the terminal may be closed
             click.echo(message, err=True)
         ctx.exit(status)
@@ -69,8 +74,9 @@ def run(
 ) -> None:
     """Run the notebooks in order.
 
-    papermill executes them; the executed copies and run.json land in the run directory. Of two values for a parameter,
-    -p wins over --data-dir and --run-dir, these over the profile, the profile over the notebooks' own defaults.
+    papermill executes them; the executed copies and run.json land in the run directory. Of two values for a
+    parameter, -p wins over --data-dir and --run-dir, these over the profile, the profile over the notebooks'
+    own defaults.
     """
     from lungseg_utils.series.run import run_series
 
@@ -110,9 +116,10 @@ def train(
 ) -> None:
     """Train without a notebook.
 
-    Several GPUs or machines: `accelerate launch --multi_gpu --num_processes 2 -m lungseg_utils train --run-dir DIR`.
-    Settings not given have the reference recipe's values. Exit code 0: finished. 75: stopped in good order, run the
-    same command again to go on. 1: it diverged. 2: bad input. (A launcher of several processes makes 1 of them all.)
+    Several GPUs or machines: `accelerate launch --multi_gpu --num_processes 2 -m lungseg_utils train
+    --run-dir DIR`. Settings not given have the reference recipe's values. Exit code 0: finished. 75: stopped
+    in good order, run the same command again to go on. 1: it diverged. 2: bad input. (A launcher of several
+    processes makes 1 of them all.)
     """
     from lungseg_utils.training.launcher import train_alone
 
@@ -145,8 +152,8 @@ def phantom(out: str, medseg: int, volumes: int, slices: int, size: int, seed: i
 def check(ctx: click.Context, data_dir: str) -> None:
     """Check the arrays in DATA_DIR.
 
-    DATA_DIR is a folder with the five arrays; or: phantom, auto. All that is found comes in one table. Exit code 0:
-    usable. 1: the contract is broken. 2: there is no such folder.
+    DATA_DIR is a folder with the five arrays; or: phantom, auto. All that is found comes in one table. Exit
+    code 0: usable. 1: the contract is broken. 2: there is no such folder.
     """
     from lungseg_utils.data.checks import check_data
     from lungseg_utils.data.find import find_data
@@ -164,8 +171,9 @@ def check(ctx: click.Context, data_dir: str) -> None:
 def compare(runs: tuple[str, ...], out: str | None) -> None:
     """Compare runs, given by their run directories.
 
-    Shows the settings that differ, the scores with their bootstrap intervals, and how far each run is from the first one
-    on the same slices. To choose the first, name it before the others: a run that is named twice counts once.
+    Shows the settings that differ, the scores with their bootstrap intervals, and how far each run is from
+    the first one on the same slices. To choose the first, name it before the others: a run that is named
+    twice counts once.
     """
     import textwrap
 
@@ -200,10 +208,11 @@ def compare(runs: tuple[str, ...], out: str | None) -> None:
 def submit(source: str | None, path: str | None) -> None:
     """Write the competition's sub.csv for a run, or for labels in a picture.
 
-    RUN is a run directory with prepared/ and model/. The file lands in RUN/results, by the inference steps that
-    04_results scored there (else plain argmax). LABELS.png holds the labels of the test slices, one below another, as
-    benchmarks/finalists.py writes them; the rows land beside it. With --check, FILE (.csv, .csv.gz) is verified row by row and drawn
-    into a .png beside it, over the test slices of RUN if that is given.
+    RUN is a run directory with prepared/ and model/. The file lands in RUN/results, by the inference steps
+    that 04_results scored there (else plain argmax). LABELS.png holds the labels of the test slices, one
+    below another, as benchmarks/finalists.py writes them; the rows land beside it. With --check, FILE (.csv,
+    .csv.gz) is verified row by row and drawn into a .png beside it, over the test slices of RUN if that is
+    given.
     """
     from lungseg_utils.evaluation.submission import submit as write
     from lungseg_utils.plots.submission import check_submission
@@ -212,7 +221,8 @@ def submit(source: str | None, path: str | None) -> None:
         figure, masks = check_submission(path, source)
         both = masks.all(-1).sum()
         click.echo(
-            f"{path}: {masks.size:,} rows in order, {masks.mean():.2%} are 1; {both:,} pixels have both classes"
+            f"{path}: {masks.size:,} rows in order, {masks.mean():.2%} are 1; {both:,} pixels have both "
+            "classes"
         )
         click.echo(f"figure: {figure}")
     elif source:
@@ -228,8 +238,9 @@ def submit(source: str | None, path: str | None) -> None:
 def score(path: str, masks: str) -> None:
     """Score a sub.csv against true masks.
 
-    MASKS.npy holds one-hot masks (N, H, W, 4) or class indices (N, H, W). Prints the competition's score in both
-    readings of its rule, and the F1 of each class; a class that is neither in the truth nor in the file has none.
+    MASKS.npy holds one-hot masks (N, H, W, 4) or class indices (N, H, W). Prints the competition's score in
+    both readings of its rule, and the F1 of each class; a class that is neither in the truth nor in the file
+    has none.
     """
     from lungseg_utils.evaluation.submission import score_submission
 
@@ -250,8 +261,8 @@ def score(path: str, masks: str) -> None:
 def import_(kind: str, source: str, out: str) -> None:
     """Convert a published data set in the folder SOURCE to arrays in OUT.
 
-    KIND is medseg, radiopaedia, covid19-ct-seg or mosmed. data/README.md says where each comes from, which files SOURCE
-    holds, what its labels become and what its licence allows.
+    KIND is medseg, radiopaedia, covid19-ct-seg or mosmed. data/README.md says where each comes from, which
+    files SOURCE holds, what its labels become and what its licence allows.
     """
     from lungseg_utils.data.importers import import_data
     from lungseg_utils.data.published_sets import KINDS
@@ -269,7 +280,11 @@ def import_(kind: str, source: str, out: str) -> None:
     help="Folder with a trained model.  [default: the model that comes with lungseg]",
 )
 @click.option("--out", required=True, metavar="DIR", help="New folder for the results, or an earlier case's.")
-@click.option("--series", metavar="N|UID", help="Which DICOM series; without it, several are listed.")
+@click.option(
+    "--series",
+    metavar="N|UID",
+    help="Which DICOM series: its number in the list, or UID; without it, several are listed.",
+)
 @click.option(
     "--keep-identity",
     is_flag=True,
@@ -278,7 +293,8 @@ def import_(kind: str, source: str, out: str) -> None:
 def predict_scan(path: str, model: str | None, out: str, series: str | None, keep_identity: bool) -> None:
     """Segment your own scan: masks and a report.
 
-    SCAN is NIfTI, DICOM (a file, a folder or a zip), a .npy array in HU, or a PNG or JPEG slice. In DIR land the mask in
+    SCAN is NIfTI, DICOM (a file, a folder, a zip or a tar), MHA or NRRD (with SimpleITK), a .npy array in HU, or a PNG or
+    JPEG slice or a folder of them; where you stand, or relative to the checkout. In DIR land the mask in
     the scan's own grid, report.html and report.png (one page), and report.json. No result names the file or the patient
     unless --keep-identity is given. Research software, not a diagnosis.
     """
@@ -287,12 +303,14 @@ def predict_scan(path: str, model: str | None, out: str, series: str | None, kee
     from lungseg_utils.inference.pretrained import PRETRAINED, model_folder
     from lungseg_utils.inference.segmenter import Segmenter
     from lungseg_utils.report.case import predict_case
-    from lungseg_utils.report.page import check_case_folder, key_numbers, save_case
+    from lungseg_utils.report.page import check_case_folder, check_room, key_numbers, save_case
     from lungseg_utils.scans.io import read_scan
 
-    check_case_folder(out)  # before the minutes that follow
-    segmenter = Segmenter.load(model_folder(model or PRETRAINED, ""))
+    out = check_case_folder(standing_path(out))  # before the minutes that follow
+    model = str(standing_path(model)) if model and model != PRETRAINED else PRETRAINED
+    segmenter = Segmenter.load(model_folder(model, ""))
     scan = read_scan(path, int(series) if series and series.isdecimal() else series)
+    check_room(out, scan)
     case = predict_case(scan, segmenter, description="slices")
     folder = save_case(case, out, keep_identity)
     click.echo(case.summary["case"])
@@ -309,8 +327,8 @@ def predict_scan(path: str, model: str | None, out: str, series: str | None, kee
 def doctor(ctx: click.Context) -> None:
     """Look at this machine: what will run, on what, what to mend.
 
-    Versions, device and precision, memory, disk, data, the Hugging Face hub. Exit code 0: the series can run. 1: it
-    cannot.
+    Versions, device and precision, memory, disk, data, the Hugging Face hub. Exit code 0: the series can run.
+    1: it cannot.
     """
     from lungseg_utils.doctor import can_run, diagnose, examine, report
 
@@ -321,7 +339,7 @@ def doctor(ctx: click.Context) -> None:
 
 @main.command(hidden=True)
 def notebooks() -> None:
-    """Re-execute the notebooks in place on the phantom, for the copies that are committed (make notebooks)."""
+    """Re-execute the notebooks in place on the phantom, for the committed copies (make notebooks)."""
     from lungseg_utils.series.run import refresh_notebooks
 
     refresh_notebooks()

@@ -80,7 +80,10 @@ class Machine:
 
 
 def examine() -> Machine:
-    """Look at this machine; some seconds, without a network too. What is missing or broken is a fact, not an error."""
+    """Look at this machine; some seconds, without a network too.
+
+    What is missing or broken is a fact, not an error.
+    """
     broken, probe = {}, None
     for name, module in MODULES.items():
         try:
@@ -188,7 +191,8 @@ def _hub() -> tuple[bool, str]:
         except Exception as error:
             answer[0] = first_line(error)
 
-    # Its timeout holds for each address, and not for the name's look-up: a firewall could hold us for a minute.
+    # Its timeout holds for each address, and not for the name's look-up: a firewall could hold us for a
+    # minute.
     thread = threading.Thread(target=ask, daemon=True)
     thread.start()
     thread.join(HUB_SECONDS)
@@ -227,7 +231,10 @@ def can_run(findings: list[Finding]) -> bool:
 
 
 def report(findings: list[Finding]) -> str:
-    """The findings as a table in plain text: what to do stands below its line, the verdict is the last line."""
+    """The findings as a table in plain text.
+
+    What to do stands below its line, the verdict is the last line.
+    """
     width = max(len(finding.item) for finding in findings)
     lines = []
     for level, item, found, fix in findings:
@@ -323,7 +330,10 @@ def _judge_folder(name: str, folder: Folder, needed: bool) -> Finding:
 def _judge_data(machine: Machine) -> list[Finding]:
     arrays = Finding("ok", "real data", f"{machine.arrays}; `lungseg check auto` looks into them")
     if not machine.arrays:
-        fix = "begin with the phantom; data/README.md says how to get the arrays, LUNGSEG_DATA_DIR where they are"
+        fix = (
+            "begin with the phantom; data/README.md says how to get the arrays, "
+            "LUNGSEG_DATA_DIR where they are"
+        )
         arrays = Finding("note", "real data", machine.arrays_error, fix)
     phantom = "made" if machine.phantom else "not made yet; the first run does, in seconds"
     return [arrays, Finding("ok", "phantom", phantom)]

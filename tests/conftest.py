@@ -1,9 +1,12 @@
-"""Fixtures that several test modules share: tiny data, a tiny trained run, and the real arrays where there are some."""
+"""Fixtures that several test modules share.
+
+Tiny data, a tiny trained run, and the real arrays where there are some.
+"""
 
 import os
 from pathlib import Path
 
-import matplotlib
+import matplotlib as mpl
 import pytest
 import torch
 from helpers import CPU, TINY_CONFIG
@@ -14,7 +17,7 @@ from lungseg_utils.data.preprocessing import fit_preprocessing, prepare
 from lungseg_utils.data.splits import make_slices
 from lungseg_utils.training.loop import train
 
-matplotlib.use("Agg")
+mpl.use("Agg")
 
 
 @pytest.fixture(scope="session")
@@ -32,7 +35,10 @@ def real_data() -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_phantom(tmp_path_factory) -> Path:
-    """27 MedSeg-like slices (two train, a nearly identical one is left out), two volumes of four slices, two test slices, 64 px."""
+    """27 MedSeg-like slices, two volumes of four slices, two test slices, 64 px.
+
+    Two of MedSeg's train, a nearly identical one is left out.
+    """
     folder = tmp_path_factory.mktemp("phantom") / "tiny"
     return write_phantom(folder, medseg=27, volumes=2, slices_per_volume=4, test=2, size=64, seed=1)
 
@@ -59,9 +65,7 @@ def trained_dir(prepared_dir, tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def coarse_pictures():
     """Figures at 20 dots an inch: they are drawn to see that they can be."""
-    save = matplotlib.figure.Figure.savefig
-    matplotlib.figure.Figure.savefig = lambda self, target, **options: save(
-        self, target, **options | {"dpi": 20}
-    )
+    save = mpl.figure.Figure.savefig
+    mpl.figure.Figure.savefig = lambda self, target, **options: save(self, target, **options | {"dpi": 20})
     yield
-    matplotlib.figure.Figure.savefig = save
+    mpl.figure.Figure.savefig = save

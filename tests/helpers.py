@@ -1,6 +1,11 @@
-"""What several test modules share: devices and settings, scans built by hand, segmenters that need no network."""
+"""What several test modules share.
+
+Devices and settings, scans built by hand, segmenters that need no network.
+"""
 
 import multiprocessing
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 
@@ -36,7 +41,8 @@ TINY_CONFIG = TrainingConfig(
 )
 
 
-# Processes that can be killed or work together: they come from a server that has imported torch and the package once.
+# Processes that can be killed or work together: they come from a server that has imported torch and the
+# package once.
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(["lungseg_utils.training.launcher"])
 
@@ -60,7 +66,10 @@ def chest(slices: int = 6, height: int = 100, width: int = 112) -> np.ndarray:
 
 
 def marked(scan) -> np.ndarray:
-    """Labels of scan.hu's grid: ground glass at the landmark, consolidation beside it, lung where it is dark."""
+    """Labels of scan.hu's grid.
+
+    Ground glass at the landmark, consolidation beside it, lung where it is dark.
+    """
     labels = np.where((scan.hu > -950) & (scan.hu < -700), LUNG_OTHER, BACKGROUND).astype(np.uint8)
     place = np.unravel_index(scan.hu.argmax(), scan.hu.shape)
     labels[place] = GROUND_GLASS
@@ -72,7 +81,10 @@ AS_IS = Preprocessing(low=-1, high=1, mean=-500, std=500, fit_on="all")
 
 
 class ByValue(torch.nn.Module):
-    """A network that answers by each pixel's z-score: the class whose own value is nearest. Notes what it is given."""
+    """A network that answers by each pixel's z-score: the class whose own value is nearest.
+
+    Notes what it is given.
+    """
 
     values = torch.tensor([0.2, 0.9, -0.6, 1.3])[:, None, None]
 
@@ -152,7 +164,7 @@ STUDY, FRAME = generate_uid(entropy_srcs=["study"]), generate_uid(entropy_srcs=[
 
 def write_series(
     folder, hu, order=(0, 1, 2), signs=(1, 1, 1), directions=LPS, spacing=SPACING, step=None, series="1", skip=(),
-    change=lambda dataset, i: None,
+    change=lambda dataset, i: None, strict=True,
 ):  # fmt: skip
     """Write hu (N, H, W) as DICOM slices whose axes are hu's in another order and direction; voxels keep their place.
 
@@ -199,7 +211,7 @@ def write_series(
         dataset.PixelData = (slice_ + 1100).astype("<u2").tobytes()
         change(dataset, i)
         # Names say nothing of the order.
-        dataset.save_as(folder / f"{(i * 7 + 3) % 101:03d}{series}", enforce_file_format=True)
+        dataset.save_as(folder / f"{(i * 7 + 3) % 101:03d}{series}", enforce_file_format=strict)
     return folder
 
 
@@ -212,3 +224,12 @@ def affine_of(directions=RAS, spacing=SPACING, origin=(-20.0, 35.0, 100.0)):
     affine[:3, :3] = (directions * np.array(spacing)[:, None]).T
     affine[:3, 3] = origin
     return affine
+
+
+def wait_for(happened: Callable[[], bool], seconds: float = 900) -> None:
+    """Return as soon as it has happened; fail after far longer than a busy machine takes."""
+    deadline = time.monotonic() + seconds
+    while not happened():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"nothing happened in {seconds} s")
+        time.sleep(0.01)

@@ -1,4 +1,7 @@
-"""The command line: what it prints, what it refuses, its exit codes. tests/test_series.py runs notebooks through it."""
+"""The command line: what it prints, what it refuses, its exit codes.
+
+tests/test_series.py runs notebooks through it.
+"""
 
 import errno
 import json

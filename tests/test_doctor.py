@@ -125,7 +125,7 @@ def test_h100():
 
 
 def test_a_small_or_busy_gpu():
-    level, found, fix = said(with_gpus(("GeForce GTX 1650", [7, 5], 4)), "GPU 0")
+    level, _, fix = said(with_gpus(("GeForce GTX 1650", [7, 5], 4)), "GPU 0")
     assert level == "note" and "accumulation" in fix
 
 
@@ -184,7 +184,7 @@ def test_without_torch_the_rest_is_still_told():
 def test_an_old_python():
     assert said(replace(LAPTOP, python="3.10.12"), "python")[0] == "problem"
     project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
-    assert PYTHON == f"python{project['requires-python']}"
+    assert f"python{project['requires-python']}" == PYTHON
 
 
 def test_no_data_and_no_hub_do_not_keep_the_series_from_running():

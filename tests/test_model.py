@@ -1,4 +1,4 @@
-"""The network: its size, its batch norms, weights from files and the hub, saved and loaded without a network connection."""
+"""The network: its size, its batch norms, weights from files and the hub, saved and loaded offline."""
 
 import json
 import os
@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from lungseg_utils.core.files import InputError
-from lungseg_utils.model import (  # fmt: skip
+from lungseg_utils.model import (
     ARCHITECTURES,
     Members,
     build_model,

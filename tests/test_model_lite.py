@@ -10,8 +10,8 @@ from lungseg_utils import model as lite
 from lungseg_utils.core.files import InputError
 from lungseg_utils.model import LITE_PACKAGES, build_model, lite_weights
 
-# Of the packages' own network (efficientnet_lite_pytorch 0.1.0) for `picture` at the size that it was trained at: mean
-# and standard deviation of what leaves its last block.
+# Of the packages' own network (efficientnet_lite_pytorch 0.1.0) for `picture` at the size that it was trained
+# at: mean and standard deviation of what leaves its last block.
 OWN_FEATURES = {
     "tu-tf_efficientnet_lite0": (224, -0.108983, 1.786419),
     "tu-tf_efficientnet_lite1": (240, -0.167156, 1.802551),

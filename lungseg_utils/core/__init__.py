@@ -1,4 +1,7 @@
-"""What every room uses: the classes, files, the device, stopping, arrays on disk, what is done with one image."""
+"""What every room uses.
+
+The classes, files, the device, stopping, arrays on disk, what is done with one image.
+"""
 
 import lazy_loader
 

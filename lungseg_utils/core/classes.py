@@ -1,4 +1,7 @@
-"""The four classes of a pixel, in the order of the competition's mask channels, and how they are shown. Defined only here."""
+"""The four classes of a pixel, in the order of the competition's mask channels, and how they are shown.
+
+Defined only here.
+"""
 
 from dataclasses import dataclass
 

@@ -21,37 +21,18 @@ OLD_BUILD = (
     'pip install "torch==2.14.*" "torchvision==0.29.*" --index-url https://download.pytorch.org/whl/cu126'
 )
 PROBE_SECONDS = 300  # a first start from a cluster's network disk is slow
-# In a process of its own: a failed kernel poisons the CUDA context, and a notebook that has touched CUDA cannot
-# launch one process per GPU afterwards. The sum is a kernel of torch's own; the convolution may be cuDNN's.
-PROBE = """
-import json, sys, torch
-kind, found = sys.argv[1], {"gpus": [], "archs": torch.cuda.get_arch_list(), "bf16": False, "error": None}
-try:
-    if kind == "cuda":
-        torch.cuda.init()
-        found["bf16"] = torch.cuda.is_bf16_supported(including_emulation=False)
-    for i in range(torch.cuda.device_count() if kind == "cuda" else 1):
-        gpu = {"name": "Apple GPU", "capability": None, "memory": None, "works": False}
-        if kind == "cuda":
-            about = torch.cuda.get_device_properties(i)
-            gpu |= {"name": about.name, "capability": [about.major, about.minor], "memory": torch.cuda.mem_get_info(i)}
-        found["gpus"].append(gpu)
-        device = torch.device(kind, i)
-        torch.nn.Conv2d(1, 8, 3).to(device)(torch.zeros(1, 1, 8, 8).to(device)).sum().item()
-        gpu["works"] = True
-except Exception as error:
-    found["error"] = (str(error) or type(error).__name__).splitlines()[0]
-print(json.dumps(found))
-"""
+PROBE = Path(__file__).with_name("device_probe.py")  # run in a process of its own
 CONTROL_GROUPS, OWN_GROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")  # Linux: containers, clusters
 
 
 @dataclass(frozen=True)
 class Device:
-    """type: what torch calls it (cuda, mps, cpu); name: of the hardware; reason: why it was chosen, for people.
+    """type: what torch calls it (cuda, mps, cpu); name: of the hardware.
 
-    precision: in Accelerate's words ("bf16", "fp16", "no" for float32), and why; count: how many of them there are, so
-    how many processes can share the training.
+    reason: why it was chosen, for people.
+
+    precision: in Accelerate's words ("bf16", "fp16", "no" for float32), and why; count: how many of them
+    there are, so how many processes can share the training.
     """
 
     type: str
@@ -74,9 +55,9 @@ def choose_device() -> Device:
 def probe() -> dict[str, Any]:
     """What `decide` needs to know of this machine; nothing here starts CUDA in this process.
 
-    kind: cuda, mps or None; gpus: of each, up to the first that fails, its name, capability [major, minor], memory
-    [free, total] in bytes, works; error: of the one that fails, else None; archs: what this torch has code for; bf16:
-    native, not emulated; build: of torch; threads: of torch on the CPU.
+    kind: cuda, mps or None; gpus: of each, up to the first that fails, its name, capability [major, minor],
+    memory [free, total] in bytes, works; error: of the one that fails, else None; archs: what this torch has
+    code for; bf16: native, not emulated; build: of torch; threads: of torch on the CPU.
     """
     build = torch.__version__ + (f" (CUDA {torch.version.cuda})" if torch.version.cuda else "")
     found = {"kind": None, "build": build, "threads": torch.get_num_threads(), "amx": has_amx()}
@@ -97,8 +78,8 @@ def run_probe(kind: str) -> dict[str, Any]:
     """PROBE's answer for this kind of device, whatever becomes of the process."""
     nothing = {"gpus": [], "archs": [], "bf16": False}
     try:
-        command = [sys.executable, "-c", PROBE, kind]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=PROBE_SECONDS)
+        command = [sys.executable, "-P", str(PROBE), kind]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PROBE_SECONDS)
         return json.loads(done.stdout.splitlines()[-1])
     except subprocess.TimeoutExpired:
         return nothing | {"error": f"no answer in {PROBE_SECONDS} s"}
@@ -110,21 +91,18 @@ def run_probe(kind: str) -> dict[str, Any]:
 def decide(found: dict[str, Any]) -> Device:
     """Device and precision for what `probe` found."""
     threads = found["threads"]
-    name, precision = (
-        f"{threads} thread{'s' if threads != 1 else ''}",
-        ("no", "bfloat16 is slower than float32 on most CPUs"),
-    )
+    name = f"{threads} thread{'s' if threads != 1 else ''}"
+    precision = ("no", "bfloat16 is slower than float32 on most CPUs")
     if found["amx"]:
-        precision = (
-            "bf16",
-            "this CPU has AMX",
-        )  # a step takes 0.57 of float32's time: see benchmarks/training.md
+        # A step takes 0.57 of float32's time: see benchmarks/training.md.
+        precision = ("bf16", "this CPU has AMX")
     if not found["kind"]:
         return Device("cpu", name, "torch sees no GPU", *precision)
     gpus = found["gpus"]
     if not gpus or not gpus[0]["works"]:
         return Device("cpu", name, "; ".join(why_not(found)), *precision)
-    # Processes take the first GPUs, and CUDA puts the fastest first: another kind behind it would only slow it down.
+    # Processes take the first GPUs, and CUDA puts the fastest first: another kind behind it would only slow
+    # it down.
     count = len(list(takewhile(lambda gpu: gpu["works"] and gpu["name"] == gpus[0]["name"], gpus)))
     reason = f"a small convolution ran on {'each' if count > 1 else 'it'}"
     if found["error"]:
@@ -133,7 +111,10 @@ def decide(found: dict[str, Any]) -> Device:
 
 
 def _precision(gpu: dict[str, Any], native_bf16: bool) -> tuple[str, str]:
-    """In Accelerate's words, and why. Tensor cores came with capability 7.0 (Volta); the GTX 16 series has none."""
+    """In Accelerate's words, and why.
+
+    Tensor cores came with capability 7.0 (Volta); the GTX 16 series has none.
+    """
     if gpu["capability"] is None:
         return "no", "mixed precision is not tried on Apple's GPUs"
     capability = "capability {}.{}".format(*gpu["capability"])
@@ -163,9 +144,9 @@ def why_not(found: dict[str, Any]) -> tuple[str, str]:
 def runs_on(capability: list[int], archs: list[str] | tuple[str, ...]) -> bool:
     """Whether one of torch's architectures runs on a GPU of this capability, [major, minor].
 
-    Machine code (sm_80) runs on its own major version, from its minor version on (8.0, 8.6, 8.9); PTX (compute_80) on
-    everything from 8.0 on, compiled by the driver; either with an a (sm_90a) on exactly that one. True if the list
-    names none of NVIDIA's: then it says nothing.
+    Machine code (sm_80) runs on its own major version, from its minor version on (8.0, 8.6, 8.9); PTX
+    (compute_80) on everything from 8.0 on, compiled by the driver; either with an a (sm_90a) on exactly that
+    one. True if the list names none of NVIDIA's: then it says nothing.
     Source: CUDA C++ Programming Guide, "Binary Compatibility" and "PTX Compatibility".
     """
     known = [match for arch in archs if (match := re.fullmatch(r"(sm|compute)_(\d+)(\d)([af]?)", arch))]

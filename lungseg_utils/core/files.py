@@ -40,7 +40,10 @@ class InputError(ValueError):
 
 
 def in_words(error: OSError, path: str | Path | None = None) -> InputError:
-    """An error of the operating system as a sentence; path: what was read or written, if the error names nothing."""
+    """An error of the operating system as a sentence.
+
+    path: what was read or written, if the error names nothing.
+    """
     place = error.filename or path
     found = f"{place}: {error.strerror or first_line(error)}" if place else first_line(error)
     advice = ADVICE.get(error.errno or 0, "see that its disk is there and works, and try again")
@@ -50,8 +53,8 @@ def in_words(error: OSError, path: str | Path | None = None) -> InputError:
 def resolve_path(path: str | Path) -> Path:
     """Absolute path; a relative one means the same from every notebook and every working directory.
 
-    Relative paths start at the folder that `LUNGSEG_HOME` names, else at the checkout that the package runs from,
-    else (package installed without its notebooks, as on Kaggle) at the current directory.
+    Relative paths start at the folder that `LUNGSEG_HOME` names, else at the checkout that the package runs
+    from, else (package installed without its notebooks, as on Kaggle) at the current directory.
     """
     if os.environ.get("LUNGSEG_HOME"):
         home = Path(os.environ["LUNGSEG_HOME"]).expanduser()
@@ -62,12 +65,33 @@ def resolve_path(path: str | Path) -> Path:
     return (home / Path(path).expanduser()).resolve()
 
 
+def standing_path(path: str | Path) -> Path:
+    """Absolute path: a relative one where the caller stands if something is there, as shell completion names it.
+
+    Else as `resolve_path`.
+    """
+    here = (Path.cwd() / Path(path).expanduser()).resolve()
+    return here if here.exists() else resolve_path(path)
+
+
+def input_path(path: str | Path) -> Path:
+    """`standing_path` of what is to be read. Raises InputError, with both places, if it is in neither."""
+    found = standing_path(path)
+    if not found.exists():
+        places = " nor ".join(dict.fromkeys([str(Path.cwd() / Path(path).expanduser()), str(found)]))
+        raise InputError(
+            f"there is no {places} (No such file or directory); expected what is to be read; check the name."
+        )
+    return found
+
+
 @contextmanager
 def locked(folder: str | Path, by: str, name: str = LOCK) -> Iterator[None]:
     """Within, no other process enters the same: for what writes into a run directory, here or in a notebook.
 
-    The lock is the operating system's and ends with its process, however that ends. On a network file system it holds
-    between machines if that file system has locks (NFS 4 has); where there are none, filelock's marker file stands in.
+    The lock is the operating system's and ends with its process, however that ends. On a network file system
+    it holds between machines if that file system has locks (NFS 4 has); where there are none, filelock's
+    marker file stands in.
 
     Args:
         folder: The run directory; made if it is not there.
@@ -84,11 +108,13 @@ def locked(folder: str | Path, by: str, name: str = LOCK) -> Iterator[None]:
         holder = path.read_text(encoding="utf-8") if path.exists() else ""
         lock.acquire(blocking=False)
         path.write_text(
-            f"{by} (process {os.getpid()} on {platform.node()}, since {time.strftime('%H:%M')})", encoding="utf-8"
+            f"{by} (process {os.getpid()} on {platform.node()}, since {time.strftime('%H:%M')})",
+            encoding="utf-8",
         )
     except Timeout:
         raise InputError(
-            f"{path.parent} is being written by {holder or 'another process'}; expected one at a time; wait until that "
+            f"{path.parent} is being written by {holder or 'another process'}; expected one at a time; wait "
+            "until that "
             "has ended, or name another run_dir"
         ) from None
     except OSError as error:
@@ -100,28 +126,33 @@ def locked(folder: str | Path, by: str, name: str = LOCK) -> Iterator[None]:
 
 
 @contextmanager
-def _workspace(path: Path) -> Iterator[Path]:
-    """A hidden folder beside `path`, locked while it is in use; what killed processes left there is cleared first."""
+def _workspace(path: Path, inside: bool = False) -> Iterator[Path]:
+    """A hidden folder beside or inside `path`, locked while in use; what killed processes left there is cleared first."""
+    home = path if inside else path.parent
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        clear_leftovers(path.parent, path.name)
-        work = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+        home.mkdir(parents=True, exist_ok=True)
+        clear_leftovers(home, path.name)
+        work = Path(tempfile.mkdtemp(dir=home, prefix=f".{path.name}."))
         lock = FileLock(work / LOCK)
         try:
             with lock:
                 yield work
         finally:
-            if path.exists() or not (work / "old").exists():  # else the older folder could not be put back
+            older = [work / "replaced", work / "old"]
+            unsafe = (
+                any(file for folder in older for file in folder.glob("*")) if inside else not path.exists()
+            )
+            if not (unsafe and any(map(Path.exists, older))):  # else what stood there could not be put back
                 shutil.rmtree(work, ignore_errors=True)
     except OSError as error:
         raise in_words(error, path) from error
 
 
 def clear_leftovers(folder: Path, name: str | None = None) -> None:
-    """Remove the hidden folders that `atomic_write` and `replace_folder` of killed processes left in `folder`.
+    """Remove what `atomic_write` and `replace_folder` of killed processes left in `folder`, hidden.
 
-    name: of what was being written; all if not given. A folder that was cut off between its two renames gets its
-    older version back.
+    name: of what was being written; all if not given. A folder that was cut off between its two renames gets
+    its older version back.
     """
     for work in folder.glob(f".{glob.escape(name) if name else '*'}.*/"):
         lock = FileLock(work / LOCK)
@@ -130,7 +161,9 @@ def clear_leftovers(folder: Path, name: str | None = None) -> None:
         with suppress(Timeout, OSError):  # in use, or not ours
             with lock.acquire(blocking=False):
                 target = folder / work.name[1:].rpartition(".")[0]
-                if (work / "old").exists() and not target.exists():
+                if (work / INSIDE).exists():
+                    _put_back(folder, work)
+                elif (work / "old").exists() and not target.exists():
                     os.replace(work / "old", target)
             shutil.rmtree(work, ignore_errors=True)
 
@@ -139,17 +172,17 @@ def clear_leftovers(folder: Path, name: str | None = None) -> None:
 def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO]:
     """Open a temporary file beside the target; it takes the target's name only when all of it is on disk.
 
-    If the body raises, the temporary file goes and a file that stood under the name stays as it was. What the operating
-    system refuses is an InputError that says what to do.
+    If the body raises, the temporary file goes and a file that stood under the name stays as it was. What the
+    operating system refuses is an InputError that says what to do.
     """
     path = Path(path)
     newline = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
     with _workspace(path) as work:
-        with open(work / "new", mode, **newline) as handle:
+        with (work / "new").open(mode, **newline) as handle:
             yield handle
             handle.flush()
             os.fsync(handle.fileno())
-        os.replace(work / "new", path)
+        (work / "new").replace(path)
 
 
 def write_csv(path: str | Path, table: "pd.DataFrame", **options: Any) -> None:
@@ -163,23 +196,67 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
+INSIDE = "inside"  # marks a workspace in the folder itself
+
+
 @contextmanager
 def replace_folder(path: str | Path) -> Iterator[Path]:
-    """Yield a new, empty folder beside `path`; it takes that name, and an older folder's place, when the body ends.
+    """Yield a new, empty folder beside `path`.
 
-    If anything fails, the body or the swap, the older folder stands as it was and the new one goes. What the operating
-    system refuses is an InputError that says what to do.
+    A folder that cannot be renamed, as a mount point or one whose parent is closed to us, keeps its place, and what is in
+    it is exchanged piece by piece. If anything fails, the body or the swap, the older folder stands as it was and the new
+    one goes. What the operating system refuses is an InputError that says what to do.
     """
     path = Path(path)
-    with _workspace(path) as work:
+    inside = path.exists() and (_is_mount(path) or not os.access(path.parent, os.W_OK))
+    with _workspace(path, inside) as work:
         new, old = work / "new", work / "old"
         try:
             new.mkdir()  # mkdtemp made its own private
+            if inside:
+                (work / INSIDE).touch()
             yield new
+            if inside:
+                _exchange(path, work)
+                return
             if path.exists():
-                os.replace(path, old)
-            os.replace(new, path)
+                path.replace(old)
+            new.replace(path)
         except BaseException:
-            if old.exists() and not path.exists():
+            if inside:
+                _put_back(path, work)
+            elif old.exists() and not path.exists():
                 os.replace(old, path)  # should this fail as well, the older folder is still in `work`
             raise
+
+
+def _is_mount(path: Path) -> bool:
+    """Whether path is a mount point, also of a part of the same file system, as a container's volumes are."""
+    try:
+        mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        mounts = []  # not Linux
+    return path.is_mount() or str(path).replace(" ", "\\040") in {line.split()[4] for line in mounts}
+
+
+def _exchange(path: Path, work: Path) -> None:
+    """Move what is in `path` to work/old, and then, as work/replaced marks, what is in work/new to `path`."""
+    old, new = work / "old", work / "new"
+    old.mkdir()
+    for file in [file for file in path.iterdir() if file != work]:
+        os.replace(file, old / file.name)
+    os.replace(old, work / "replaced")
+    for file in list(new.iterdir()):
+        os.replace(file, path / file.name)
+    os.replace(work / "replaced", work / "gone")
+
+
+def _put_back(path: Path, work: Path) -> None:
+    """Undo an `_exchange` that did not end: what stood in `path` stands there again, and nothing new."""
+    source = work / "old"
+    if (work / "replaced").exists():
+        source = work / "replaced"
+        for file in [file for file in path.iterdir() if file != work]:
+            shutil.rmtree(file) if file.is_dir() else file.unlink()
+    for file in list(source.iterdir()) if source.exists() else []:
+        os.replace(file, path / file.name)

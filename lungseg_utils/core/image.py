@@ -8,6 +8,8 @@ from lungseg_utils.core.npy import chunks
 
 THINNED = 256  # pixels a side
 SOLID = -400  # HU; above it is body, below it air or aerated lung
+LEAST_OUTSIDE = 0.1  # of a picture's edge is air, if it shows more than the body
+AERATED = (-930, -500)  # HU of aerated lung: darker is plain gas, outside and in bowel, sinuses and windpipe
 
 
 def thumbnails(images: np.ndarray) -> np.ndarray:
@@ -22,7 +24,10 @@ def thumbnails(images: np.ndarray) -> np.ndarray:
 
 
 def resize_nearest(slices: np.ndarray, size: int) -> np.ndarray:
-    """Slices or labels (N, H, W) as (N, size, size), by the nearest pixel: the one that OpenCV takes in validation."""
+    """Slices or labels (N, H, W) as (N, size, size), by the nearest pixel.
+
+    The one that OpenCV takes in validation.
+    """
 
     def nearest(side: int) -> np.ndarray:
         return np.minimum(np.floor(np.arange(size) * (1 / (size / side))).astype(int), side - 1)
@@ -32,7 +37,10 @@ def resize_nearest(slices: np.ndarray, size: int) -> np.ndarray:
 
 
 def largest_piece(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The largest piece of mask, bool (H, W), thin bridges cut, and the same with its holes filled; both empty if it is."""
+    """The largest piece of mask, bool (H, W), thin bridges cut, and the same with its holes filled.
+
+    Both empty if it is.
+    """
     pieces, _ = ndimage.label(ndimage.binary_opening(mask, iterations=2))
     sizes = np.bincount(pieces.ravel())
     sizes[0] = 0
@@ -40,23 +48,67 @@ def largest_piece(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return piece, ndimage.binary_fill_holes(piece)
 
 
-def body_mask(hu: np.ndarray) -> np.ndarray:
-    """The largest piece of solid tissue with all that it encloses, bool (H, W): the trunk with the lungs. hu: (H, W).
+def enclosed(piece: np.ndarray) -> np.ndarray:
+    """piece, bool (H, W), with its holes filled, also those that the picture's edge cuts open, as lungs in a tight crop.
 
-    An opening by two pixels takes the table and sleeves away: meant for slices thinned to about 256 px.
+    On each side of the picture the piece is taken to be closed from its first to its last pixel there.
     """
-    return largest_piece(hu > SOLID)[1]
+    closed = np.pad(piece, 1)
+    for edge, inner in (
+        (closed[0], closed[1]),
+        (closed[-1], closed[-2]),
+        (closed[:, 0], closed[:, 1]),
+        (closed[:, -1], closed[:, -2]),
+    ):
+        touched = np.flatnonzero(inner)
+        if len(touched):
+            edge[touched[0] : touched[-1] + 1] = True
+    return ndimage.binary_fill_holes(closed)[1:-1, 1:-1]
+
+
+def body_mask(hu: np.ndarray) -> np.ndarray:
+    """The largest piece of solid tissue with all that it encloses, bool (H, W): the trunk with the lungs.
+
+    hu: (H, W).
+
+    An opening by two pixels takes the table and sleeves away, a closing mends a wall that noise broke: meant for slices
+    thinned to about 256 px. Where a tight crop cuts the lungs open, they count as the body by their values.
+    """
+    smooth = ndimage.gaussian_filter(np.asarray(hu, np.float32), 1)
+    piece, _ = largest_piece(smooth > SOLID)
+    wall = ndimage.binary_closing(np.pad(piece, 4), iterations=4)[4:-4, 4:-4]
+    body = enclosed(wall | piece)
+    if not body.any() or shows_outside(smooth):
+        return body
+    pieces, count = ndimage.label(~body & (smooth < SOLID))
+    medians = ndimage.median(smooth, pieces, np.arange(count + 1))
+    large = np.bincount(pieces.ravel(), minlength=count + 1) > body.size / 100
+    lungs = large & (medians > AERATED[0]) & (medians < AERATED[1])
+    lungs[0] = False
+    return body | lungs[pieces]
+
+
+def shows_outside(hu: np.ndarray) -> bool:
+    """Whether a picture, (H, W) in HU, goes on beyond the body: some of its edge is plain air."""
+    edge = np.r_[hu[0], hu[-1], hu[:, 0], hu[:, -1]]
+    return bool((edge < AERATED[0]).mean() > LEAST_OUTSIDE)
 
 
 def body_with_rim(hu: np.ndarray) -> np.ndarray:
-    """The body and a little around it, bool (H, W) for hu (H, W): all that a picture beside burned-in text may show."""
+    """The body and a little around it, bool (H, W) for hu (H, W).
+
+    All that a picture beside burned-in text may show.
+    """
     step = max(round(max(hu.shape) / THINNED), 1)
     body = ndimage.binary_dilation(body_mask(hu[::step, ::step]), iterations=3)
     return np.kron(body, np.ones((step, step), bool))[: hu.shape[0], : hu.shape[1]]
 
 
 def shrink_by_area(slices: np.ndarray, size: int) -> np.ndarray:
-    """Slices (N, H, W) as float32 (N, size, size): a pixel is the mean of the area it covers; linear if enlarged."""
+    """Slices (N, H, W) as float32 (N, size, size): a pixel is the mean of the area it covers.
+
+    Linear if enlarged.
+    """
     small = np.empty((len(slices), size, size), np.float32)
     how = cv2.INTER_AREA if size < min(slices.shape[1:]) else cv2.INTER_LINEAR
     for slice_, out in zip(slices, small, strict=True):

@@ -25,7 +25,9 @@ def chunks(
 
 
 def release(array: np.ndarray) -> None:
-    """Hand the memory of a read-only memory map (or a view of one) back to the system; its values stay readable.
+    """Hand the memory of a read-only memory map (or a view of one) back to the system.
+
+    Its values stay readable.
 
     Pages stay resident once touched, so that a walk over the arrays would count as 2.8 GB of this process.
     """
@@ -40,7 +42,8 @@ def round_to_int16(hu: np.ndarray) -> np.ndarray:
     rounded = np.rint(hu)
     if not ((rounded >= INT16.min) & (rounded <= INT16.max)).all():  # false for NaN as well
         raise InputError(
-            f"the images hold values that are not finite or outside {INT16.min}..{INT16.max}; expected Hounsfield "
+            f"the images hold values that are not finite or outside {INT16.min}..{INT16.max}; expected "
+            "Hounsfield "
             "units; run `lungseg check`"
         )
     return rounded.astype(np.int16)

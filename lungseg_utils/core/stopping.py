@@ -1,4 +1,7 @@
-"""Stopping a run after the batch at hand: Ctrl-C, SIGTERM, a closed terminal, the stop button, a budget of minutes."""
+"""Stopping a run after the batch at hand.
+
+Ctrl-C, SIGTERM, a closed terminal, the stop button, a budget of minutes.
+"""
 
 import signal
 import threading
@@ -14,7 +17,10 @@ NOT_FINISHED = 75  # exit status of what was stopped in good order; EX_TEMPFAIL 
 
 
 class Stopped(Exception):
-    """The run was stopped on request before its end, and all of it is saved. The message says how to go on."""
+    """The run was stopped on request before its end, and all of it is saved.
+
+    The message says how to go on.
+    """
 
     def _render_traceback_(self) -> list[str]:
         return [f"Stopped: {self}"]  # what IPython shows: where in the code it stopped is nobody's concern
@@ -23,8 +29,8 @@ class Stopped(Exception):
 class StopRequest:
     """While it is entered, a signal is noted in `reason`; a Ctrl-C some seconds after it interrupts at once.
 
-    minutes: after these a reason appears by itself; 0: never. Only the main thread may receive signals: in another
-    one the budget alone counts.
+    minutes: after these a reason appears by itself; 0: never. Only the main thread may receive signals: in
+    another one the budget alone counts.
     """
 
     def __init__(self, minutes: float = 0.0):
@@ -49,7 +55,7 @@ class StopRequest:
             signal.signal(number, handler if handler is not None else signal.SIG_DFL)
         self._handlers = {}
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
+    def _note(self, number: int, _: FrameType | None) -> None:
         if self._signal is None:
             self._signal, self._noted = signal.Signals(number).name, time.monotonic()
         elif number == signal.SIGINT and time.monotonic() - self._noted > AGAIN:
@@ -59,14 +65,16 @@ class StopRequest:
 def heeded() -> list[int]:
     """The signals that stop a run. A closed terminal is none for who was started with nohup."""
     ignored = {number for number in SIGNALS if signal.getsignal(number) is signal.SIG_IGN}
-    return [number for number in SIGNALS if number not in ignored or number in (signal.SIGINT, signal.SIGTERM)]
+    return [
+        number for number in SIGNALS if number not in ignored or number in (signal.SIGINT, signal.SIGTERM)
+    ]
 
 
 @contextmanager
 def stops_interrupt() -> Iterator[list[int]]:
-    """Within, each stop does what Ctrl-C does, so that what is half-written goes and a kernel is told; main thread only.
+    """Within, each stop does what Ctrl-C does, so that what is half-written goes and a kernel is told.
 
-    Yields the signals that came: after a closed terminal other errors may cover the KeyboardInterrupt.
+    Main thread only. Yields the signals that came: after a closed terminal other errors may cover the KeyboardInterrupt.
     """
     came: list[int] = []
     if threading.current_thread() is not threading.main_thread():
@@ -92,7 +100,10 @@ def stops_interrupt() -> Iterator[list[int]]:
 
 
 def outlive_signals(_: int = 0) -> None:
-    """For a loader's workers: a signal to the whole group reaches them too, and the main process still needs its batch."""
+    """For a loader's workers.
+
+    A signal to the whole group reaches them too, and the main process still needs its batch.
+    """
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     # SIGTERM not for ever: it is also how a parent ends its workers.

@@ -1,4 +1,4 @@
-"""From the competition's arrays, the phantom or a published data set to slices that a network can learn from."""
+"""From the competition's arrays, the phantom or a published data set to slices to learn from."""
 
 import lazy_loader
 

@@ -1,8 +1,11 @@
-"""A synthetic patient, and what one CT slice of them shows before disease: body, organs, bones, airways, vessels.
+"""A synthetic patient, and what one CT slice of them shows before disease.
 
-Organs are simple shapes in millimetres in one canonical patient: x to the image's right (the patient's left), y to the
-back, z from the liver (0) to the shoulders (300). Every patient bends and scales that space, so no two look alike.
-Nothing here is a real scan: sizes and HU are those of textbooks. phantom.py adds disease and scanner.
+Body, organs, bones, airways, vessels.
+
+Organs are simple shapes in millimetres in one canonical patient: x to the image's right (the patient's left),
+y to the back, z from the liver (0) to the shoulders (300). Every patient bends and scales that space, so no
+two look alike. Nothing here is a real scan: sizes and HU are those of textbooks. phantom.py adds disease and
+scanner.
 """
 
 from dataclasses import dataclass
@@ -81,7 +84,10 @@ def make_patient(rng: np.random.Generator, z_range=(30, 285), burden=(0.1, 0.03)
 
 
 def _vessel_tree(rng: np.random.Generator, side: int, z_range: tuple[float, float]) -> np.ndarray:
-    """(points, 4) x, y, z, radius in mm of one lung's vessels: targets join the nearest branch, hilum first."""
+    """(points, 4) x, y, z, radius in mm of one lung's vessels.
+
+    Targets join the nearest branch, hilum first.
+    """
     targets = int(np.clip(2.5 * (z_range[1] - z_range[0]), 80, 600))
     goals = rng.uniform(-1, 1, (targets * 2, 3))
     goals = goals[np.linalg.norm(goals[:, :2], axis=1) < 1][:targets]
@@ -124,7 +130,10 @@ def _in_lung(side, across: np.ndarray, down: np.ndarray, z: np.ndarray) -> tuple
 
 
 def _patches(rng: np.random.Generator, count: int, z_range: tuple[float, float]) -> np.ndarray:
-    """Lesions as in Patient.patches: under the pleura and at the back more often than not; a few lie close."""
+    """Lesions as in Patient.patches: under the pleura and at the back more often than not.
+
+    A few lie close.
+    """
     angle = (
         np.where(rng.random(count) < 0.7, rng.uniform(0.03, 0.5, count), rng.uniform(-0.6, 0.75, count))
         * np.pi
@@ -140,7 +149,8 @@ def _patches(rng: np.random.Generator, count: int, z_range: tuple[float, float])
 class Canvas:
     """A slice being painted; all arrays are (size, size).
 
-    Shapes are given as depth: mm from a pixel to the shape's edge, positive inside; minimum cuts, maximum joins.
+    Shapes are given as depth: mm from a pixel to the shape's edge, positive inside; minimum cuts, maximum
+    joins.
     """
 
     x: np.ndarray  # canonical mm
@@ -154,7 +164,10 @@ class Canvas:
         return np.full_like(self.hu, OUTSIDE)
 
     def ellipse(self, x, y, a, b, power=2.0, tilt=0.0) -> np.ndarray:
-        """Depth of an ellipse at (x, y) with half axes a and b; power above 2 makes it boxy, tilt slants it."""
+        """Depth of an ellipse at (x, y) with half axes a and b.
+
+        Power above 2 makes it boxy, tilt slants it.
+        """
         if min(a, b) < 0.5:
             return self.nothing()
         dx, dy = np.abs((self.x - x - tilt * (self.y - y)) / a), np.abs((self.y - y) / b)
@@ -190,7 +203,10 @@ def _canvas(p: Patient, z: float, size: int) -> Canvas:
 
 
 def _body(c: Canvas, p: Patient) -> np.ndarray:
-    """Paint table, skin, fat, muscle; return the depth under the skin. The back lies on the table at any z."""
+    """Paint table, skin, fat, muscle; return the depth under the skin.
+
+    The back lies on the table at any z.
+    """
     back = 110 + p.fat / 2
     for gap, hu in ((14, -550), (34, -700)):  # two thin shells
         shell = 1.5 - np.abs(c.y - back - gap + p.table * c.x**2)
@@ -209,7 +225,10 @@ def _body(c: Canvas, p: Patient) -> np.ndarray:
 
 
 def _cavities(c: Canvas) -> tuple[np.ndarray, np.ndarray]:
-    """Depth inside the two chest cavities, image left and right: one oval cage, two cones towards the apex."""
+    """Depth inside the two chest cavities, image left and right.
+
+    One oval cage, two cones towards the apex.
+    """
     x = c.along((150, 60), (210, 58), (260, 46), (292, 38))
     y = c.along((0, 0), (120, -4), (200, 2), (260, 22), (292, 30))
     shrink = max(1 - max(c.z - 110, 0) ** 2 / 182**2, 0) ** 0.6
@@ -227,7 +246,10 @@ def _dome(c: Canvas, p: Patient, side: int) -> np.ndarray:
 
 
 def _abdomen(c: Canvas, p: Patient) -> None:
-    """What the diaphragm covers: the liver at the image's left, stomach and spleen at its right, fat between."""
+    """What the diaphragm covers.
+
+    The liver at the image's left, stomach and spleen at its right, fat between.
+    """
     inside = c.ellipse(0, -5, 128, 86, 2.4)
     c.paint(np.minimum(inside, (70 - c.z) / 3), FAT)
     organs = (

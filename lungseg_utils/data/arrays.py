@@ -27,14 +27,18 @@ IMAGE_CONTRACT = "(N, H, W) or (N, H, W, 1), float64, float32 or int16"
 MASK_CONTRACT = "(N, H, W, 4) one-hot, or (N, H, W) or (N, H, W, 1) class index; numbers"
 HOW_TO_GET = (
     "get the arrays with `kaggle competitions download -c covid-segmentation` or "
-    '`kagglehub.competition_download("covid-segmentation")` (join the competition first), or make synthetic ones with '
+    '`kagglehub.competition_download("covid-segmentation")` (join the competition first), or make synthetic '
+    "ones with "
     "`lungseg phantom data/practice` and use them with `--data-dir data/practice`"
 )
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of `check_data`: level (ok, warning or error), what was looked at, what was found and expected."""
+    """One line of `check_data`.
+
+    Level (ok, warning or error), what was looked at, what was found and expected.
+    """
 
     level: str
     item: str
@@ -46,8 +50,8 @@ class Finding:
 class CTData:
     """The arrays of one folder, memory-mapped: nothing is read before it is used.
 
-    images: source -> (N, H, W), HU. masks: source -> (N, H, W, 4) one-hot or (N, H, W) class index; no "test".
-    volumes: (N of radiopaedia,) volume number of each Radiopaedia slice, from 1.
+    images: source -> (N, H, W), HU. masks: source -> (N, H, W, 4) one-hot or (N, H, W) class index; no
+    "test". volumes: (N of radiopaedia,) volume number of each Radiopaedia slice, from 1.
     """
 
     dir: Path
@@ -61,7 +65,10 @@ class CTData:
         return tuple(self.masks)
 
     def labels(self, source: str, index: int | slice) -> np.ndarray:
-        """Class index, uint8: (H, W) for one slice, (n, H, W) for a range. See `to_labels` for overlapping masks."""
+        """Class index, uint8: (H, W) for one slice, (n, H, W) for a range.
+
+        See `to_labels` for overlapping masks.
+        """
         masks = self.masks[source]
         labels = to_labels(masks[index], one_hot=masks.ndim == 4)
         release(masks)
@@ -70,7 +77,9 @@ class CTData:
 
 @dataclass(frozen=True)
 class OpenedArrays:
-    """What a folder's files hold, memory-mapped: the arrays that can be used, and what was found of each file.
+    """What a folder's files hold, memory-mapped.
+
+    The arrays that can be used, and what was found of each file.
 
     Attributes:
         dir: The folder.
@@ -90,7 +99,10 @@ class OpenedArrays:
         return volume_numbers(self.dir, self.images["radiopaedia"])
 
     def data(self) -> CTData:
-        """The arrays as notebooks use them. Raises InputError if a file is missing, unreadable, or does not fit."""
+        """The arrays as notebooks use them.
+
+        Raises InputError if a file is missing, unreadable, or does not fit.
+        """
         for finding in self.findings:
             if finding.level == "error":
                 raise InputError(
@@ -101,7 +113,9 @@ class OpenedArrays:
 
 
 def load_data(folder: str | Path) -> CTData:
-    """Memory-map the five arrays of a folder (never unpickled); volumes from volumes.csv if there, else inferred.
+    """Memory-map the five arrays of a folder (never unpickled).
+
+    Volumes from volumes.csv if there, else inferred.
 
     `check_data` looks at the values of everything, and has the same arrays.
 
@@ -138,9 +152,9 @@ def how_to_get(folder: Path) -> str:
 def to_labels(masks: np.ndarray, one_hot: bool) -> np.ndarray:
     """Class index, uint8, of one-hot (..., 4) or class-index (...) masks.
 
-    Pixels may carry several classes or none (data/README.md). The rule: consolidation over ground glass over lung
-    other over background (the denser finding wins, as in a radiologist's reading), and background where none is set.
-    Raises InputError for class indices other than 0..3.
+    Pixels may carry several classes or none (data/README.md). The rule: consolidation over ground glass over
+    lung other over background (the denser finding wins, as in a radiologist's reading), and background where
+    none is set. Raises InputError for class indices other than 0..3.
     """
     if one_hot:
         labels = np.full(masks.shape[:-1], BACKGROUND, np.uint8)
@@ -188,7 +202,10 @@ def _is_number(dtype: np.dtype) -> bool:
 def _open_array(
     path: Path, contract: str, has_right_type: Callable[[np.dtype], bool], last: tuple[int, ...]
 ) -> tuple[np.ndarray | None, Finding]:
-    """The array of a file, None if it breaks the contract, and what was found; last: sizes that a fourth axis may have."""
+    """The array of a file, None if it breaks the contract, and what was found.
+
+    last: sizes that a fourth axis may have.
+    """
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
         found = f"{array.shape} {array.dtype}"
@@ -204,7 +221,10 @@ def _open_array(
 
 
 def volume_numbers(folder: Path, images: np.ndarray) -> np.ndarray:
-    """Volume number of each slice: from volumes.csv (columns volume, first_slice) beside the arrays, else inferred."""
+    """Volume number of each slice.
+
+    From volumes.csv (columns volume, first_slice) beside the arrays, else inferred.
+    """
     path = folder / "volumes.csv"
     if not path.exists():
         return infer_volumes(images)
@@ -221,7 +241,8 @@ def volume_numbers(folder: Path, images: np.ndarray) -> np.ndarray:
         ) from error
     if not usable:
         raise InputError(
-            f"{path}: found {table.to_numpy().tolist()}; expected different volume numbers from 1 on, first slices "
+            f"{path}: found {table.to_numpy().tolist()}; expected different volume numbers from 1 on, first "
+            "slices "
             f"ascending from 0 to below {len(images)}; correct or delete it"
         )
     return np.repeat(table["volume"].to_numpy(), np.diff([*first, len(images)]))

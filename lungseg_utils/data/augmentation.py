@@ -1,8 +1,11 @@
-"""Augmentation pipelines by name: `none`, `reference` (the slides'), `medical` (what a chest CT can really look like) and
-`scanners` (what people make of one: other fields of view, windows, 8-bit pictures, low resolution).
+"""Augmentation pipelines by name.
 
-A pipeline takes `image`, float32 (H, W) in HU, and `mask`, uint8 (H, W) class index, and returns both at image_size.
-Intensities change in HU, before normalisation, so that every number below has a meaning on the scanner.
+`none`; `reference`: the slides'; `medical`: what a chest CT can really look like; `scanners`: what people
+make of one: other fields of view, windows, 8-bit pictures, low resolution.
+
+A pipeline takes `image`, float32 (H, W) in HU, and `mask`, uint8 (H, W) class index, and returns both at
+image_size. Intensities change in HU, before normalisation, so that every number below has a meaning on the
+scanner.
 """
 
 import albumentations as A
@@ -22,11 +25,14 @@ cv2.setNumThreads(0)
 
 
 class ScannerJitter(A.ImageOnlyTransform):
-    """Differences between scanners and exports, in HU: an offset, a contrast gain, a gamma inside the lung window, and noise.
+    """Differences between scanners and exports, in HU.
 
-    Args: offset (largest shift, HU), gain (largest relative change about -500 HU), gamma (largest log2 exponent),
-    noise (largest standard deviation of white noise, HU), p (probability). Each is drawn uniformly.
-    MedSeg's HU are estimates per slice, so that offsets of some tens of HU between slices are to be expected.
+    An offset, a contrast gain, a gamma inside the lung window, and noise.
+
+    Args: offset (largest shift, HU), gain (largest relative change about -500 HU), gamma (largest log2
+    exponent), noise (largest standard deviation of white noise, HU), p (probability). Each is drawn
+    uniformly. MedSeg's HU are estimates per slice, so that offsets of some tens of HU between slices are to
+    be expected.
     """
 
     def __init__(
@@ -36,6 +42,7 @@ class ScannerJitter(A.ImageOnlyTransform):
         self.offset, self.gain, self.gamma, self.noise = offset, gain, gamma, noise
 
     def apply(self, img: np.ndarray, **_) -> np.ndarray:
+        """One slice (H, W, 1)."""
         draw = self.random_generator.uniform
         low, high = LUNG_WINDOW
         position = np.clip((img - low) / (high - low), 0, 1)
@@ -49,7 +56,9 @@ class ScannerJitter(A.ImageOnlyTransform):
 
 
 class Unsharp(A.ImageOnlyTransform):
-    """A soft kernel (Gaussian, sigma 0.4 to 1.6 pixels) or a lower resolution (0.5 to 0.9 of the pixels a side), either alike.
+    """A soft kernel or a lower resolution, either alike.
+
+    Gaussian of sigma 0.4 to 1.6 pixels; 0.5 to 0.9 of the pixels a side.
 
     albumentations' own take float images to lie between 0 and 1, and clip.
     """
@@ -58,6 +67,7 @@ class Unsharp(A.ImageOnlyTransform):
         super().__init__(p=p)
 
     def apply(self, img: np.ndarray, **_) -> np.ndarray:
+        """One slice (H, W)."""
         draw = self.random_generator.uniform
         if draw() < 0.5:
             return cv2.GaussianBlur(img, (0, 0), draw(0.4, 1.6))
@@ -66,11 +76,14 @@ class Unsharp(A.ImageOnlyTransform):
 
 
 class Picture(A.ImageOnlyTransform):
-    """A slice that went through 8 bits and was read back as `lungseg predict` reads a picture (pictures.fit_grey).
+    """A slice that went through 8 bits and was read back as `lungseg predict` reads a picture.
 
-    Some window of low HU (-1400 to -1000) to high (50 to 500), 256 grey levels, with probability `equalise` a local
-    contrast equalisation (CLAHE, Zuiderveld 1994: clip limit 1 to 4, 4 to 12 tiles a side), then the estimate of the HU,
-    which errs most where the contrast was equalised. A slice in which it finds no body or no air stays as it was.
+    See grey.fit_grey.
+
+    Some window of low HU (-1400 to -1000) to high (50 to 500), 256 grey levels, with probability `equalise` a
+    local contrast equalisation (CLAHE, Zuiderveld 1994: clip limit 1 to 4, 4 to 12 tiles a side), then the
+    estimate of the HU, which errs most where the contrast was equalised. A slice in which it finds no body or
+    no air stays as it was.
     """
 
     def __init__(self, equalise: float = 0.7, p: float = 0.3):
@@ -78,6 +91,7 @@ class Picture(A.ImageOnlyTransform):
         self.equalise = equalise
 
     def apply(self, img: np.ndarray, **_) -> np.ndarray:
+        """One slice (H, W)."""
         draw = self.random_generator.uniform
         low, high = draw(-1400, -1000), draw(50, 500)
         grey = np.rint(np.clip((img - low) / (high - low), 0, 1) * 255).astype(np.uint8)
@@ -107,14 +121,15 @@ def build_augmentation(
 ) -> A.Compose:
     """Pipeline `name` for slices of slice_size pixels a side; the result has image_size pixels a side.
 
-    `reference` is the slides': any rotation, a crop of 75 to 100 % of the side (384 to 512 pixels of 512), a mirror image;
-    nearest-neighbour interpolation. `medical` stays with what a patient in a scanner can look like: rotations up to
-    15 degrees, scale and position, mild elastic deformation (breathing), a mirror image, and ScannerJitter; crops keep at
-    least 85 % of the side, since MedSeg's slices are cropped around the body already. Images are interpolated linearly,
-    masks never. `scanners` adds to it: one slice in four is shrunk to 0.45 to 1 of its size in air and one in five is
-    magnified up to 1.4 times, three in ten pass through a `Picture`, few are blurred or of low resolution, and
-    ScannerJitter goes further. resize: `area` averages the area that a pixel covers wherever slices shrink, `nearest` is
-    the slides' (`none`), linear where slices are augmented. Raises InputError for an unknown name.
+    `reference` is the slides': any rotation, a crop of 75 to 100 % of the side (384 to 512 pixels of 512), a
+    mirror image; nearest-neighbour interpolation. `medical` stays with what a patient in a scanner can look
+    like: rotations up to 15 degrees, scale and position, mild elastic deformation (breathing), a mirror
+    image, and ScannerJitter; crops keep at least 85 % of the side, since MedSeg's slices are cropped around
+    the body already. Images are interpolated linearly, masks never. `scanners` adds to it: one slice in four
+    is shrunk to 0.45 to 1 of its size in air and one in five is magnified up to 1.4 times, three in ten pass
+    through a `Picture`, few are blurred or of low resolution, and ScannerJitter goes further. resize: `area`
+    averages the area that a pixel covers wherever slices shrink, `nearest` is the slides' (`none`), linear
+    where slices are augmented. Raises InputError for an unknown name.
     """
     check_resize(resize)
     shrink = {"area_for_downscale": "image"} if resize == "area" else {}
@@ -162,8 +177,8 @@ def augment(
 ) -> tuple[np.ndarray, np.ndarray]:
     """One slice through the pipeline, every draw a pure function of key = (seed, epoch, slice).
 
-    hu: float32 (H, W); labels: uint8 (H, W). The number of loader workers and the order of the slices change nothing,
-    and no two epochs repeat each other.
+    hu: float32 (H, W); labels: uint8 (H, W). The number of loader workers and the order of the slices change
+    nothing, and no two epochs repeat each other.
     """
     pipeline.set_random_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
     out = pipeline(image=hu, mask=labels)

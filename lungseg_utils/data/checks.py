@@ -1,4 +1,7 @@
-"""The contract of data/README.md, checked on every file and value: `lungseg check` and the first look of 01_eda."""
+"""The contract of data/README.md, checked on every file and value.
+
+`lungseg check` and the first look of 01_eda.
+"""
 
 import hashlib
 import shlex
@@ -26,7 +29,10 @@ class DataReport:
 
     @property
     def arrays(self) -> CTData:
-        """The arrays that were checked. Raises InputError if a file is missing, unreadable, or does not fit."""
+        """The arrays that were checked.
+
+        Raises InputError if a file is missing, unreadable, or does not fit.
+        """
         return self.opened.data()
 
     @property
@@ -71,9 +77,12 @@ class DataReport:
 
 
 def check_data(folder: str | Path) -> DataReport:
-    """Check the contract of data/README.md on every file and value; report all findings, never stop at the first.
+    """Check the contract of data/README.md on every file and value.
 
-    Raises nothing for bad data: a missing, truncated or pickled file is a finding. Numbers of slices are facts.
+    Report all findings, never stop at the first.
+
+    Raises nothing for bad data: a missing, truncated or pickled file is a finding. Numbers of slices are
+    facts.
     """
     opened = open_arrays(resolve_path(folder))
     findings = list(opened.findings)
@@ -155,7 +164,8 @@ def _check_masks(name: str, masks: np.ndarray) -> list[Finding]:
         level = (
             "ok" if none + several == 0 else "warning" if none + several <= MAX_OVERLAP * pixels else "error"
         )
-        found = f"channel sum not 1: {none + several} of {pixels} pixels ({none} without class, {several} with several)"
+        which = f"{none} without class, {several} with several"
+        found = f"channel sum not 1: {none + several} of {pixels} pixels ({which})"
         findings.append(Finding(level, name, found, f"0; up to {MAX_OVERLAP:.0%} are settled by a rule"))
     for short, count in zip(SHORT_NAMES, holding):
         level = "ok" if count else "warning"

@@ -1,4 +1,7 @@
-"""The prepared slices as a torch Dataset, and its loaders. It lives here, not in a notebook cell, so that workers can import it."""
+"""The prepared slices as a torch Dataset, and its loaders.
+
+It lives here, not in a notebook cell, so that workers can import it.
+"""
 
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
@@ -27,10 +30,10 @@ SAMPLINGS = ("every_slice", "sources", "lesions")
 class SliceDataset(Dataset):
     """Normalised slices of one split with their labels.
 
-    `dataset[i]` or `dataset[epoch, i]` gives (image, labels, row): image float32 (1, S, S) z-scores, labels uint8 (S, S)
-    class index, row the line of slices.csv. S is image_size, or growth[epoch] as long as there is one. Augmentation
-    depends on (seed, epoch, row) alone. resize: how slices shrink, see build_augmentation.
-    Raises InputError if the split has no slices.
+    `dataset[i]` or `dataset[epoch, i]` gives (image, labels, row): image float32 (1, S, S) z-scores, labels
+    uint8 (S, S) class index, row the line of slices.csv. S is image_size, or growth[epoch] as long as there
+    is one. Augmentation depends on (seed, epoch, row) alone. resize: how slices shrink, see
+    build_augmentation. Raises InputError if the split has no slices.
     """
 
     def __init__(
@@ -64,7 +67,8 @@ class SliceDataset(Dataset):
         epoch, i = key if isinstance(key, tuple) else (0, key)
         row = int(self.slices.index[i])
         source, index = self.slices.source.iloc[i], self.slices["index"].iloc[i]
-        # Opened for each slice (0.1 ms): a memory map kept in the dataset would be copied whole into every spawned worker.
+        # Opened for each slice (0.1 ms): a memory map kept in the dataset would be copied whole into every
+        # spawned worker.
         hu = np.load(self.folder / f"images_{source}.npy", mmap_mode="r")[index].astype(np.float32)
         labels = np.array(np.load(self.folder / f"labels_{source}.npy", mmap_mode="r")[index])
         size = self.growth[epoch] if epoch < len(self.growth) else self.image_size
@@ -81,7 +85,10 @@ def check_sampling(sampling: str) -> None:
 
 
 def parse_growth(growth: str) -> list[int]:
-    """The sizes of the first epochs, in pixels: `192x2, 256x1` is [192, 192, 256]. InputError if it is not of that form."""
+    """The sizes of the first epochs, in pixels: `192x2, 256x1` is [192, 192, 256].
+
+    InputError if it is not of that form.
+    """
     sizes: list[int] = []
     for part in filter(None, (part.strip() for part in growth.split(","))):
         try:
@@ -96,7 +103,10 @@ def parse_growth(growth: str) -> list[int]:
 
 
 def parse_shares(shares: str) -> dict[str, float]:
-    """Source -> share of the drawn slices: `medseg 0.6, radiopaedia 0.4`. Raises InputError if it is not of that form."""
+    """Source -> share of the drawn slices: `medseg 0.6, radiopaedia 0.4`.
+
+    Raises InputError if it is not of that form.
+    """
     found = {}
     for part in filter(None, (part.strip() for part in shares.split(","))):
         try:
@@ -114,16 +124,18 @@ def parse_shares(shares: str) -> dict[str, float]:
 def slice_chances(slices: pd.DataFrame, sampling: str, shares: str = "") -> np.ndarray | None:
     """How often each slice is drawn, float (N,) in relative numbers; None: each exactly once an epoch.
 
-    slices: rows of slices.csv. sampling: `every_slice`, the reference; `sources`: each source gives as many slices as
-    the others, since the few of MedSeg are what is tested; `lesions`: so too, and within its source a slice counts once,
-    once more if it shows ground glass and once more for consolidation (also where a binary label leaves open which).
-    shares: of the sources, where they should not be alike. Raises InputError for an unknown name or other sources.
+    slices: rows of slices.csv. sampling: `every_slice`, the reference; `sources`: each source gives as many
+    slices as the others, since the few of MedSeg are what is tested; `lesions`: so too, and within its source
+    a slice counts once, once more if it shows ground glass and once more for consolidation (also where a
+    binary label leaves open which). shares: of the sources, where they should not be alike. Raises InputError
+    for an unknown name or other sources.
     """
     check_sampling(sampling)
     wanted, sources = parse_shares(shares), slices.source.to_numpy()
     if wanted and sampling == "every_slice":
         raise InputError(
-            f"shares is {shares!r}, and sampling 'every_slice' has none; set sampling to 'sources' or 'lesions'."
+            f"shares is {shares!r}, and sampling 'every_slice' has none; set sampling to 'sources' or "
+            "'lesions'."
         )
     if wanted and wanted.keys() != set(sources):
         raise InputError(f"shares is {shares!r}; expected one for each of {', '.join(sorted(set(sources)))}.")
@@ -147,14 +159,16 @@ _pipeline = cache(build_augmentation)  # one pipeline a process for each slice s
 
 
 class EpochBatches(Sampler):
-    """One process's share of an epoch's batches, as lists of (epoch, i): a pure function of its settings, epoch and start.
+    """One process's share of an epoch's batches, as lists of (epoch, i).
 
-    With `chances` (length,) an epoch has as many slices, drawn by them: a slice whose share of the sum is p comes
-    p * length times, rounded up or down at random; that takes a seed. The slices, in a new order each epoch if there is
-    a seed, fall into ceil(length / batch_size) batches of nearly equal size (at most batch_size): no batch of a slice or
-    two at the end, which batch norm could not use. Each batch is one step. It is shared out over `pieces` batches in a
-    row and over the processes. Set `.epoch` and `.start`, the steps that are done already, before iterating. Raises
-    InputError if a share would be empty.
+    A pure function of its settings, epoch and start.
+
+    With `chances` (length,) an epoch has as many slices, drawn by them: a slice whose share of the sum is p
+    comes p * length times, rounded up or down at random; that takes a seed. The slices, in a new order each
+    epoch if there is a seed, fall into ceil(length / batch_size) batches of nearly equal size (at most
+    batch_size): no batch of a slice or two at the end, which batch norm could not use. Each batch is one
+    step. It is shared out over `pieces` batches in a row and over the processes. Set `.epoch` and `.start`,
+    the steps that are done already, before iterating. Raises InputError if a share would be empty.
     """
 
     def __init__(
@@ -179,7 +193,8 @@ class EpochBatches(Sampler):
         self.epoch = self.start = 0
         if length // self.steps < pieces * processes:
             raise InputError(
-                f"{length} slices in batches of {batch_size} cannot be shared out over {pieces} x {processes} pieces "
+                f"{length} slices in batches of {batch_size} cannot be shared out over {pieces} x "
+                f"{processes} pieces "
                 "(accumulation x processes); raise batch_size or lower the others."
             )
 
@@ -213,7 +228,10 @@ class EpochBatches(Sampler):
 
 
 def choose_workers(workers: int, device: Device, processes: int = 1) -> int:
-    """workers; for -1 none beside a CPU that computes (benchmarks/training.md), else the cores, shared by the processes."""
+    """workers; for -1 those that suit the device.
+
+    None beside a CPU that computes (benchmarks/training.md), else the cores, shared by the processes.
+    """
     if workers >= 0 or device.type == "cpu":
         return max(workers, 0)
     return min(MOST_WORKERS, max(1, usable_cores() // processes))
@@ -231,7 +249,9 @@ def workers_that_fit(workers: int, batch_size: int, image_size: int) -> int:
 def make_loader(
     dataset: SliceDataset, batches: EpochBatches, workers: int = 0, pin_memory: bool = False
 ) -> DataLoader:
-    """Batches of (images float32 (B, 1, S, S), labels uint8 (B, S, S), rows int64 (B,)); `batches` is its batch_sampler.
+    """Batches of (images float32 (B, 1, S, S), labels uint8 (B, S, S), rows int64 (B,)).
+
+    `batches` is its batch_sampler.
 
     The number of workers does not change a value.
     """
@@ -242,13 +262,17 @@ def make_loader(
         worker_init_fn=outlive_signals,
         persistent_workers=workers > 0,
         pin_memory=pin_memory,
-        generator=torch.Generator(),  # its own, so that starting workers takes nothing from the model's random numbers
+        # its own, so that starting workers takes nothing from the model's random numbers
+        generator=torch.Generator(),
     )
 
 
 @contextmanager
 def closing(*loaders: DataLoader) -> Iterator[None]:
-    """Ends the loaders' workers on leaving: a notebook's traceback would keep them, and an exit would wait for them."""
+    """Ends the loaders' workers on leaving.
+
+    A notebook's traceback would keep them, and an exit would wait for them.
+    """
     try:
         yield
     finally:

@@ -1,4 +1,7 @@
-"""Counts over whole data sets for 01_eda: Hounsfield units by class, lesions by size and place. One pass, a slice at a time."""
+"""Counts over whole data sets for 01_eda: Hounsfield units by class, lesions by size and place.
+
+One pass, a slice at a time.
+"""
 
 from dataclasses import dataclass
 
@@ -19,9 +22,10 @@ PLACE_BINS = 64  # the slice is divided into 64 x 64 places
 class Exploration:
     """What one pass over a labelled source counts.
 
-    histograms: int64 (4, len(HU_BINS) - 1), pixels by class and HU. places: float (64, 64), share of the slices in which
-    that part of the image holds a lesion. lesions: one row for each 8-connected lesion: slice, pixels, percent (of the
-    slice's area). lung_hu: (N,), mean HU of everything labelled lung, lesions included; NaN where there is none.
+    histograms: int64 (4, len(HU_BINS) - 1), pixels by class and HU. places: float (64, 64), share of the
+    slices in which that part of the image holds a lesion. lesions: one row for each 8-connected lesion:
+    slice, pixels, percent (of the slice's area). lung_hu: (N,), mean HU of everything labelled lung, lesions
+    included; NaN where there is none.
     """
 
     histograms: np.ndarray

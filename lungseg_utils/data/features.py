@@ -7,8 +7,8 @@ from lungseg_utils.core.image import SOLID, THINNED, body_mask
 LOOKED_AT = 24  # slices of a scan that are looked at
 SOFT_TISSUE = 150  # HU, either side of water
 LUNG_SLICE = 0.05  # air as a share of the body, in a slice of the lungs
-# What is compared with training, from each slice. The values end at the 90th percentile: beyond is bone, which most
-# training slices came without, cut off at 150 HU.
+# What is compared with training, from each slice. The values end at the 90th percentile: beyond is bone,
+# which most training slices came without, cut off at 150 HU.
 FEATURES = {
     "low_hu": ("the value of the body's darkest parts, its 5th percentile,", "HU"),
     "median_hu": ("the middle value of the body", "HU"),
@@ -22,7 +22,8 @@ FEATURES = {
 def slice_features(hu: np.ndarray) -> dict[str, float] | None:
     """The numbers of FEATURES for one slice (H, W) in HU; None without a body.
 
-    noise_hu: standard deviation of Gaussian noise that would give neighbours in soft tissue their mean difference.
+    noise_hu: standard deviation of Gaussian noise that would give neighbours in soft tissue their mean
+    difference.
     """
     step = max(round(max(hu.shape) / THINNED), 1)
     columns = slice(0, hu.shape[1] - 1, step)

@@ -13,9 +13,9 @@ KAGGLE_INPUT = Path("/kaggle/input")
 def find_data(data_dir: str | Path = "phantom") -> Path:
     """Folder of the arrays.
 
-    "phantom": data/phantom, always the default set of this version's generator (made if there is none, made anew if
-    there is another); no environment variable changes that. "auto": the folder in LUNGSEG_DATA_DIR, else wherever
-    images_medseg.npy lies under /kaggle/input, else data/. Anything else: that folder.
+    "phantom": data/phantom, always the default set of this version's generator (made if there is none, made
+    anew if there is another); no environment variable changes that. "auto": the folder in LUNGSEG_DATA_DIR,
+    else wherever images_medseg.npy lies under /kaggle/input, else data/. Anything else: that folder.
     Raises InputError if there is nothing there, or data/phantom holds other files.
     """
     marker = FILES["medseg"][0]
@@ -37,13 +37,15 @@ def find_data(data_dir: str | Path = "phantom") -> Path:
                 f"no {marker} in LUNGSEG_DATA_DIR, {folder}; correct or unset the variable; {how_to_get(folder)}"
             )
         return folder
-    # The mount point depends on how the data were attached, so search; the shallowest, then the first by name.
+    # The mount point depends on how the data were attached, so search; the shallowest, then the first by
+    # name.
     found = sorted(KAGGLE_INPUT.rglob(marker), key=lambda path: (len(path.parts), path))
     for folder in [*(path.parent for path in found), resolve_path("data")]:
         if (folder / marker).is_file():
             return folder
     raise InputError(
-        f"no {marker} under {KAGGLE_INPUT} or in {resolve_path('data')}, and LUNGSEG_DATA_DIR is not set; {how_to_get(resolve_path('data'))}"
+        f"no {marker} under {KAGGLE_INPUT} or in {resolve_path('data')}, and LUNGSEG_DATA_DIR is not set; "
+        f"{how_to_get(resolve_path('data'))}"
     )
 
 
@@ -57,8 +59,12 @@ def listed_folders(text: str) -> list[Path]:
     try:
         folders = [resolve_path(part) for part in shlex.split(text)]
     except ValueError as error:
-        raise InputError(f"{text!r} is no list of folders ({error}); quote a name that holds spaces") from error
+        raise InputError(
+            f"{text!r} is no list of folders ({error}); quote a name that holds spaces"
+        ) from error
     for folder in folders:
         if not folder.is_dir():
-            raise InputError(f"{folder} is not a folder; expected folders parted by spaces, names with spaces in quotes")
+            raise InputError(
+                f"{folder} is not a folder; expected folders parted by spaces, names with spaces in quotes"
+            )
     return folders

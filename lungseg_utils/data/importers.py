@@ -1,7 +1,10 @@
-"""Published data sets of COVID-19 CT with masks, converted to the project's arrays: `lungseg import KIND SOURCE OUT`.
+"""Published data sets of COVID-19 CT with masks, converted to the project's arrays.
 
-medseg and radiopaedia become the competition's own arrays. covid19-ct-seg and mosmed mark lesions without their kind:
-each becomes a further source of training slices, with labels that say no more than its masks do (partial_labels.py).
+`lungseg import KIND SOURCE OUT`.
+
+medseg and radiopaedia become the competition's own arrays. covid19-ct-seg and mosmed mark lesions without
+their kind: each becomes a further source of training slices, with labels that say no more than its masks do
+(partial_labels.py).
 """
 
 import os
@@ -75,11 +78,14 @@ def open_scan(path: Path) -> Any:
 
 
 def case_slices(kind: Kind, case: Case, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """HU float32 and labels uint8, both (size, size), of each slice, from feet to head or, of a stack, as in the file.
+    """HU float32 and labels uint8, both (size, size), of each slice.
 
-    Front up, the patient's right at the image's left; padded with air to a square. The masks are turned like the image:
-    voxel belongs to voxel in all of these sets, whatever a mask's own header says. One case is in memory, as stored.
-    Raises InputError for unreadable files, values that are not finite, and mask values that the set does not have.
+    From feet to head or, of a stack, as in the file.
+
+    Front up, the patient's right at the image's left; padded with air to a square. The masks are turned like
+    the image: voxel belongs to voxel in all of these sets, whatever a mask's own header says. One case is in
+    memory, as stored. Raises InputError for unreadable files, values that are not finite, and mask values
+    that the set does not have.
     """
     from lungseg_utils.core.classes import LESION, NOT_LESION  # it imports torch
 
@@ -115,7 +121,10 @@ def case_slices(kind: Kind, case: Case, size: int) -> Iterator[tuple[np.ndarray,
 
 
 def to_square(picture: np.ndarray, size: int, fill: float, interpolation: int) -> np.ndarray:
-    """(H, W) padded with `fill` at both sides to a square, then resized to (size, size): nothing is stretched."""
+    """(H, W) padded with `fill` at both sides to a square, then resized to (size, size).
+
+    Nothing is stretched.
+    """
     height, width = picture.shape
     side = max(height, width)
     top, left = (side - height) // 2, (side - width) // 2
@@ -127,11 +136,14 @@ def to_square(picture: np.ndarray, size: int, fill: float, interpolation: int) -
 
 
 def _turn(path: Path, stack: bool, as_stored: bool) -> np.ndarray:
-    """nibabel's transform of the stored axes: columns to the patient's left, rows to the back, slices to the head.
+    """nibabel's transform of the stored axes.
 
-    The slices of a stack stay in their order. as_stored: columns and rows are so already and the header errs. That of
-    COVID-19-CT-Seg's Radiopaedia cases calls the back the front; their users turn them by hand (on GitHub
-    neuro-ml/COVID-19-Triage, scripts/prepare_medseg.py; haydengunraj/COVIDNet-CT, radiopaedia_coronacases.py).
+    Columns to the patient's left, rows to the back, slices to the head.
+
+    The slices of a stack stay in their order. as_stored: columns and rows are so already and the header errs.
+    That of COVID-19-CT-Seg's Radiopaedia cases calls the back the front; their users turn them by hand (on
+    GitHub neuro-ml/COVID-19-Triage, scripts/prepare_medseg.py; haydengunraj/COVIDNet-CT,
+    radiopaedia_coronacases.py).
     """
     from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 
@@ -149,7 +161,7 @@ def _turn(path: Path, stack: bool, as_stored: bool) -> np.ndarray:
 
 
 def _voxels(path: Path | None, turn: np.ndarray) -> tuple[np.ndarray | None, Any]:
-    """The voxels in the file's own type, turned, (N, H, W), and the function that makes them float32 values."""
+    """The voxels in the file's own type, turned, (N, H, W), and what makes them float32 values."""
     from nibabel.orientations import apply_orientation
 
     if path is None:
@@ -168,13 +180,15 @@ def _voxels(path: Path | None, turn: np.ndarray) -> tuple[np.ndarray | None, Any
 
 
 def import_data(name: str, source: str | Path, out: str | Path, size: int = SIZE) -> Path:
-    """Convert the data set `name` in the folder `source`; returns the folder `out`, written whole or not at all.
+    """Convert the data set `name` in the folder `source`.
 
-    medseg and radiopaedia: images_*.npy float32 (N, size, size, 1) HU and masks_*.npy uint8 one-hot (N, size, size, 4);
-    each adds to what the other wrote in `out`. covid19-ct-seg and mosmed: images_*.npy int16 (N, size, size) HU,
-    labels_*.npy uint8 (N, size, size), slices.csv; see `add_to_prepared`. Beside them a text file names source,
-    licence, mapping and overlaps. Raises InputError for an unknown name, another layout, files that are not what they
-    should be, or an `out` that holds anything else.
+    Returns the folder `out`, written whole or not at all.
+
+    medseg and radiopaedia: images_*.npy float32 (N, size, size, 1) HU and masks_*.npy uint8 one-hot (N, size,
+    size, 4); each adds to what the other wrote in `out`. covid19-ct-seg and mosmed: images_*.npy int16 (N,
+    size, size) HU, labels_*.npy uint8 (N, size, size), slices.csv; see `add_to_prepared`. Beside them a text
+    file names source, licence, mapping and overlaps. Raises InputError for an unknown name, another layout,
+    files that are not what they should be, or an `out` that holds anything else.
     """
     if name not in KINDS:
         raise InputError(f"kind is {name!r}; expected one of {', '.join(KINDS)}")
@@ -240,11 +254,13 @@ def find_cases(kind: Kind, source: Path) -> list[Case]:
 
 
 def add_to_prepared(imported_dir: str | Path, prepared_dir: str | Path) -> Path:
-    """Make an imported covid19-ct-seg or mosmed set a further source of the prepared folder; returns that folder.
+    """Make an imported covid19-ct-seg or mosmed set a further source of the prepared folder.
 
-    Its arrays are linked and its rows follow those of slices.csv: those of split "train" train from then on, with
-    partial_labels.partial_cross_entropy; validation and test stay as they were. 02_preprocessing undoes it.
-    Raises InputError if either folder is not what it should be, or holds this source already.
+    Returns that folder.
+
+    Its arrays are linked and its rows follow those of slices.csv: those of split "train" train from then on,
+    with partial_labels.partial_cross_entropy; validation and test stay as they were. 02_preprocessing undoes
+    it. Raises InputError if either folder is not what it should be, or holds this source already.
     """
     imported, prepared = resolve_path(imported_dir), load_prepared(prepared_dir)
     try:
@@ -282,7 +298,7 @@ def _write_arrays(kind: Kind, cases: list[Case], images: Path, labels: Path | No
         handles = []
         for path, dtype, axes in zip((images, labels), (image_type, np.uint8), last):
             if path:
-                handles.append(stack.enter_context(open(path, "wb")))
+                handles.append(stack.enter_context(path.open("wb")))
                 write_npy_header(handles[-1], (count, size, size, *axes), dtype)
         progress = stack.enter_context(tqdm(total=count, desc=images.stem, unit="slice", leave=False))
         for case in cases:
@@ -297,7 +313,10 @@ def _write_arrays(kind: Kind, cases: list[Case], images: Path, labels: Path | No
 
 
 def _slices_table(kind: Kind, cases: list[Case], labels: Path) -> pd.DataFrame:
-    """As `data.make_slices` has it; the pixels of a class are missing where the slice's labels leave them open."""
+    """As `data.make_slices` has it.
+
+    The pixels of a class are missing where the slice's labels leave them open.
+    """
     from lungseg_utils.core.classes import CLASS_SETS
 
     pixels = np.array(
@@ -317,7 +336,10 @@ def _slices_table(kind: Kind, cases: list[Case], labels: Path) -> pd.DataFrame:
 
 
 def _kept(kind: Kind, out: Path) -> list[Path]:
-    """What stays in `out`: files of the competition's other kind. Raises InputError for what no import wrote."""
+    """What stays in `out`: files of the competition's other kind.
+
+    Raises InputError for what no import wrote.
+    """
     if out.exists() and not out.is_dir():
         raise InputError(
             f"{out} is a file; expected a new name or the folder of an earlier import; choose another"

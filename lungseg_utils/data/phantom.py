@@ -1,7 +1,9 @@
-"""A synthetic chest CT in the competition's format: the demo, the fixture of the tests, the data of the class.
+"""A synthetic chest CT in the competition's format.
 
-anatomy.py makes the patients; here they get disease, a scanner, a reader's labels and files. Nothing is a real scan:
-all numbers were tuned until the classes' shares and HU matched the competition's arrays.
+The demo, the fixture of the tests, the data of the class.
+
+anatomy.py makes the patients; here they get disease, a scanner, a reader's labels and files. Nothing is a
+real scan: all numbers were tuned until the classes' shares and HU matched the competition's arrays.
 """
 
 import json
@@ -23,14 +25,14 @@ NAMES = tuple(name for names in FILES.values() for name in names if name)
 SLICE_STEP = 13.5  # mm between slices; wider steps would blur the line between a new slice and a new volume
 LEAST_STEP = 150.0  # HU, mean absolute difference where a new volume begins; 138 to 360 in the real data
 # Shares of the lung that are (ground glass, consolidation), one pair a volume: as uneven as in the real nine.
-BURDENS = ((0.12, 0.04), (0.007, 0.018), (0.003, 0.02), (0.14, 0.006), (0.05, 0.015), (0.002, 0.0), (0.01, 0.0),
-           (0.02, 0.0), (0.22, 0.0))  # fmt: skip
-TWIN_OF = (
-    3  # the last MedSeg-like slice shows this one's patient, across the reference split, as in the real data
-)
-TWIN_FROM = (
-    26  # slices from which a set has a twin: 24 validate, the twin is left out, one is left to train on
-)
+BURDENS = (
+    (0.12, 0.04), (0.007, 0.018), (0.003, 0.02), (0.14, 0.006), (0.05, 0.015), (0.002, 0.0), (0.01, 0.0),
+    (0.02, 0.0), (0.22, 0.0),
+)  # fmt: skip
+# the last MedSeg-like slice shows this one's patient, across the reference split, as in the real data
+TWIN_OF = 3
+# slices from which a set has a twin: 24 validate, the twin is left out, one is left to train on
+TWIN_FROM = 26
 
 
 def _risk(p: Patient, s: Section) -> np.ndarray:
@@ -49,7 +51,10 @@ def _risk(p: Patient, s: Section) -> np.ndarray:
 
 
 def _limits(risks: np.ndarray, burden: tuple[float, float]) -> list[float]:
-    """Risks above which lung is diseased, so that all slices together carry the burden; risks: (2, lung pixels)."""
+    """Risks above which lung is diseased, so that all slices together carry the burden.
+
+    risks: (2, lung pixels).
+    """
     shares = (min(sum(burden), 0.95), burden[1])  # consolidation lies inside ground glass
     pairs = zip(risks, shares, strict=True)
     return [
@@ -76,7 +81,10 @@ def _fill(p: Patient, s: Section, risk: np.ndarray, limits: list[float]) -> tupl
 
 
 def _scan(rng: np.random.Generator, p: Patient, hu: np.ndarray) -> np.ndarray:
-    """What scanner and export do: motion, blur, correlated noise, field of view, 256 grey levels. HU, float64."""
+    """What scanner and export do: motion, blur, correlated noise, field of view, 256 grey levels.
+
+    HU, float64.
+    """
     size, pixel = len(hu), p.fov / len(hu)
     if rng.random() < 0.08:  # the heart beat or the patient breathed: two positions in one picture
         hu = 0.55 * hu + 0.45 * ndimage.shift(hu, rng.uniform(-3, 3, 2) / pixel, order=1, mode="nearest")
@@ -92,7 +100,10 @@ def _scan(rng: np.random.Generator, p: Patient, hu: np.ndarray) -> np.ndarray:
 
 
 def render(rng: np.random.Generator, p: Patient, zs: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Slices of a patient at zs (mm), which share the patient's burden: HU float64, labels uint8, (zs, size, size)."""
+    """Slices of a patient at zs (mm), which share the patient's burden.
+
+    HU float64, labels uint8, (zs, size, size).
+    """
     sections = [draw_section(p, float(z), size) for z in zs]
     risks = [_risk(p, s) for s in sections]
     in_lung = np.concatenate([risk[:, s.outline] for risk, s in zip(risks, sections, strict=True)], axis=1)
@@ -102,7 +113,9 @@ def render(rng: np.random.Generator, p: Patient, zs: np.ndarray, size: int) -> t
 
 
 def phantom_slice(rng: np.random.Generator, size: int, move: float = 0) -> tuple[np.ndarray, np.ndarray]:
-    """One slice as MedSeg's: mid-thorax, diseased, often cropped. HU float64 and labels uint8, (size, size) each.
+    """One slice as MedSeg's: mid-thorax, diseased, often cropped.
+
+    HU float64 and labels uint8, (size, size) each.
 
     `move` (mm) gives another slice of the patient that the same generator would give.
     """
@@ -125,7 +138,10 @@ def phantom_slice(rng: np.random.Generator, size: int, move: float = 0) -> tuple
 
 
 def _burn_text(rng: np.random.Generator, hu: np.ndarray, value: float) -> None:
-    """Write into hu (size, size) as a viewer burns in corner text: lines of unreadable glyphs of 3 x 5 cells."""
+    """Write into hu (size, size) as a viewer burns in corner text.
+
+    Lines of unreadable glyphs of 3 x 5 cells.
+    """
     cell = max(len(hu) // 256, 1)
     for corner in rng.permutation(4)[: rng.integers(1, 4)]:
         view = hu[:: -1 if corner % 2 else 1, :: -1 if corner // 2 else 1]
@@ -146,8 +162,9 @@ def phantom_volume(
 ) -> tuple[np.ndarray, np.ndarray]:
     """A volume as Radiopaedia's, from base to apex: HU float64 and labels uint8, (slices, size, size) each.
 
-    `burden` is the share of the lung that is (ground glass, consolidation). The first slice is unlike the slice
-    `before` (size, size), the end of the volume before it, so that the jump between the two tells volumes apart.
+    `burden` is the share of the lung that is (ground glass, consolidation). The first slice is unlike the
+    slice `before` (size, size), the end of the volume before it, so that the jump between the two tells
+    volumes apart.
     """
     span = min(270.0, SLICE_STEP * (slices - 1))
     for _ in range(60):
@@ -177,9 +194,10 @@ def write_phantom(
 ) -> Path:
     """Write the competition's five arrays, made of phantoms, and return their folder; same seed, same bytes.
 
-    Images are float64 HU (N, size, size, 1), masks uint8 one-hot (N, size, size, 4); medseg, test: slices. phantom.json
-    beside them names the generator and these arguments. An older phantom is replaced at the end, and stays as it was if
-    anything fails. Raises InputError for impossible numbers, or a folder that holds other files.
+    Images are float64 HU (N, size, size, 1), masks uint8 one-hot (N, size, size, 4); medseg, test: slices.
+    phantom.json beside them names the generator and these arguments. An older phantom is replaced at the end,
+    and stays as it was if anything fails. Raises InputError for impossible numbers, or a folder that holds
+    other files.
     """
     out_dir = resolve_path(out_dir)
     counts = dict(medseg=medseg, volumes=volumes, slices_per_volume=slices_per_volume, test=test)
@@ -197,7 +215,10 @@ DEFAULT_STAMP = {"generator": GENERATOR, **write_phantom.__kwdefaults__}
 
 
 def default_phantom(folder: Path) -> Path:
-    """The default set of this generator in `folder`: what is there if it is that, else written (anew, saying why)."""
+    """The default set of this generator in `folder`.
+
+    What is there if it is that, else written (anew, saying why).
+    """
     missing = [name for name in NAMES if not (folder / name).is_file()]
     try:
         stamp = json.loads((folder / STAMP).read_text(encoding="utf-8"))

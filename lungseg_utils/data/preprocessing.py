@@ -1,7 +1,8 @@
 """Clip, robust range, z-score: fitted on training slices, stored beside the model, applied everywhere alike.
 
-The reference recipe: clip to [-1500, 500] HU; the 5th and 95th percentiles of the clipped training values bound a
-robust range; mean and standard deviation of the values strictly inside it make the z-score of all images.
+The reference recipe: clip to [-1500, 500] HU; the 5th and 95th percentiles of the clipped training values
+bound a robust range; mean and standard deviation of the values strictly inside it make the z-score of all
+images.
 """
 
 import hashlib
@@ -29,7 +30,10 @@ RUN_FIRST = "run 02_preprocessing first (notebooks/02_preprocessing.ipynb, or `l
 
 @dataclass(frozen=True, kw_only=True)
 class Preprocessing:
-    """The fitted numbers, all in HU. low and high only say where mean and std were taken; nothing is cut there."""
+    """The fitted numbers, all in HU.
+
+    Low and high only say where mean and std were taken; nothing is cut there.
+    """
 
     clip_min: float = -1500.0
     clip_max: float = 500.0
@@ -58,7 +62,10 @@ class Preprocessing:
 
     @classmethod
     def from_dict(cls, fields: dict) -> "Preprocessing":
-        """The inverse of `to_dict`. Raises InputError for missing, unknown or unusable fields and other units."""
+        """The inverse of `to_dict`.
+
+        Raises InputError for missing, unknown or unusable fields and other units.
+        """
         names = [*cls.__dataclass_fields__, "units"]
         if not isinstance(fields, dict) or fields.keys() != set(names) or fields["units"] != UNITS:
             raise InputError(
@@ -73,7 +80,10 @@ class Preprocessing:
 
     @classmethod
     def load(cls, path: str | Path) -> "Preprocessing":
-        """Read what `save` wrote. Raises InputError if there is no such file or it does not hold the fields."""
+        """Read what `save` wrote.
+
+        Raises InputError if there is no such file or it does not hold the fields.
+        """
         try:
             return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
         except (OSError, ValueError) as error:  # InputError is a ValueError
@@ -84,8 +94,8 @@ class Preprocessing:
 class Prepared:
     """What 02_preprocessing wrote, memory-mapped.
 
-    images: source -> (N, H, W) int16 HU, not clipped. labels: source -> (N, H, W) uint8 class index; no "test".
-    slices: the table of `data.make_slices`; its column index counts within a source.
+    images: source -> (N, H, W) int16 HU, not clipped. labels: source -> (N, H, W) uint8 class index; no
+    "test". slices: the table of `data.make_slices`; its column index counts within a source.
     """
 
     dir: Path
@@ -95,7 +105,10 @@ class Prepared:
     preprocessing: Preprocessing
 
     def validation_slices(self) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
-        """Rows of the validation slices, which are of one source, with their images (N, H, W) in HU and their labels."""
+        """Rows of the validation slices, their images (N, H, W) in HU and their labels.
+
+        They are of one source.
+        """
         rows = self.slices[self.slices.split == "validation"]
         source, index = rows.source.iloc[0], rows["index"].to_numpy(int)
         return rows, self.images[source][index], self.labels[source][index]
@@ -132,7 +145,9 @@ def check_fit_on(fit_on: str) -> None:
 def check_clip(clip_min: float, clip_max: float) -> None:
     """Raises InputError unless there is something between the two."""
     if not clip_min < clip_max:
-        raise InputError(f"clip_min is {clip_min} and clip_max {clip_max}; expected clip_min below clip_max, in HU")
+        raise InputError(
+            f"clip_min is {clip_min} and clip_max {clip_max}; expected clip_min below clip_max, in HU"
+        )
 
 
 def fit_preprocessing(
@@ -144,10 +159,10 @@ def fit_preprocessing(
 ) -> Preprocessing:
     """Fit on the training slices of fit_on: "radiopaedia" (the reference recipe), "medseg" or "all".
 
-    One pass with a histogram of one bin a HU, so memory does not grow with the data; the bins are exactly the values
-    that `prepare` stores. Percentiles are within 0.5 HU of np.percentile's on the unrounded values (mean and std within
-    1 HU on the competition's arrays: values that round to the ends of the range count as outside).
-    Raises InputError if there is nothing to fit on.
+    One pass with a histogram of one bin a HU, so memory does not grow with the data; the bins are exactly the
+    values that `prepare` stores. Percentiles are within 0.5 HU of np.percentile's on the unrounded values
+    (mean and std within 1 HU on the competition's arrays: values that round to the ends of the range count as
+    outside). Raises InputError if there is nothing to fit on.
     """
     check_fit_on(fit_on)
     check_clip(clip_min, clip_max)
@@ -166,7 +181,8 @@ def fit_preprocessing(
     inside = np.where((values > low) & (values < high), counts, 0)
     if np.count_nonzero(inside) < 2:
         raise InputError(
-            f"hardly any value between {low:.0f} and {high:.0f} HU in {fit_on}; expected CT images; look at them"
+            f"hardly any value between {low:.0f} and {high:.0f} HU in {fit_on}; expected CT images; look at "
+            "them"
         )
     mean = float(np.average(values, weights=inside))
     std = math.sqrt(np.average((values - mean) ** 2, weights=inside))
@@ -175,7 +191,9 @@ def fit_preprocessing(
 
 
 def prepare(data: CTData, slices: pd.DataFrame, preprocessing: Preprocessing, out_dir: str | Path) -> Path:
-    """Write images_SOURCE.npy (int16 HU), labels_SOURCE.npy (uint8), slices.csv and preprocessing.json to out_dir.
+    """Write the prepared folder.
+
+    images_SOURCE.npy (int16 HU), labels_SOURCE.npy (uint8), slices.csv and preprocessing.json in out_dir.
 
     Chunk by chunk; an older prepared folder is replaced at the end, and stays as it was if anything fails.
     Raises InputError if out_dir holds something else, the slices are not those of the data, HU do not fit into int16, or
@@ -202,7 +220,10 @@ def prepare(data: CTData, slices: pd.DataFrame, preprocessing: Preprocessing, ou
 
 
 def load_prepared(prepared_dir: str | Path) -> Prepared:
-    """Memory-map a prepared folder. Raises InputError, naming 02_preprocessing, if a part is missing or misfits."""
+    """Memory-map a prepared folder.
+
+    Raises InputError, naming 02_preprocessing, if a part is missing or misfits.
+    """
     folder = resolve_path(prepared_dir)
     preprocessing = Preprocessing.load(folder / "preprocessing.json")
     labelled = [source for source, (_, masks) in FILES.items() if masks]
@@ -257,8 +278,11 @@ def _is_replaceable(folder: Path) -> bool:
 
 
 def _write_npy(path: Path, array: np.ndarray, shape: tuple[int, ...], dtype: type, convert: Callable) -> None:
-    """Write convert(array) as .npy chunk by chunk (a memory map opened for writing would keep its pages resident)."""
-    with open(path, "wb") as handle:
+    """Write convert(array) as .npy chunk by chunk.
+
+    A memory map opened for writing would keep its pages resident.
+    """
+    with path.open("wb") as handle:
         write_npy_header(handle, shape, dtype)
-        for _, chunk in chunks(array, description=path.stem):
-            handle.write(np.ascontiguousarray(convert(chunk)).tobytes())
+        parts = chunks(array, description=path.stem)
+        handle.writelines(np.ascontiguousarray(convert(chunk)).tobytes() for _, chunk in parts)

@@ -1,31 +1,37 @@
 """Which slices show the same: volumes in a stack, near-duplicates across a split."""
 
+from itertools import pairwise
+
 import numpy as np
 
 from lungseg_utils.core.image import thumbnails
+from lungseg_utils.core.npy import chunks
 
 VOLUME_JUMP = 100.0  # HU; see infer_volumes
-SAME_SCAN = (
-    0.98  # correlation of two volumes' slices; the competition's 2 and 3 have 0.999, all others at most 0.90
-)
+# correlation of two volumes' slices; the competition's 2 and 3 have 0.999, all others at most 0.90
+SAME_SCAN = 0.98
 
 
 def infer_volumes(images: np.ndarray) -> np.ndarray:
     """Volume number, from 1, of each slice of (N, H, W) images in HU that stand volume after volume.
 
-    A new volume begins at a jump, the mean absolute difference between neighbouring slices at 64 px, that exceeds
-    100 HU and twice the mean of the jumps before and after it (thick slices differ much, but evenly). On the
-    competition's Radiopaedia images, jumps within the nine volumes are at most 61 HU and 1.3 times their neighbours,
-    those between volumes at least 138 HU and 5.8 times. Volumes of a single slice are not found: see volumes.csv.
+    A new volume begins at a jump, the mean absolute difference between neighbouring slices at 64 px, that
+    exceeds 100 HU and twice the mean of the jumps before and after it (thick slices differ much, but evenly).
+    On the competition's Radiopaedia images, jumps within the nine volumes are at most 61 HU and 1.3 times
+    their neighbours, those between volumes at least 138 HU and 5.8 times. Volumes of a single slice are not
+    found: see volumes.csv.
     """
-    jumps = np.abs(np.diff(thumbnails(images), axis=0)).mean(axis=(1, 2))
+    small = (picture for _, chunk in chunks(images) for picture in thumbnails(chunk))
+    jumps = np.array([np.abs(after - before).mean() for before, after in pairwise(small)])
     padded = np.pad(jumps, 1, mode="reflect") if len(jumps) > 1 else np.zeros(len(jumps) + 2)
     around = (padded[:-2] + padded[2:]) / 2
     return np.concatenate([[1], 1 + np.cumsum((jumps > VOLUME_JUMP) & (jumps > 2 * around))])
 
 
 def near_duplicates(images: np.ndarray, threshold: float = 0.95) -> list[tuple[int, int, float]]:
-    """Pairs (i, j, correlation), i < j, of (N, H, W) images whose pixels correlate by `threshold` or more at 64 px.
+    """Pairs (i, j, correlation), i < j, of images (N, H, W) that look alike.
+
+    Their pixels correlate by `threshold` or more at 64 px.
 
     The closest pair first; blank slices are in no pair.
     """

@@ -22,16 +22,18 @@ def check_split(split: str) -> None:
 def make_slices(
     data: CTData, split: str = "reference", validation_volume: int = VALIDATION_VOLUME
 ) -> pd.DataFrame:
-    """One row a slice: source, index, volume, split (train, validation, test, left_out), pixels of each class.
+    """One row a slice: source, index, volume, split, pixels of each class.
 
-    "reference": MedSeg 0..23 validation, all else training; a training MedSeg slice that is near-identical to a
-    validation slice is left out. "by_volume": one Radiopaedia volume validation, all else training, but for volumes
-    that hold a slice of it as good as identical: they are the same scan (of the competition's, 2 and 3). Its default is
-    volume 1: of the nine it has by far the most slices with both lesions (43 of 45 with ground glass, 40 with
-    consolidation), and 87 % of Radiopaedia's ground-glass and 84 % of its consolidation pixels stay for training
-    (volume 3 would take two thirds of the consolidations; volumes 6 and 7 have none).
-    Volume is missing outside Radiopaedia, class pixels for the unlabelled test slices (pandas NA, Int64).
-    Raises InputError for an unknown split or volume.
+    split: train, validation, test or left_out.
+
+    "reference": MedSeg 0..23 validation, all else training; a training MedSeg slice that is near-identical to
+    a validation slice is left out. "by_volume": one Radiopaedia volume validation, all else training, but for
+    volumes that hold a slice of it as good as identical: they are the same scan (of the competition's, 2 and
+    3). Its default is volume 1: of the nine it has by far the most slices with both lesions (43 of 45 with
+    ground glass, 40 with consolidation), and 87 % of Radiopaedia's ground-glass and 84 % of its consolidation
+    pixels stay for training (volume 3 would take two thirds of the consolidations; volumes 6 and 7 have
+    none). Volume is missing outside Radiopaedia, class pixels for the unlabelled test slices (pandas NA,
+    Int64). Raises InputError for an unknown split or volume.
     """
     check_split(split)
     if split == "by_volume" and validation_volume not in data.volumes:
@@ -62,7 +64,7 @@ def make_slices(
             twins = [j for i, j, _ in near_duplicates(images) if i < REFERENCE_VALIDATION <= j]
             table.loc[twins, "split"] = "left_out"
         table[list(SHORT_NAMES)] = _class_pixels(data, source) if source in data.masks else pd.NA
-        tables.append(table.astype({column: "Int64" for column in ("volume", *SHORT_NAMES)}))
+        tables.append(table.astype(dict.fromkeys(("volume", *SHORT_NAMES), "Int64")))
     return pd.concat(tables, ignore_index=True)
 
 

@@ -1,9 +1,12 @@
-"""How far predicted borders lie from the true ones: HD95 and normalised surface Dice, slice by slice, by MONAI.
+"""How far predicted borders lie from the true ones.
 
-A border is the region's pixels that have a pixel outside it, or the slice's edge, above, below, left or right of them;
-distances run between the centres of border pixels. What is empty: a region in neither truth nor prediction has no
-score; one that is only in one of them has surface Dice 0 and no HD95, for there is nothing to measure to. HD95 thus
-hides misses and false alarms: read it beside the number of such slices, which every table here carries.
+HD95 and normalised surface Dice, slice by slice, by MONAI.
+
+A border is the region's pixels that have a pixel outside it, or the slice's edge, above, below, left or right
+of them; distances run between the centres of border pixels. What is empty: a region in neither truth nor
+prediction has no score; one that is only in one of them has surface Dice 0 and no HD95, for there is nothing
+to measure to. HD95 thus hides misses and false alarms: read it beside the number of such slices, which every
+table here carries.
 """
 
 from typing import Any
@@ -29,17 +32,19 @@ TOLERANCES = (1, 2, 3)  # pixels
 def border_table(
     truth: np.ndarray, prediction: np.ndarray, spacing: tuple[float, float] | None = None
 ) -> pd.DataFrame:
-    """One row a slice; for each region the columns `REGION_borders` (one of CASES), `REGION_hd95_px` and
-    `REGION_surface_dice_1px`, `_2px`, `_3px`; with a spacing also `REGION_hd95_mm`.
+    """One row a slice, with the scores of the border of each region.
 
-    HD95: the distance within which 95 % of one border's pixels have the other border, the larger of the two directions
-    (Huttenlocher et al. 1993, doi:10.1109/34.232073; the percentile spares it single stray pixels).
-    Normalised surface Dice: share of both borders' pixels with the other border within the tolerance
+    Columns: `REGION_borders` (one of CASES), `REGION_hd95_px` and `REGION_surface_dice_1px`, `_2px`, `_3px`;
+    with a spacing also `REGION_hd95_mm`.
+
+    HD95: the distance within which 95 % of one border's pixels have the other border, the larger of the two
+    directions (Huttenlocher et al. 1993, doi:10.1109/34.232073; the percentile spares it single stray
+    pixels). Normalised surface Dice: share of both borders' pixels with the other border within the tolerance
     (Nikolov et al. 2021, doi:10.2196/26151).
 
-    truth, prediction: class index (N, H, W); the prediction may hold metrics.NO_CLASS. spacing: mm between rows and
-    between columns; the tolerances stay in pixels. Raises InputError for other shapes or labels and for a spacing that
-    is not above 0.
+    truth, prediction: class index (N, H, W); the prediction may hold metrics.NO_CLASS. spacing: mm between
+    rows and between columns; the tolerances stay in pixels. Raises InputError for other shapes or labels and
+    for a spacing that is not above 0.
     """
     check_stacks(truth, prediction)
     if spacing is not None and (np.shape(spacing) != (2,) or not all(0 < mm < np.inf for mm in spacing)):
@@ -59,7 +64,10 @@ def border_table(
 def border_scores(
     true: np.ndarray, predicted: np.ndarray, spacing: tuple[float, float] | None = None
 ) -> dict[str, float | str]:
-    """The scores of one region of one slice, as in border_table, its name left out. true, predicted: bool (H, W)."""
+    """The scores of one region of one slice, as in border_table, its name left out.
+
+    True, predicted: bool (H, W).
+    """
     units = {"px": None} if spacing is None else {"px": None, "mm": spacing}
     case = _where(bool(true.any()), bool(predicted.any()))
     hd95 = dict.fromkeys(units, np.nan)
@@ -67,7 +75,8 @@ def border_scores(
     if case == "both":
         from monai.metrics import get_mask_edges, get_surface_distance  # here, because it takes seconds
 
-        # MONAI's own metrics find borders and distances anew for each of them and each tolerance; once is enough.
+        # MONAI's own metrics find borders and distances anew for each of them and each tolerance; once is
+        # enough.
         borders = get_mask_edges(predicted, true)
         for unit, size in units.items():
             ways = [get_surface_distance(*pair, spacing=size) for pair in (borders, borders[::-1])]
@@ -91,8 +100,10 @@ def _where(true: bool, predicted: bool) -> str:
 
 
 def border_summary(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
-    """border_table's scores for metrics.json: for each region the mean, median and number of slices of every score, and
-    `cases`, the number of slices in each of CASES."""
+    """border_table's scores for metrics.json, for each region.
+
+    The mean, median and number of slices of every score, and `cases`, the number of slices in each of CASES.
+    """
     regions = {}
     for region in REGIONS:
         names = [

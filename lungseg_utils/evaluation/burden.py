@@ -1,7 +1,7 @@
 """Burden, which is what a clinician reads: lesion pixels / lung pixels, predicted against true.
 
-All from confusion counts, so the share of a volume is that of its pixels together. Stored as shares in 0..1; figures
-show percent of the lung. A slice without lung has no share (NaN): it enters no score, and is counted.
+All from confusion counts, so the share of a volume is that of its pixels together. Stored as shares in 0..1;
+figures show percent of the lung. A slice without lung has no share (NaN): it enters no score, and is counted.
 """
 
 from collections.abc import Sequence
@@ -15,29 +15,40 @@ from lungseg_utils.evaluation.intervals import sum_by_volume
 
 
 def involved_share(pixels: np.ndarray) -> np.ndarray:
-    """Lesion pixels / lung pixels, in 0..1: (...), NaN without lung. pixels: (..., 4) pixels of each class."""
+    """Lesion pixels / lung pixels, in 0..1: (...), NaN without lung.
+
+    pixels: (..., 4) pixels of each class.
+    """
     lesion, lung = pixels[..., list(LESIONS)].sum(-1), pixels[..., FOREGROUND].sum(-1)
     return np.divide(lesion, lung, out=np.full(np.shape(lung), np.nan), where=lung > 0)
 
 
 def true_burden(counts: np.ndarray) -> np.ndarray:
-    """Involved share of the true lung: (...), NaN where there is none. counts: (..., 4, 4), rows are the truth."""
+    """Involved share of the true lung: (...), NaN where there is none.
+
+    counts: (..., 4, 4), rows are the truth.
+    """
     return involved_share(counts.sum(-1))
 
 
 def predicted_burden(counts: np.ndarray) -> np.ndarray:
-    """Involved share of the predicted lung: (...), NaN where there is none. counts: (..., 4, 4), rows are the truth."""
+    """Involved share of the predicted lung: (...), NaN where there is none.
+
+    counts: (..., 4, 4), rows are the truth.
+    """
     return involved_share(counts.sum(-2))
 
 
 def burden_agreement(true: np.ndarray, predicted: np.ndarray) -> dict[str, Any]:
-    """Agreement of predicted with true shares (N,), both in 0..1, where both exist; None where a score is undefined.
+    """Agreement of predicted with true shares (N,), both in 0..1, where both exist.
+
+    None where a score is undefined.
 
     values, no_true_lung, no_predicted_lung: how many pairs there are, and how many shares do not exist.
-    mean_absolute_error and bias (mean of predicted - true): shares. limits: the 95 % limits of agreement, bias -+ 1.96
-    standard deviations of the differences (n - 1; Bland and Altman, Lancet 1986); several slices of one patient make
-    them too narrow. concordance: Lin's coefficient, 2 s_xy / (s_x^2 + s_y^2 + (difference of means)^2), with the
-    variances over n of Lin, Biometrics 1989.
+    mean_absolute_error and bias (mean of predicted - true): shares. limits: the 95 % limits of agreement,
+    bias -+ 1.96 standard deviations of the differences (n - 1; Bland and Altman, Lancet 1986); several slices
+    of one patient make them too narrow. concordance: Lin's coefficient, 2 s_xy / (s_x^2 + s_y^2 + (difference
+    of means)^2), with the variances over n of Lin, Biometrics 1989.
     """
     true, predicted = np.asarray(true, float), np.asarray(predicted, float)
     paired = ~(np.isnan(true) | np.isnan(predicted))
@@ -66,9 +77,12 @@ def burden_agreement(true: np.ndarray, predicted: np.ndarray) -> dict[str, Any]:
 
 
 def burden_summary(per_slice: np.ndarray, volumes: Sequence | None = None) -> dict[str, Any]:
-    """Agreement over slices and over whole volumes, as stored in metrics.json; volumes is None where none is known.
+    """Agreement over slices and over whole volumes, as stored in metrics.json.
 
-    per_slice: (N, 4, 4) confusion counts; volumes: the volume of each slice, missing (None, NaN, NA) where unknown.
+    Volumes is None where none is known.
+
+    per_slice: (N, 4, 4) confusion counts; volumes: the volume of each slice, missing (None, NaN, NA) where
+    unknown.
     """
     summary = {
         "slices": burden_agreement(true_burden(per_slice), predicted_burden(per_slice)),

@@ -1,4 +1,7 @@
-"""Several runs side by side: the settings that differ, the scores, and the paired difference of each run to the first one."""
+"""Several runs side by side.
+
+The settings that differ, the scores, and the paired difference of each run to the first one.
+"""
 
 import json
 import os
@@ -80,7 +83,9 @@ def load_runs(paths: Iterable[str | Path], left_out: list[str] | None = None) ->
 def _load_run(folder: Path, name: str) -> Run:
     path = folder / "results" / "metrics.json"
     if (record := _read_json(path)) is None:
-        found, kind = ("has no results/metrics.json", Unfinished) if folder.is_dir() else ("is no folder", InputError)
+        found, kind = (
+            ("has no results/metrics.json", Unfinished) if folder.is_dir() else ("is no folder", InputError)
+        )
         raise kind(
             f"{folder} {found}; expected a run directory in which 04_results has finished; run it, or leave it out."
         )
@@ -115,8 +120,8 @@ def _load_run(folder: Path, name: str) -> Run:
 def _parameters(runner: dict[str, Any], model: dict[str, Any], record: dict[str, Any]) -> dict[str, Any]:
     """The settings of a run. Each source knows better than those before it.
 
-    What 04_results was given is in its own words in metrics.json; runs of schema 1, which say nothing of it, predicted
-    as the defaults do.
+    What 04_results was given is in its own words in metrics.json; runs of schema 1, which say nothing of it,
+    predicted as the defaults do.
     """
     parameters: dict[str, Any] = {}
     for stem, entry in runner.get("notebooks", {}).items():
@@ -144,7 +149,9 @@ def _check_ties(run: Run, model: dict[str, Any]) -> None:
     stale = None
     if not run.record.get("model") and model and model.get("weights_sha256") != tie["weights"]:
         stale = "model"
-    if (run.folder / "prepared" / "slices.csv").exists() and fingerprint(run.folder / "prepared") != tie["prepared"]:
+    if (run.folder / "prepared" / "slices.csv").exists() and fingerprint(run.folder / "prepared") != tie[
+        "prepared"
+    ]:
         stale = "prepared"
     if stale:
         raise Unfinished(
@@ -164,7 +171,8 @@ def _read_json(path: Path) -> dict[str, Any] | None:
         ) from error
     if not isinstance(record, dict):
         raise InputError(
-            f"{path} holds a {type(record).__name__}; expected a JSON object; run the notebook that wrote it again."
+            f"{path} holds a {type(record).__name__}; expected a JSON object; run the notebook that wrote it "
+            "again."
         )
     return record
 
@@ -198,9 +206,10 @@ def differing_parameters(runs: Sequence[Run]) -> list[str]:
 def compare_runs(runs: Sequence[Run]) -> pd.DataFrame:
     """One row a run, the first run first. Seeds of one setting stand together, and none is averaged away.
 
-    Columns: `run`; `setting`, the differing parameters but the seed, in words; each differing parameter; `scored_on`; for each
-    name of HEADLINE: NAME, its bootstrap interval NAME_low and NAME_high, the paired difference run minus first run
-    NAME_difference, and its interval NAME_difference_low and NAME_difference_high. NaN for what there is not: `notes` says why.
+    Columns: `run`; `setting`, the differing parameters but the seed, in words; each differing parameter;
+    `scored_on`; for each name of HEADLINE: NAME, its bootstrap interval NAME_low and NAME_high, the paired
+    difference run minus first run NAME_difference, and its interval NAME_difference_low and
+    NAME_difference_high. NaN for what there is not: `notes` says why.
     """
     first, rows = runs[0], []
     differing = differing_parameters(runs)
@@ -247,7 +256,10 @@ def why_unpaired(first: Run, run: Run) -> str | None:
         return f"other slices, or other labels, than in {first.name}: these scores cannot be ranked"
     for one in (first, run):
         if one.counts is None:
-            return f"results/per_slice.csv of {one.name} has no confusion counts, as older runs have none; run 04_results there again"
+            return (
+                f"results/per_slice.csv of {one.name} has no confusion counts, as older runs have none; "
+                "run 04_results there again"
+            )
     return None
 
 
@@ -258,7 +270,8 @@ def notes(runs: Sequence[Run]) -> list[str]:
     differing = differing_parameters(runs)
     if "seed" in differing and len({_setting(run, differing) for run in runs}) < len(runs):
         found.append(
-            "Runs that differ in nothing but the seed show what chance alone does; a smaller difference says little."
+            "Runs that differ in nothing but the seed show what chance alone does; a smaller difference says "
+            "little."
         )
     if old := [run.name for run in runs if not run.record.get("intervals")]:
         found.append(f"No intervals for {', '.join(old)}: older runs have none; run 04_results there again.")
@@ -272,7 +285,10 @@ def notes(runs: Sequence[Run]) -> list[str]:
 
 
 def blocks(table: pd.DataFrame) -> dict[str, list[list[str]]]:
-    """The table of compare_runs in words and in parts that fit a screen: title -> rows of cells of one or two lines."""
+    """The table of compare_runs in words and in parts that fit a screen.
+
+    Title -> rows of cells of one or two lines.
+    """
     settings = [*table.loc[:, "setting":"scored_on"]][1:]
     where = ""
     if table.scored_on.nunique() == 1:

@@ -1,4 +1,7 @@
-"""The same predictions under every definition in use, so that 0.57 here can be compared with 0.57 elsewhere."""
+"""The same predictions under every definition in use.
+
+So that 0.57 here can be compared with 0.57 elsewhere.
+"""
 
 from collections.abc import Mapping
 from itertools import product
@@ -27,14 +30,15 @@ def definitions_table(
 ) -> pd.DataFrame:
     """mIoU, mean Dice and accuracy, one row a definition.
 
-    Columns: size (pixels, such as "512 x 512"); rule (how labels were taken from probabilities); averaging: `pooled`
-    over all pixels, or the mean over every `batch` (each weighs the same, the smaller last one too) or every `slice`
-    of its own score; absent (see ABSENT); background: `with` or `without` it in the mean; then mean_iou, mean_dice, and
-    accuracy, which knows no classes and stands in the rows with background.
+    Columns: size (pixels, such as "512 x 512"); rule (how labels were taken from probabilities); averaging:
+    `pooled` over all pixels, or the mean over every `batch` (each weighs the same, the smaller last one too)
+    or every `slice` of its own score; absent (see ABSENT); background: `with` or `without` it in the mean;
+    then mean_iou, mean_dice, and accuracy, which knows no classes and stands in the rows with background.
 
-    truth: class index (N, H, W), in the loader's order. predictions: rule -> class index (N, H, W) or metrics.NO_CLASS,
-    such as {"argmax": ..., "0.5 threshold": ...}. One size a call: concatenate the tables of several. The reference
-    recipe's own row is the network's size, argmax, batch, skipped if not true, with background.
+    truth: class index (N, H, W), in the loader's order. predictions: rule -> class index (N, H, W) or
+    metrics.NO_CLASS, such as {"argmax": ..., "0.5 threshold": ...}. One size a call: concatenate the tables
+    of several. The reference recipe's own row is the network's size, argmax, batch, skipped if not true, with
+    background.
     """
     if batch_size < 1:
         raise InputError(f"batch_size is {batch_size}; expected 1 slice or more.")

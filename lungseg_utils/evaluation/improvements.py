@@ -1,4 +1,6 @@
-"""Two recipes, each trained with several seeds, scored on the same slices: their scores and what lies between them.
+"""Two recipes, each trained with several seeds, scored on the same slices.
+
+Their scores and what lies between them.
 
 `benchmarks/finalists.py` writes the table of slices; `10_improvements` reads it.
 """
@@ -41,12 +43,14 @@ def seed_scores(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def compare_recipes(rows: pd.DataFrame, reference: str, draws: int = 2000) -> pd.DataFrame:
-    """One row a recipe and score: recipe, score, value, low, high, and difference to the reference, with its low and high.
+    """One row a recipe and score.
 
-    rows: a line a recipe, seed and slice, with the columns of per_slice.csv. value is the mean over the seeds. Each draw
-    of the bootstrap takes the same slices for all recipes and seeds, so the intervals (95 %, percentiles) hold for these
-    patients and these seeds. What is undefined, for a slice, a draw or a seed, is left out; NaN where nothing is left.
-    Raises InputError unless all runs have the same slices.
+    Recipe, score, value, low, high, and difference to the reference, with its low and high.
+
+    rows: a line a recipe, seed and slice, with the columns of per_slice.csv. value is the mean over the
+    seeds. Each draw of the bootstrap takes the same slices for all recipes and seeds, so the intervals (95 %,
+    percentiles) hold for these patients and these seeds. What is undefined, for a slice, a draw or a seed, is
+    left out; NaN where nothing is left. Raises InputError unless all runs have the same slices.
     """
     runs = [
         (name, seed, run.sort_values("index"))
@@ -101,7 +105,10 @@ def _weighted_mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def table_for_people(table: pd.DataFrame, reference: str) -> pd.DataFrame:
-    """The comparison as text: a row a score, a column a recipe, value [interval], and difference [interval]."""
+    """The comparison as text.
+
+    A row a score, a column a recipe, value [interval], and difference [interval].
+    """
 
     def cell(row: pd.Series, names: tuple[str, str, str], sign: str) -> str:
         value, low, high = (BY_LABEL[row.score].text(row[name], sign) for name in names)
@@ -121,7 +128,10 @@ def table_for_people(table: pd.DataFrame, reference: str) -> pd.DataFrame:
 
 
 def read_results(name: str, folder: str | Path = "") -> pd.DataFrame:
-    """A table that a benchmark wrote, from `folder`, else from the checkout's benchmarks/results. InputError if absent."""
+    """A table that a benchmark wrote, from `folder`, else from the checkout's benchmarks/results.
+
+    InputError if absent.
+    """
     path = (resolve_path(folder) if folder else CHECKOUT / "benchmarks" / "results") / name
     if not path.is_file():
         raise InputError(
@@ -131,11 +141,14 @@ def read_results(name: str, folder: str | Path = "") -> pd.DataFrame:
 
 
 def effects(rows: pd.DataFrame, reference: str = REFERENCE) -> pd.DataFrame:
-    """One row an idea: its scores, pooled over the slices, and what it adds to the reference, with paired intervals.
+    """One row an idea: its scores and what it adds to the reference.
 
-    rows: of the results file. An idea is compared on the folds and seeds that it shares with the reference: each
-    slice's counts are summed over the seeds, and slices are what the bootstrap draws. Intervals (95 %) hold for these
-    patients; with one seed they leave out how much training by chance differs. Raises InputError without a reference.
+    Pooled over the slices, with paired intervals.
+
+    rows: of the results file. An idea is compared on the folds and seeds that it shares with the reference:
+    each slice's counts are summed over the seeds, and slices are what the bootstrap draws. Intervals (95 %)
+    hold for these patients; with one seed they leave out how much training by chance differs. Raises
+    InputError without a reference.
     """
     if reference not in set(rows.idea):
         raise InputError(
@@ -167,9 +180,12 @@ def effects(rows: pd.DataFrame, reference: str = REFERENCE) -> pd.DataFrame:
 
 
 def most_disputed(rows: pd.DataFrame, idea: str) -> pd.DataFrame:
-    """Slices by rising Dice of the idea's held-out answers: where model and label disagree most, for a human to look at.
+    """Slices by rising Dice of the idea's held-out answers.
 
-    Columns: index (within MedSeg), mean lesion Dice, lesion Dice, and the pixels on which each lesion class differs.
+    Where model and label disagree most, for a human to look at.
+
+    Columns: index (within MedSeg), mean lesion Dice, lesion Dice, and the pixels on which each lesion class
+    differs.
     """
     own = rows[rows.idea == idea].sort_values("index")
     counts = _summed(own)

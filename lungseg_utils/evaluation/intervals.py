@@ -1,4 +1,6 @@
-"""How sure is a score: bootstrap intervals over slices or volumes from stored confusion counts, and two runs compared.
+"""How sure is a score.
+
+Bootstrap intervals over slices or volumes from stored confusion counts, and two runs compared.
 
 Percentile intervals (Efron and Tibshirani 1993, chapter 13). A draw takes as many slices as there are, with
 replacement; their counts are summed and scored, as the pooled score is.
@@ -13,8 +15,10 @@ import pandas as pd
 from lungseg_utils.core.files import InputError
 
 INTERVAL_NOTE = (
-    "Intervals are conditional on these patients and on this trained network: they say nothing about other hospitals, "
-    "nor about another seed. Slices of one patient are alike; drawn one by one, as where patients are not known, they make "
+    "Intervals are conditional on these patients and on this trained network: they say nothing about other "
+    "hospitals, "
+    "nor about another seed. Slices of one patient are alike; drawn one by one, as where patients are not "
+    "known, they make "
     "intervals too narrow."
 )
 Scores = Mapping[
@@ -24,41 +28,57 @@ Interval = tuple[float, float] | None
 
 
 def clusters(volumes: Sequence) -> Sequence | None:
-    """The volumes for `bootstrap` to draw whole, where at least three are known; None, draw slices, where fewer are."""
+    """The volumes for `bootstrap` to draw whole, where at least three are known.
+
+    None, draw slices, where fewer are.
+    """
     return volumes if pd.Series(volumes).nunique() >= 3 else None
 
 
 def bootstrap(
-    per_slice: np.ndarray, scores: Scores, volumes: Sequence | None = None,
-    draws: int = 2000, level: float = 0.95, seed: int = 0,
-) -> dict[str, Interval]:  # fmt: skip
-    """(low, high) of each pooled score: conditional on these patients and on this trained network (INTERVAL_NOTE).
+    per_slice: np.ndarray,
+    scores: Scores,
+    volumes: Sequence | None = None,
+    draws: int = 2000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> dict[str, Interval]:
+    """(low, high) of each pooled score.
 
-    per_slice: (N, 4, 4) confusion counts. volumes: number of each slice's volume; whole volumes are then drawn (cluster
-    bootstrap), because slices of one volume are alike, and drawing them one by one makes intervals too narrow; a slice
-    whose volume is missing is drawn by itself. With a handful of volumes an interval is itself only a rough guess.
-    A draw in which a score is undefined (its class is absent) is left out; None if that leaves less than half of the
-    draws, or if there is only one slice, or one volume, to draw from.
+    Conditional on these patients and on this trained network (INTERVAL_NOTE).
+
+    per_slice: (N, 4, 4) confusion counts. volumes: number of each slice's volume; whole volumes are then
+    drawn (cluster bootstrap), because slices of one volume are alike, and drawing them one by one makes
+    intervals too narrow; a slice whose volume is missing is drawn by itself. With a handful of volumes an
+    interval is itself only a rough guess. A draw in which a score is undefined (its class is absent) is left
+    out; None if that leaves less than half of the draws, or if there is only one slice, or one volume, to
+    draw from.
     """
     drawn = _draw(per_slice, volumes, draws, seed)
     return {name: percentiles(score(drawn), level) for name, score in scores.items()}
 
 
 def paired_difference(
-    a: np.ndarray, b: np.ndarray, scores: Scores, volumes: Sequence | None = None,
-    draws: int = 2000, level: float = 0.95, seed: int = 0,
-) -> dict[str, dict[str, Any]]:  # fmt: skip
+    a: np.ndarray,
+    b: np.ndarray,
+    scores: Scores,
+    volumes: Sequence | None = None,
+    draws: int = 2000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> dict[str, dict[str, Any]]:
     """Run a minus run b, each draw scoring both on the same slices: what both find hard cancels out.
 
-    a, b: (N, 4, 4) confusion counts of the same slices in the same order, else InputError. By score: `difference` of
-    the pooled scores; `interval` (low, high) of it, as in bootstrap; `share_above`, the share of the valid draws in
-    which a scores above b (not a p-value). Each is None where it is undefined.
+    a, b: (N, 4, 4) confusion counts of the same slices in the same order, else InputError. By score:
+    `difference` of the pooled scores; `interval` (low, high) of it, as in bootstrap; `share_above`, the share
+    of the valid draws in which a scores above b (not a p-value). Each is None where it is undefined.
     """
     if len(a) != len(b):
         raise InputError(f"The runs have {len(a)} and {len(b)} slices; expected the same slices in both.")
     if (different := (a.sum(-1) != b.sum(-1)).any(-1)).any():
         raise InputError(
-            f"The runs differ in the true pixels of {different.sum()} slices, first at position {different.argmax()}; "
+            f"The runs differ in the true pixels of {different.sum()} slices, first at position "
+            f"{different.argmax()}; "
             "score both on the same slices, in the same order and at the same size."
         )
     drawn_a, drawn_b = (
@@ -80,8 +100,8 @@ def paired_difference(
 def sum_by_volume(per_slice: np.ndarray, volumes: Sequence) -> tuple[pd.DataFrame, np.ndarray]:
     """Volumes in rising order (a table: volume, slices), and their slices' counts summed, (V, 4, 4).
 
-    Slices of unknown volume (MedSeg has none) are one more row, the last, whose volume is missing (pandas NA).
-    Raises InputError unless there is one volume for each slice.
+    Slices of unknown volume (MedSeg has none) are one more row, the last, whose volume is missing (pandas
+    NA). Raises InputError unless there is one volume for each slice.
     """
     if len(volumes) != len(per_slice):
         raise InputError(
@@ -94,7 +114,9 @@ def sum_by_volume(per_slice: np.ndarray, volumes: Sequence) -> tuple[pd.DataFram
 
 
 def volume_scores(per_slice: np.ndarray, scores: Scores, volumes: Sequence | None = None) -> pd.DataFrame:
-    """Pooled scores of each volume, one by one: volume, slices, and a column a score; rows as sum_by_volume's.
+    """Pooled scores of each volume, one by one: volume, slices, and a column a score.
+
+    Rows as sum_by_volume's.
 
     volumes=None: none is known, one row for the whole.
     """

@@ -1,9 +1,12 @@
-"""Lesions counted one by one: found, missed or made up, by size. Pixel scores are ruled by the largest lesions.
+"""Lesions counted one by one: found, missed or made up, by size.
 
-A lesion is an 8-connected component of at least 10 pixels; smaller ones are specks of annotation and are not counted.
-A true lesion is found when at least 10 % of its pixels are predicted lesion; a predicted one is a false alarm when less
-than 10 % of its pixels are truly lesion. Overlaps count every lesion pixel of the other side, specks included: a lesion
-found in pieces is found. Recall alone can be bought by drawing more, so it stands beside the false alarms.
+Pixel scores are ruled by the largest lesions.
+
+A lesion is an 8-connected component of at least 10 pixels; smaller ones are specks of annotation and are not
+counted. A true lesion is found when at least 10 % of its pixels are predicted lesion; a predicted one is a
+false alarm when less than 10 % of its pixels are truly lesion. Overlaps count every lesion pixel of the other
+side, specks included: a lesion found in pieces is found. Recall alone can be bought by drawing more, so it
+stands beside the false alarms.
 """
 
 from dataclasses import dataclass, field
@@ -30,9 +33,9 @@ def lesion_table(
 ) -> pd.DataFrame:
     """One row a lesion: slice (position in the stack), kind (true or predicted), pixels, overlap, hit.
 
-    overlap: share of its pixels that is lesion on the other side. hit: a true lesion is found; a predicted one is no
-    false alarm. truth, prediction: class index (N, H, W); the prediction may hold metrics.NO_CLASS. classes: what
-    counts as lesion, as one. Raises InputError for other shapes or labels.
+    overlap: share of its pixels that is lesion on the other side. hit: a true lesion is found; a predicted
+    one is no false alarm. truth, prediction: class index (N, H, W); the prediction may hold metrics.NO_CLASS.
+    classes: what counts as lesion, as one. Raises InputError for other shapes or labels.
     """
     check_stacks(truth, prediction)
     rows = []
@@ -42,11 +45,11 @@ def lesion_table(
             components, count = ndimage.label(mine, structure=np.ones((3, 3)))
             pixels = np.bincount(components.ravel(), minlength=count + 1)
             shared = np.bincount(components[other], minlength=count + 1)
-            for k in range(1, count + 1):
-                if pixels[k] >= MIN_PIXELS:
-                    rows.append(
-                        {"slice": index, "kind": kind, "pixels": pixels[k], "overlap": shared[k] / pixels[k]}
-                    )
+            rows += [
+                {"slice": index, "kind": kind, "pixels": pixels[k], "overlap": shared[k] / pixels[k]}
+                for k in range(1, count + 1)
+                if pixels[k] >= MIN_PIXELS
+            ]
     table = pd.DataFrame(rows, columns=["slice", "kind", "pixels", "overlap"])
     return table.assign(hit=table.overlap >= MIN_OVERLAP)
 
@@ -54,8 +57,8 @@ def lesion_table(
 def lesion_summary(table: pd.DataFrame, slices: int) -> dict[str, dict[str, Any]]:
     """Recall and false alarms for metrics.json, of `all` lesions and by their own size (SIZES).
 
-    table: as lesion_table gives; slices: how many it was made from, those without a lesion included. recall: share of
-    the true lesions that were found, None if there are none.
+    table: as lesion_table gives; slices: how many it was made from, those without a lesion included. recall:
+    share of the true lesions that were found, None if there are none.
     """
     return {
         name: _count(table[(table.pixels >= low) & (table.pixels < high)], slices)
@@ -81,8 +84,9 @@ class LesionConfusion:
     """Sums over slices that add up over batches: `total += lesion_confusion(...)`, from LesionConfusion() on.
 
     The first two axes are (true, predicted) lesion class, 0 ground glass, 1 consolidation. histograms: int64
-    (2, 2, 48), pixels by HU_EDGES. places: float (2, 2, 64, 64), the share of each place's area, summed over the
-    slices; rows run from anterior to posterior, columns from the image's left (the patient's right). slices: how many.
+    (2, 2, 48), pixels by HU_EDGES. places: float (2, 2, 64, 64), the share of each place's area, summed over
+    the slices; rows run from anterior to posterior, columns from the image's left (the patient's right).
+    slices: how many.
     """
 
     histograms: np.ndarray = field(default_factory=lambda: np.zeros((2, 2, len(HU_EDGES) - 1), np.int64))
@@ -96,7 +100,8 @@ class LesionConfusion:
 def lesion_confusion(hu: np.ndarray, truth: np.ndarray, prediction: np.ndarray) -> LesionConfusion:
     """Counts of some slices: hu in HU, truth and prediction class index, all (N, H, W).
 
-    HU beyond the edges count in the end bins. Raises InputError for shapes that differ and for what are no labels.
+    HU beyond the edges count in the end bins. Raises InputError for shapes that differ and for what are no
+    labels.
     """
     check_stacks(truth, prediction)
     if hu.shape != truth.shape:

@@ -1,12 +1,15 @@
-"""From label maps to scores. Everything starts at confusion counts, taken once for each slice and summed where pooled.
+"""From label maps to scores.
 
-The convention for what is empty, stated once: a class that is neither in the truth nor in the prediction has no IoU and
-no Dice (NaN; None in JSON) and does not enter a mean; a class that is only in one of them scores 0. Precision, recall,
-specificity and accuracy are shares: they have no value only where there is nothing to take the share of.
+Everything starts at confusion counts, taken once for each slice and summed where pooled.
 
-Counts are (..., 4, 4), rows the truth, columns the prediction. Every score works over the leading axes, so that
-thousands of resampled data sets are scored in one call; a single matrix gives a float. A fifth column, (..., 4, 5),
-holds the pixels that were given no class: misses of their true class, false alarms of none.
+The convention for what is empty, stated once: a class that is neither in the truth nor in the prediction has
+no IoU and no Dice (NaN; None in JSON) and does not enter a mean; a class that is only in one of them scores
+0. Precision, recall, specificity and accuracy are shares: they have no value only where there is nothing to
+take the share of.
+
+Counts are (..., 4, 4), rows the truth, columns the prediction. Every score works over the leading axes, so
+that thousands of resampled data sets are scored in one call; a single matrix gives a float. A fifth column,
+(..., 4, 5), holds the pixels that were given no class: misses of their true class, false alarms of none.
 
 Which score answers which question: Maier-Hein et al. 2024, Metrics reloaded, doi:10.1038/s41592-023-02151-z.
 """
@@ -23,7 +26,10 @@ NO_CLASS = NUM_CLASSES  # the label of a pixel that thresholds left without a cl
 
 
 def check_labels(truth: np.ndarray, prediction: np.ndarray, no_class: bool = False) -> None:
-    """Raise InputError unless both are class indices, 0..3, of one shape; the prediction may hold NO_CLASS if asked."""
+    """Raise InputError unless both are class indices, 0..3, of one shape.
+
+    The prediction may hold NO_CLASS if asked.
+    """
     if truth.shape != prediction.shape:
         raise InputError(
             f"truth has shape {truth.shape}, prediction {prediction.shape}; expected the same shape."
@@ -41,7 +47,10 @@ def check_labels(truth: np.ndarray, prediction: np.ndarray, no_class: bool = Fal
 
 
 def check_stacks(truth: np.ndarray, prediction: np.ndarray) -> None:
-    """Raise InputError unless both are labels of the same slices, (N, H, W); the prediction may hold NO_CLASS."""
+    """Raise InputError unless both are labels of the same slices, (N, H, W).
+
+    The prediction may hold NO_CLASS.
+    """
     check_labels(truth, prediction, no_class=True)
     if truth.ndim != 3:
         raise InputError(
@@ -50,10 +59,12 @@ def check_stacks(truth: np.ndarray, prediction: np.ndarray) -> None:
 
 
 def confusion_matrix(truth: np.ndarray, prediction: np.ndarray, no_class: bool = False) -> np.ndarray:
-    """Pixels counted by (true class, predicted class): int64 (4, 4), rows are the truth; (4, 5) if `no_class`.
+    """Pixels counted by (true class, predicted class): int64 (4, 4), rows are the truth.
 
-    truth, prediction: class index, any integer type and shape, the same for both; with `no_class` the prediction may
-    hold NO_CLASS. Raises InputError for anything else.
+    (4, 5) if `no_class`.
+
+    truth, prediction: class index, any integer type and shape, the same for both; with `no_class` the
+    prediction may hold NO_CLASS. Raises InputError for anything else.
     """
     check_labels(truth, prediction, no_class)
     columns = NUM_CLASSES + no_class
@@ -94,7 +105,10 @@ def accuracy(counts: np.ndarray) -> np.ndarray | float:
 
 
 def iou(counts: np.ndarray) -> np.ndarray:
-    """Intersection over union (Jaccard 1912) of each class: TP / (TP + FP + FN). (..., 4), NaN where it is nowhere."""
+    """Intersection over union (Jaccard 1912) of each class: TP / (TP + FP + FN).
+
+    (..., 4), NaN where it is nowhere.
+    """
     hits = _hits(counts)
     return _ratio(hits, _true(counts) + _predicted(counts) - hits)
 
@@ -107,13 +121,17 @@ def dice(counts: np.ndarray) -> np.ndarray:
 def precision(counts: np.ndarray) -> np.ndarray:
     """TP / (TP + FP) of each class: how much of what is drawn is right. (..., 4), NaN where never predicted.
 
-    Also positive predictive value (Taha and Hanbury 2015, doi:10.1186/s12880-015-0068-x, as recall and specificity).
+    Also positive predictive value (Taha and Hanbury 2015, doi:10.1186/s12880-015-0068-x, as recall and
+    specificity).
     """
     return _ratio(_hits(counts), _predicted(counts))
 
 
 def recall(counts: np.ndarray) -> np.ndarray:
-    """TP / (TP + FN) of each class, sensitivity: how much of what is there is found. (..., 4), NaN where not true."""
+    """TP / (TP + FN) of each class, sensitivity: how much of what is there is found.
+
+    (..., 4), NaN where not true.
+    """
     return _ratio(_hits(counts), _true(counts))
 
 
@@ -129,7 +147,8 @@ def specificity(counts: np.ndarray) -> np.ndarray:
 def lesion_counts(counts: np.ndarray) -> np.ndarray:
     """Counts of two classes, (..., 2, 2): lesion = ground glass or consolidation as one, and all the rest.
 
-    Every score above takes them: `recall(lesion_counts(counts))[..., 0]`. Confusing the two lesions costs nothing here.
+    Every score above takes them: `recall(lesion_counts(counts))[..., 0]`. Confusing the two lesions costs
+    nothing here.
     """
     lesion = list(LESIONS)
     both = counts[..., lesion, :][..., lesion].sum(axis=(-2, -1))
@@ -141,7 +160,10 @@ def lesion_counts(counts: np.ndarray) -> np.ndarray:
 
 
 def lesion_dice(counts: np.ndarray) -> np.ndarray | float:
-    """Dice of lesion = ground glass or consolidation taken as one class, (...); NaN where there is no lesion."""
+    """Dice of lesion = ground glass or consolidation taken as one class, (...).
+
+    NaN where there is no lesion.
+    """
     return _number(dice(lesion_counts(counts))[..., 0])
 
 
@@ -163,10 +185,13 @@ def mean_dice(counts: np.ndarray, background: bool = True) -> np.ndarray | float
 
 
 def reference_definition(truth: np.ndarray, prediction: np.ndarray, batch_size: int) -> dict[str, float]:
-    """Accuracy and mIoU as the reference recipe takes them: of each batch, classes not in its truth skipped, averaged.
+    """Accuracy and mIoU as the reference recipe takes them.
 
-    truth, prediction: class index (N, S, S) at the network's size. Differs from mean_iou where a class is predicted but
-    not there (that costs the class nothing), and where the batches are of different sizes or contents.
+    Of each batch, classes not in its truth skipped, averaged.
+
+    truth, prediction: class index (N, S, S) at the network's size. Differs from mean_iou where a class is
+    predicted but not there (that costs the class nothing), and where the batches are of different sizes or
+    contents.
     """
     batches = [slice(start, start + batch_size) for start in range(0, len(truth), batch_size)]
     counts = np.array([confusion_matrix(truth[batch], prediction[batch]) for batch in batches])
@@ -178,7 +203,9 @@ def reference_definition(truth: np.ndarray, prediction: np.ndarray, batch_size: 
 
 
 def competition_score(per_image: np.ndarray) -> dict[str, np.ndarray | float]:
-    """The competition's score, mean F1 of ground glass and consolidation, in both readings of its unclear rule.
+    """The competition's score, in both readings of its unclear rule.
+
+    The mean F1 of ground glass and consolidation.
 
     per_image: (..., N, 4, 4) counts. `pooled` counts pixels over all images first; `per_image` scores every
     image, then averages over those in which the class is true or predicted. Each (...).
@@ -202,8 +229,8 @@ def mean_and_median(values: np.ndarray | Sequence[float]) -> dict[str, float | i
 def per_slice_summary(per_image: np.ndarray) -> dict[str, dict[str, float | int | None]]:
     """Scores taken of every slice by itself: their mean, median and how many slices have one.
 
-    per_image: (N, 4, 4) counts. Here a slice with a speck of disease weighs as much as one full of it; pooled scores
-    (`summary`) are ruled by the large lesions. The two tell different stories.
+    per_image: (N, 4, 4) counts. Here a slice with a speck of disease weighs as much as one full of it; pooled
+    scores (`summary`) are ruled by the large lesions. The two tell different stories.
     """
     scores = {
         "accuracy": accuracy(per_image),

@@ -1,4 +1,7 @@
-"""What 04_results says and leaves behind: the split in words, a line for each slice, the files, conclusions in words."""
+"""What 04_results says and leaves behind.
+
+The split in words, a line for each slice, the files, conclusions in words.
+"""
 
 import json
 from collections.abc import Sequence
@@ -32,7 +35,8 @@ def split_statement(slices: pd.DataFrame, doubt: str | None = None) -> list[str]
     shared = sorted(set(volumes) & set(train.volume.dropna()))
     if shared:
         sentences.append(
-            f"**Leaking:** slices of volume {', '.join(map(str, shared))} are on both sides; the scores are too good."
+            f"**Leaking:** slices of volume {', '.join(map(str, shared))} are on both sides; the scores are "
+            "too good."
         )
     elif len(volumes):
         if same := sorted(set(slices[slices.split == "left_out"].volume.dropna())):
@@ -40,14 +44,17 @@ def split_statement(slices: pd.DataFrame, doubt: str | None = None) -> list[str]
                 f"Volume {', '.join(map(str, same))} is left out: it holds slices of the same scan."
             )
         sentences.append(
-            f"Volume {', '.join(map(str, volumes))} is held back whole: as far as a volume is a patient, no patient is on both "
+            f"Volume {', '.join(map(str, volumes))} is held back whole: as far as a volume is a patient, no "
+            "patient is on both "
             "sides. It is one scan from one scanner: other patients may fare differently."
         )
     else:
         left_out = (slices.split == "left_out").sum()
         sentences.append(
-            "These slices carry no patient ids. They are known to be several of a patient, shuffled, so that **the same patient may be "
-            f"on both sides** and the scores better than for a new one. {left_out} near-identical training slices were left out; "
+            "These slices carry no patient ids. They are known to be several of a patient, shuffled, so that "
+            "**the same patient may be "
+            f"on both sides** and the scores better than for a new one. {left_out} near-identical training "
+            "slices were left out; "
             "that is a lower bound of what is shared, since pixels do not show whose they are."
         )
     return sentences
@@ -58,7 +65,8 @@ def slice_table(
 ) -> pd.DataFrame:
     """One row a slice: its scores, each class's Dice, true and predicted pixels, and its confusion counts.
 
-    per_slice: (N, 4, 4) confusion matrices; volume: number of each slice's volume, missing where it is not known.
+    per_slice: (N, 4, 4) confusion matrices; volume: number of each slice's volume, missing where it is not
+    known.
     """
     columns = {
         "accuracy": metrics.accuracy(per_slice),
@@ -80,13 +88,19 @@ def counts_of(table: pd.DataFrame) -> np.ndarray:
 
 
 def worst_to_best(table: pd.DataFrame) -> pd.Index:
-    """Rows of slice_table by rising lesion Dice; slices without a lesion, true or predicted, only if there is no other."""
+    """Rows of slice_table by rising lesion Dice.
+
+    Slices without a lesion, true or predicted, only if there is no other.
+    """
     ranked = table.lesion_dice.dropna().sort_values()
     return ranked.index if len(ranked) else table.index
 
 
 def save_results(folder: str | Path, table: pd.DataFrame, counts: np.ndarray, record: dict[str, Any]) -> None:
-    """Write per_slice.csv, confusion.csv (rows are the truth) and metrics.json, whose schema the README documents."""
+    """Write per_slice.csv, confusion.csv (rows are the truth) and metrics.json.
+
+    docs/metrics.md documents its schema.
+    """
     folder = Path(folder)
     write_csv(folder / "per_slice.csv", table)
     with atomic_write(folder / "confusion.csv") as handle:
@@ -98,8 +112,8 @@ def save_results(folder: str | Path, table: pd.DataFrame, counts: np.ndarray, re
 def conclusions(record: dict[str, Any], counts: np.ndarray, epochs: int, kept: int) -> list[str]:
     """Sentences about a run, each from its numbers.
 
-    record: as `evaluation.evaluate` gives; counts: confusion matrix (4, 4), rows are the truth; epochs: how many were
-    trained; kept: the epoch whose weights were kept, from 1.
+    record: as `evaluation.evaluate` gives; counts: confusion matrix (4, 4), rows are the truth; epochs: how
+    many were trained; kept: the epoch whose weights were kept, from 1.
     """
     scores = record["full_size"]
     share = counts.sum(1) / counts.sum()
@@ -114,16 +128,24 @@ def conclusions(record: dict[str, Any], counts: np.ndarray, epochs: int, kept: i
     interval = record["intervals"]["mean_iou"]
     among = f" ({interval[0]:.3f} to {interval[1]:.3f} over other draws of these slices)" if interval else ""
     sentences = [
-        f"**Accuracy** is {scores['accuracy']:.3f}; answering *{CLASSES[commonest].name}* everywhere would reach "
-        f"{share[commonest]:.3f}, so the network adds {100 * gain:.1f} points. **mIoU** is {scores['mean_iou']:.3f}{among}.",
-        f"The best class is *{best}* (Dice {dice[best]:.3f}), the weakest *{worst}* (Dice {dice[worst]:.3f}).",
+        (
+            f"**Accuracy** is {scores['accuracy']:.3f}; answering *{CLASSES[commonest].name}* everywhere "
+            "would reach "
+            f"{share[commonest]:.3f}, so the network adds {100 * gain:.1f} points. **mIoU** is "
+            f"{scores['mean_iou']:.3f}{among}."
+        ),
+        (
+            f"The best class is *{best}* (Dice {dice[best]:.3f}), the weakest *{worst}* (Dice "
+            f"{dice[worst]:.3f})."
+        ),
     ]
     for c, name in zip(LESIONS, ("Ground glass", "Consolidation")):
         sentences.append(_lesion_sentence(name, counts, c))
     if counts[:2].any():
         swapped = (counts[0, 1] + counts[1, 0]) / counts[:2].sum()
         sentences.append(
-            f"With both lesions taken as one class Dice is {scores['lesion_dice']:.3f}; {swapped:.0%} of the lesion pixels are "
+            f"With both lesions taken as one class Dice is {scores['lesion_dice']:.3f}; {swapped:.0%} of the "
+            "lesion pixels are "
             "found, but given the other lesion's class."
         )
     lesions = record["lesions"]["all"]
@@ -136,13 +158,15 @@ def conclusions(record: dict[str, Any], counts: np.ndarray, epochs: int, kept: i
     if burden["limits"]:
         low, high = (100 * limit for limit in burden["limits"])
         sentences.append(
-            f"The involved share of the lung is off by {100 * burden['bias']:+.1f} points on average (95 % limits of "
+            f"The involved share of the lung is off by {100 * burden['bias']:+.1f} points on average (95 % "
+            "limits of "
             f"agreement: {low:+.0f} to {high:+.0f} points)."
         )
     sentences.append(
-        f"The kept epoch is the last of {epochs}: a longer schedule may still improve it." if kept == epochs
+        f"The kept epoch is the last of {epochs}: a longer schedule may still improve it."
+        if kept == epochs
         else f"The kept epoch is {kept} of {epochs}: later epochs did not improve the monitored score."
-    )  # fmt: skip
+    )
     return sentences
 
 

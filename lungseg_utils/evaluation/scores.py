@@ -1,4 +1,7 @@
-"""What a score is, said once: its name in files, its name for people, how it is worked out, and which way is better."""
+"""What a score is, said once.
+
+Its name in files, its name for people, how it is worked out, and which way is better.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,8 +19,8 @@ class Score:
     """One score, called with what it is a function of.
 
     Attributes:
-        key: Its dotted name in metrics.json: of a score of HEADLINE below `full_size`, and in `intervals`; it is also
-            the name of its columns in comparison.csv.
+        key: Its dotted name in metrics.json: of a score of HEADLINE below `full_size`, and in `intervals`; it
+            is also the name of its columns in comparison.csv.
         label: Its name for people, in tables and figures and in the columns of the benchmarks' tables.
         function: What works it out; see HEADLINE and PER_SLICE.
         meaning: What the label leaves open, in a few words.
@@ -92,7 +95,8 @@ HEADLINE = _by_key(
     ),
 )
 
-# Per slice: functions of the table of per_slice.csv to one value a slice, NaN where undefined; the score is their mean.
+# Per slice: functions of the table of per_slice.csv to one value a slice, NaN where undefined; the score is
+# their mean.
 PER_SLICE = _by_key(
     Score(
         key="borders.lesion.cases.only_truth",

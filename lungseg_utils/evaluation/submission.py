@@ -1,7 +1,9 @@
-"""The competition's `sub.csv`: written, read back and verified, drawn, and scored against a truth that the user has.
+"""The competition's `sub.csv`.
 
-Columns Id, Predicted; one row for each (slice, row, column, lesion class), the class running fastest: ground glass,
-consolidation. Ten test slices of 512 px make 10 x 512 x 512 x 2 = 5,242,880 rows of 0 or 1.
+Written, read back and verified, drawn, and scored against a truth that the user has.
+
+Columns Id, Predicted; one row for each (slice, row, column, lesion class), the class running fastest: ground
+glass, consolidation. Ten test slices of 512 px make 10 x 512 x 512 x 2 = 5,242,880 rows of 0 or 1.
 """
 
 import gzip
@@ -32,9 +34,10 @@ def submit(source: str | Path) -> tuple[Path, int]:
     """Write the competition's rows.
 
     Args:
-        source: A run directory: `results/sub.csv` is written there from its prepared test slices and its model, by the
-            model and the steps of the inference that 04_results scored (before it has run: the run's own model and plain
-            argmax). Or a picture that `write_labels` wrote: its rows land beside it as .csv.
+        source: A run directory: `results/sub.csv` is written there from its prepared test slices and its
+            model, by the model and the steps of the inference that 04_results scored (before it has run: the
+            run's own model and plain argmax). Or a picture that `write_labels` wrote: its rows land beside it
+            as .csv.
 
     Returns:
         The file, and its number of rows.
@@ -68,7 +71,7 @@ def _answer(run_dir: Path) -> np.ndarray:
 
 
 def write_labels(path: Path, labels: np.ndarray) -> Path:
-    """Write labels, class index (N, S, S), as a PNG of kilobytes that holds all that `sub.csv` says, and can be seen.
+    """Write labels, class index (N, S, S), as a PNG of kilobytes that holds all that `sub.csv` says.
 
     The slices stand one below another; a pixel's index is its class.
     """
@@ -115,15 +118,18 @@ def write_submission(path: str | Path, labels: np.ndarray) -> None:
 
 
 def read_submission(path: str | Path, shape: tuple[int, int, int] = TEST_SHAPE) -> np.ndarray:
-    """Masks uint8 (N, H, W, 2), 0 or 1: what the file says of ground glass and of consolidation. shape: (N, H, W).
+    """Masks uint8 (N, H, W, 2), 0 or 1: what the file says of ground glass and of consolidation.
 
-    A pixel may have both (the competition allows it, though no argmax does it). Gzip-compressed files are read as well.
-    Raises InputError for anything but the exact form: header, number of rows, ids 0, 1, 2 ... in order, values 0 or 1.
+    shape: (N, H, W).
+
+    A pixel may have both (the competition allows it, though no argmax does it). Gzip-compressed files are
+    read as well. Raises InputError for anything but the exact form: header, number of rows, ids 0, 1, 2 ...
+    in order, values 0 or 1.
     """
     path = Path(path)
     rows = int(np.prod(shape)) * len(LESIONS)
     try:
-        with open(path, "rb") as plain:
+        with Path(path).open("rb") as plain:
             start = plain.read(len(GZIP))
         with (gzip.open if start == GZIP else open)(path, "rb") as handle:
             header = handle.readline(100)
@@ -153,14 +159,18 @@ def read_submission(path: str | Path, shape: tuple[int, int, int] = TEST_SHAPE) 
         line = text.count(b"\n", 0, int(wrong.argmax()))
         found = _shown(text.splitlines()[line])
         raise InputError(
-            f"{path}, line {line + 1}: found {found}; expected '{line - 1},0' or '{line - 1},1', ids in order from 0, "
+            f"{path}, line {line + 1}: found {found}; expected '{line - 1},0' or '{line - 1},1', ids in "
+            "order from 0, "
             "values 0 or 1; write it again."
         )
     return (given[places] - ord("0")).reshape(*shape, len(LESIONS))
 
 
 def _csv(values: np.ndarray) -> bytes:
-    """The file's text. values: bool, one a row. Rows whose ids have as many digits are one array of characters."""
+    """The file's text. values: bool, one a row.
+
+    Rows whose ids have as many digits are one array of characters.
+    """
     parts, start = [HEADER], 0
     while start < len(values):
         digits = len(str(start))
@@ -183,10 +193,12 @@ def _shown(line: bytes) -> str:
 
 
 def load_truth(path: str | Path) -> np.ndarray:
-    """True masks, bool (N, H, W, 2), of a .npy file: one-hot (N, H, W, 4), or class index (N, H, W) or (N, H, W, 1).
+    """True masks, bool (N, H, W, 2), of a .npy file.
 
-    One-hot channels are taken as they are, also where a pixel has both lesions: the submission has a row for each.
-    Raises InputError for anything else.
+    One-hot (N, H, W, 4), or class index (N, H, W) or (N, H, W, 1).
+
+    One-hot channels are taken as they are, also where a pixel has both lesions: the submission has a row for
+    each. Raises InputError for anything else.
     """
     path = resolve_path(path)
     try:
@@ -210,10 +222,11 @@ def load_truth(path: str | Path) -> np.ndarray:
 
 
 def channel_counts(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """Each lesion class against the rest, as confusion counts (N, 4, 4) that `metrics.competition_score` takes.
+    """Each lesion class against the rest, as counts (N, 4, 4) for `metrics.competition_score`.
 
-    truth, predicted: masks (N, H, W, 2), which may overlap, so that no label map holds them. Each class has its hits on
-    the diagonal, its misses and false alarms against background, and by that the right Dice; nothing else is counted.
+    truth, predicted: masks (N, H, W, 2), which may overlap, so that no label map holds them. Each class has
+    its hits on the diagonal, its misses and false alarms against background, and by that the right Dice;
+    nothing else is counted.
     """
     counts = np.zeros((len(truth), NUM_CLASSES, NUM_CLASSES), np.int64)
     for c in LESIONS:
@@ -228,7 +241,10 @@ def channel_counts(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
 
 
 def score_submission(path: str | Path, truth_path: str | Path) -> dict:
-    """Both readings of the competition's score, `pooled` and `per_image`, and each lesion class's pooled F1 by name."""
+    """The competition's score and each lesion class's pooled F1 by name.
+
+    `pooled` and `per_image` are the two readings of its rule.
+    """
     truth = load_truth(truth_path)
     counts = channel_counts(truth, read_submission(resolve_path(path), truth.shape[:3]))
     f1 = metrics.dice(counts.sum(0))

@@ -1,4 +1,7 @@
-"""From slices in HU to labels, the same way everywhere: settings, views, the network, clean-ups, the shipped weights."""
+"""From slices in HU to labels, the same way everywhere.
+
+Settings, views, the network, clean-ups, the shipped weights.
+"""
 
 import lazy_loader
 

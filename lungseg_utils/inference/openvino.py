@@ -1,4 +1,7 @@
-"""The network compiled by OpenVINO (Intel, Apache 2.0): the same logits in float32, faster on a CPU. An optional package."""
+"""The network compiled by OpenVINO (Intel, Apache 2.0): the same logits in float32, faster on a CPU.
+
+An optional package.
+"""
 
 import warnings
 from collections.abc import Callable
@@ -19,12 +22,16 @@ def is_installed() -> bool:
 
 
 def compile_network(model: nn.Module, image_size: int) -> Callable[[torch.Tensor], torch.Tensor]:
-    """What answers as `model` (on the CPU, in `eval()` mode) does: float32 (B, 1, S, S) in, logits (B, 4, S, S) out.
+    """What answers as `model` (on the CPU, in `eval()` mode) does.
 
-    Takes one to three seconds. It uses as many threads as torch, and no more than the cores that this process may use.
-    Raises RuntimeError if OpenVINO cannot run the network, or answers otherwise than PyTorch on an example (TOLERANCE).
+    Float32 (B, 1, S, S) in, logits (B, 4, S, S) out.
 
-    OpenVINO's front end is called directly, because `openvino.convert_model` reports its use to Intel unless forbidden.
+    Takes one to three seconds. It uses as many threads as torch, and no more than the cores that this process
+    may use. Raises RuntimeError if OpenVINO cannot run the network, or answers otherwise than PyTorch on an
+    example (TOLERANCE).
+
+    OpenVINO's front end is called directly, because `openvino.convert_model` reports its use to Intel unless
+    forbidden.
     """
     import openvino
     from openvino.frontend import FrontEndManager
@@ -40,11 +47,15 @@ def compile_network(model: nn.Module, image_size: int) -> Callable[[torch.Tensor
     front_end, decoder = manager.load_by_framework("pytorch"), TorchScriptPythonDecoder(traced)
     converted = front_end.convert(front_end.load(decoder))
     converted.reshape([-1, 1, image_size, image_size])
-    compiled = openvino.compile_model(converted, "CPU", {
-        "INFERENCE_PRECISION_HINT": "f32",  # where a CPU has bfloat16, OpenVINO would take that
-        "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_NUM_THREADS": min(torch.get_num_threads(), usable_cores()),
-    })  # fmt: skip
+    compiled = openvino.compile_model(
+        converted,
+        "CPU",
+        {
+            "INFERENCE_PRECISION_HINT": "f32",  # where a CPU has bfloat16, OpenVINO would take that
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_NUM_THREADS": min(torch.get_num_threads(), usable_cores()),
+        },
+    )
 
     def network(images: torch.Tensor) -> torch.Tensor:
         return torch.from_numpy(compiled(images.contiguous().numpy())[0])

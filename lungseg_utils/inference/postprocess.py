@@ -11,12 +11,14 @@ EIGHT_CONNECTED = np.ones((3, 3), bool)  # pixels that touch at a corner belong 
 
 
 def predict(probabilities: np.ndarray, settings: InferenceSettings = InferenceSettings()) -> np.ndarray:
-    """Labels uint8 (N, H, W) of probabilities (N, 4, H, W): thresholds, then both clean-ups. InputError for NaN.
+    """Labels uint8 (N, H, W) of probabilities (N, 4, H, W): thresholds, then both clean-ups.
 
-    The label is the class with the largest p / threshold, so that every pixel has exactly one, whatever the thresholds
-    (p > threshold leaves pixels with none or with two). Only their ratios count, and equal ones are argmax; with two
-    classes and thresholds t and 1 - t it is p > t. It is the best decision where missing a class costs 1 / threshold
-    (Elkan 2001, The foundations of cost-sensitive learning).
+    InputError for NaN.
+
+    The label is the class with the largest p / threshold, so that every pixel has exactly one, whatever the
+    thresholds (p > threshold leaves pixels with none or with two). Only their ratios count, and equal ones
+    are argmax; with two classes and thresholds t and 1 - t it is p > t. It is the best decision where missing
+    a class costs 1 / threshold (Elkan 2001, The foundations of cost-sensitive learning).
     """
     if probabilities.ndim != 4 or probabilities.shape[1] != NUM_CLASSES:
         raise InputError(
@@ -42,10 +44,12 @@ def predict(probabilities: np.ndarray, settings: InferenceSettings = InferenceSe
 
 
 def temper(probabilities: np.ndarray, temperature: float) -> np.ndarray:
-    """Probabilities (N, 4, ...) as if the logits had been divided by T (Guo et al. 2017): p ** (1 / T), sum 1.
+    """Probabilities (N, 4, ...) as if the logits had been divided by T (Guo et al. 2017).
 
-    Which class is the most probable stays. Averages over views are tempered after averaging, as Rahaman and Thiery 2021
-    found best for ensembles.
+    P ** (1 / T), sum 1.
+
+    Which class is the most probable stays. Averages over views are tempered after averaging, as Rahaman and
+    Thiery 2021 found best for ensembles.
     """
     if temperature == 1:
         return probabilities
@@ -56,8 +60,8 @@ def temper(probabilities: np.ndarray, temperature: float) -> np.ndarray:
 def remove_lung_islands(labels: np.ndarray, min_share: float) -> np.ndarray:
     """Labels (N, H, W) in which stray pieces of lung, with the lesions in them, are background.
 
-    Lung is all that is not background; a piece is what hangs together (8-connected). Stray is a piece with less than
-    min_share of the pixels of the slice's largest, so that the small lungs near apex and base stay.
+    Lung is all that is not background; a piece is what hangs together (8-connected). Stray is a piece with
+    less than min_share of the pixels of the slice's largest, so that the small lungs near apex and base stay.
     """
     labels = labels.copy()
     for slice_ in labels if min_share else ():
@@ -69,9 +73,12 @@ def remove_lung_islands(labels: np.ndarray, min_share: float) -> np.ndarray:
 
 
 def remove_small_lesions(labels: np.ndarray, min_pixels: int) -> np.ndarray:
-    """Labels (N, H, W) in which lesions below min_pixels take the class around them: of the nearest pixel that stays.
+    """Labels (N, H, W) in which lesions below min_pixels take the class around them.
 
-    A lesion is what hangs together (8-connected) of one class: specks of consolidation within ground glass go, too.
+    Of the nearest pixel that stays.
+
+    A lesion is what hangs together (8-connected) of one class: specks of consolidation within ground glass
+    go, too.
     """
     labels = labels.copy()
     for slice_ in labels if min_pixels > 1 else ():

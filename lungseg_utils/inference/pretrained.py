@@ -1,7 +1,9 @@
-"""The weights that come with the package: a model folder like any other, in half precision, and how it is made.
+"""The weights that come with the package.
 
-The weights have a licence of their own, CC BY-NC-SA 4.0 (weights/LICENSE), as the Radiopaedia cases that they learned
-from; the code is MIT.
+A model folder like any other, in half precision, and how it is made.
+
+The weights have a licence of their own, CC BY-NC-SA 4.0 (weights/LICENSE), as the Radiopaedia cases that they
+learned from; the code is MIT.
 """
 
 from pathlib import Path
@@ -18,26 +20,35 @@ PRETRAINED = "pretrained"  # the name that stands for the folder wherever a mode
 
 
 def pretrained_dir() -> Path:
-    """The folder of the shipped model: weights.safetensors (float16), config.json, history.csv, README.md (its card), LICENSE.
+    """The folder of the shipped model.
+
+    weights.safetensors (float16), config.json, history.csv, README.md (its card), LICENSE.
 
     Raises InputError if this copy of the package has no weights.
     """
     if not (WEIGHTS / "weights.safetensors").exists():
         raise InputError(
-            "this copy of lungseg came without its weights; install it whole, or name a trained model's folder."
+            "this copy of lungseg came without its weights; install it whole, or name a trained model's "
+            "folder."
         )
     return WEIGHTS
 
 
 def model_folder(name: str | Path, run_dir: str | Path) -> Path:
-    """The folder that a `model` parameter names: empty is the run's own model, `pretrained` the shipped one."""
+    """The folder that a `model` parameter names.
+
+    Empty is the run's own model, `pretrained` the shipped one.
+    """
     if not name:
         return resolve_path(run_dir) / "model"
     return pretrained_dir() if name == PRETRAINED else resolve_path(name)
 
 
 def read_history(model_dir: Path) -> pd.DataFrame:
-    """The history of the training that made the model: in its folder, as shipped, or in the run directory around it."""
+    """The history of the training that made the model.
+
+    In its folder, as shipped, or in the run directory around it.
+    """
     for path in (model_dir / "history.csv", model_dir.parent / "history.csv"):
         if path.exists():
             return pd.read_csv(path)

@@ -1,7 +1,10 @@
-"""From slices in HU to probabilities and labels at full size. Every step beyond argmax is off unless asked for."""
+"""From slices in HU to probabilities and labels at full size.
+
+Every step beyond argmax is off unless asked for.
+"""
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,32 +15,34 @@ import torch
 from torch import nn
 from tqdm.auto import tqdm
 
-from lungseg_utils.core.classes import NUM_CLASSES
 from lungseg_utils.core.device import Device, choose_device
 from lungseg_utils.core.files import InputError
 from lungseg_utils.core.image import resize_nearest, shrink_by_area
 from lungseg_utils.data.preprocessing import Preprocessing
 from lungseg_utils.inference.openvino import compile_network, is_installed
-from lungseg_utils.inference.postprocess import predict, temper
+from lungseg_utils.inference.postprocess import predict
 from lungseg_utils.inference.settings import BACKENDS, InferenceSettings
-from lungseg_utils.inference.views import average_views, square_margins, view_matrices
+from lungseg_utils.inference.views import Answers, View, ask, square_margins, views_of
 from lungseg_utils.model import load_model
 
 AIR = -1000  # HU; what slices are padded with
 PASS_PIXELS = (
     2**17
 )  # of slices that a CPU takes at a time: larger activations leave its caches, up to twice as slow
-WORTH_COMPILING = 16_000_000  # pixels through the network, from which compiling (2 s) may pay: 61 slices of 512 px, 434 of 192
+# pixels through the network, from which compiling (2 s) may pay: 61 slices of 512 px, 434 of 192
+WORTH_COMPILING = 16_000_000
 
 
 @dataclass(frozen=True)
 class Segmenter:
-    """A trained network with all that its config.json says of a prediction: slices in HU in, labels in their grid out.
+    """A trained network with all that its config.json says of a prediction.
+
+    Slices in HU in, labels in their grid out.
 
         labels = Segmenter.load("runs/demo/model")(hu)
 
-    Every prediction takes these steps, whoever asks for it: pad to a square, clamp to the window, shrink to image_size,
-    normalise, run the network, average the views, enlarge, crop, clean up.
+    Every prediction takes these steps, whoever asks for it: pad to a square, clamp to the window, shrink to
+    image_size, normalise, run the network, average the views, enlarge, crop, clean up.
 
     Attributes:
         model: The network, float32 (n, 1, image_size, image_size) to logits (n, 4, image_size, image_size).
@@ -75,10 +80,12 @@ class Segmenter:
         name: str = "weights",
         backend: str = "auto",
     ) -> "Segmenter":
-        """From a folder that 03_training wrote; name: `weights`, or `last`. Raises InputError if it holds no usable model.
+        """From a folder that 03_training wrote; name: `weights`, or `last`.
 
-        backend: `torch`; `openvino` (a CPU, and the package installed); or `auto`: OpenVINO where it can run and a job
-        has slices enough to win back the seconds that compiling takes. The labels are the same.
+        Raises InputError if it holds no usable model.
+
+        backend: `torch`; `openvino` (a CPU, and the package installed); or `auto`: OpenVINO where it can run
+        and a job has slices enough to win back the seconds that compiling takes. The labels are the same.
         """
         device = device or choose_device()
         model, config = load_model(model_dir, name)
@@ -101,7 +108,10 @@ class Segmenter:
 
     @property
     def window(self) -> tuple[float, float] | None:
-        """HU to which slices are clamped before all else; None: as they come, for a model whose config names none."""
+        """HU to which slices are clamped before all else.
+
+        None: as they come, for a model whose config names none.
+        """
         return tuple(self.config["window"]) if self.config.get("window") else None
 
     @cached_property
@@ -119,15 +129,14 @@ class Segmenter:
             )
             return self.model
 
-    def _network(self, slices: int) -> Callable[[torch.Tensor], torch.Tensor]:
-        """What runs the network in a job of that many slices."""
-        pixels = slices * (1 + len(view_matrices(self.settings, (1, 1)))) * self.image_size**2
+    def _network(self, pictures: int) -> Callable[[torch.Tensor], torch.Tensor]:
+        """What runs the network in a job of that many pictures: slices, and each further view of them."""
+        pixels = pictures * self.image_size**2
         can_compile = self.backend == "auto" and self.device.type == "cpu" and is_installed()
         if self.backend == "openvino" or (can_compile and pixels >= WORTH_COMPILING):
             return self._compiled
         return self.model
 
-    @torch.inference_mode()
     def batches(
         self,
         hu: np.ndarray,
@@ -137,8 +146,9 @@ class Segmenter:
     ) -> Iterator[tuple[slice, np.ndarray]]:
         """One batch of slices at a time: memory does not grow with the stack.
 
-        The network sees squares: slices that are none, in mm, are padded with air, and the answer is cropped back. They
-        are resized to image_size as in validation (`resize` of the config); the logits are resized back linearly.
+        The network sees squares: slices that are none, in mm, are padded with air, and the answer is cropped
+        back. They are resized to image_size as in validation (`resize` of the config); the logits are resized
+        back linearly.
 
         Args:
             hu: (N, H, W) in HU, any size and numeric type.
@@ -147,8 +157,35 @@ class Segmenter:
             pixel: mm between rows and between columns; only their ratio counts.
 
         Yields:
-            The position of the batch in hu, and its probabilities, float32 (n, 4, H, W): they sum to 1, averaged over
-            the views of `settings` and tempered.
+            The position of the batch in hu, and its probabilities, float32 (n, 4, H, W): they sum to 1,
+            averaged over the views of `settings` and tempered.
+
+        Raises:
+            InputError: hu is no stack of slices in HU.
+        """
+        for position, answers in self.answers(hu, batch_size, description, pixel):
+            yield position, answers.probabilities(self.settings)
+
+    @torch.inference_mode()
+    def answers(
+        self,
+        hu: np.ndarray,
+        batch_size: int = 8,
+        description: str | None = None,
+        pixel: tuple[float, float] = (1.0, 1.0),
+        views: Sequence[View] = (),
+    ) -> Iterator[tuple[slice, Answers]]:
+        """As `batches`, before the probabilities are made: for who makes several of them of one pass.
+
+        Args:
+            hu: As in `batches`, as all that follows but the last.
+            batch_size: Slices at a time.
+            description: Of the progress bar.
+            pixel: mm between rows and between columns.
+            views: What the network is asked for, each once; without any, what `settings` need.
+
+        Yields:
+            The position of the batch in hu, and what the network says of it.
 
         Raises:
             InputError: hu is no stack of slices in HU.
@@ -161,7 +198,8 @@ class Segmenter:
             )
         if hu.dtype.kind not in "iuf":
             raise InputError(f"hu is of type {hu.dtype}; expected numbers, Hounsfield units.")
-        network = self._network(len(hu))
+        views = views or views_of(self.settings)
+        network = self._network(len(hu) * len(views))
         with tqdm(
             total=len(hu), desc=description, unit="slice", disable=description is None, leave=False
         ) as bar:
@@ -170,13 +208,17 @@ class Segmenter:
                 if not np.isfinite(hu[position]).all():
                     found = f"NaN or infinite values in slices {start} to {position.stop - 1}"
                     raise InputError(f"hu holds {found}; expected Hounsfield units.")
-                yield position, self._probabilities(network, hu[position], pixel)
+                yield position, self._answers(network, hu[position], pixel, views)
                 bar.update(position.stop - start)
 
-    def _probabilities(
-        self, network: Callable[[torch.Tensor], torch.Tensor], hu: np.ndarray, pixel: tuple[float, float]
-    ) -> np.ndarray:
-        """Probabilities (n, 4, H, W) of a few slices (n, H, W) in HU."""
+    def _answers(
+        self,
+        network: Callable[[torch.Tensor], torch.Tensor],
+        hu: np.ndarray,
+        pixel: tuple[float, float],
+        views: Sequence[View],
+    ) -> Answers:
+        """What the network says of a few slices (n, H, W) in HU."""
         (top, bottom), (left, right) = square_margins(hu.shape[1:], pixel)
         square = np.pad(hu, ((0, 0), (top, bottom), (left, right)), constant_values=AIR)
         if self.window:
@@ -184,17 +226,25 @@ class Segmenter:
         shrink = shrink_by_area if self.config.get("resize") == "area" else resize_nearest
         z = self.preprocessing.normalise(shrink(square, self.image_size))
         images = torch.from_numpy(z)[:, None].to(self.device.type, memory_format=torch.channels_last)
-        out = images.new_empty(len(images), NUM_CLASSES, *square.shape[1:])
         at_once = max(1, PASS_PIXELS // self.image_size**2) if self.device.type == "cpu" else len(images)
-        for seen, answer in zip(images.split(at_once), out.split(at_once), strict=True):
-            average_views(network, seen, self.settings, answer)
-        own = out[:, :, top : top + hu.shape[1], left : left + hu.shape[2]].contiguous()
-        return temper(own.cpu().numpy(), self.settings.temperature)
+        parts = images.split(at_once)
+        rows, columns = hu.shape[1:]
+        return Answers(
+            logits={
+                view: torch.cat([ask(network, part, view, square.shape[1:]) for part in parts])
+                for view in views
+            },
+            square=square.shape[1:],
+            inside=(slice(top, top + rows), slice(left, left + columns)),
+        )
 
     def probabilities(
         self, hu: np.ndarray, batch_size: int = 8, pixel: tuple[float, float] = (1.0, 1.0)
     ) -> np.ndarray:
-        """All probabilities at once, float32 (N, 4, H, W): 4 MB for each slice of 512 px. hu: (N, H, W) in HU."""
+        """All probabilities at once, float32 (N, 4, H, W): 4 MB for each slice of 512 px.
+
+        hu: (N, H, W) in HU.
+        """
         return np.concatenate([answer for _, answer in self.batches(hu, batch_size, pixel=pixel)])
 
     def labels(

@@ -13,7 +13,9 @@ BACKENDS = ("auto", "torch", "openvino")
 
 @dataclass(frozen=True, kw_only=True)
 class InferenceSettings:
-    """The steps between network and labels, in their order; the defaults do nothing. InputError if one cannot work.
+    """The steps between network and labels, in their order; the defaults do nothing.
+
+    InputError if one cannot work.
 
     The first three make the probabilities (`Segmenter.batches`), the others make labels of them (`predict`).
     """
@@ -38,7 +40,8 @@ class InferenceSettings:
             0 < threshold < np.inf for threshold in self.thresholds
         ):
             raise InputError(
-                f"thresholds are {list(self.thresholds)}; expected {NUM_CLASSES} numbers above 0, one for each class."
+                f"thresholds are {list(self.thresholds)}; expected {NUM_CLASSES} numbers above 0, one for "
+                "each class."
             )
         if not 0 <= self.min_lung_share <= 1:
             raise InputError(f"min_lung_share is {self.min_lung_share}; expected a share from 0 (off) to 1.")

@@ -54,6 +54,10 @@ def read_config(model_dir: Path) -> dict[str, Any]:
         config = json.loads(path.read_text(encoding="utf-8"))
         return {**config, "training": dict(config.get("training", {}))}
     except FileNotFoundError:
-        raise InputError(f"{model_dir} holds no trained model ({path.name}); run 03_training first.") from None
+        raise InputError(
+            f"{model_dir} holds no trained model ({path.name}); run 03_training first."
+        ) from None
     except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise InputError(f"{path} cannot be read ({error}); expected a model's; run 03_training again.") from error
+        raise InputError(
+            f"{path} cannot be read ({error}); expected a model's; run 03_training again."
+        ) from error

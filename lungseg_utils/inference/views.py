@@ -1,58 +1,113 @@
-"""Averaging the network's answers over mirrored and turned views of a slice."""
+"""Mirrored and turned views of a slice: what the network says of each, kept until it is averaged."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
+from lungseg_utils.core.classes import NUM_CLASSES
+from lungseg_utils.inference.postprocess import temper
 from lungseg_utils.inference.settings import InferenceSettings
 
+View = tuple[float, bool]  # degrees by which the slice is turned, and whether it is mirrored then
 
-def average_views(
+
+def views_of(settings: InferenceSettings) -> list[View]:
+    """The views whose answers `settings` average; the first one is the slice itself."""
+    sides = (False, True) if settings.flip else (False,)
+    return [(degrees, mirrored) for degrees in (0.0, *settings.angles) for mirrored in sides]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What the network said of n slices, before it is averaged and enlarged.
+
+    To read it twice costs no second pass.
+
+    Attributes:
+        logits: By view, (n, 4, S, S).
+        square: Rows and columns of the padded slices.
+        inside: Rows and columns of the squares that are the slices' own.
+    """
+
+    logits: dict[View, torch.Tensor]
+    square: tuple[int, int]
+    inside: tuple[slice, slice]
+
+    @torch.inference_mode()
+    def probabilities(self, settings: InferenceSettings, small: bool = False) -> np.ndarray:
+        """Probabilities, averaged over the views of `settings` and tempered; they sum to 1.
+
+        Args:
+            settings: Their views must be among those that the network was asked for.
+            small: At the network's size, the padding included, instead of in the slices' own grid.
+
+        Returns:
+            float32 (n, 4, H, W), or (n, 4, S, S).
+        """
+        first, *others = views_of(settings)
+        plain = self.logits[first]
+        size = tuple(plain.shape[2:]) if small else self.square
+        out = plain.new_empty(len(plain), NUM_CLASSES, *size)
+        for k, answer in enumerate(out):  # one slice's pixels stay in a CPU's cache
+            logits = F.interpolate(plain[k : k + 1], size=size, mode="bilinear", align_corners=False)
+            torch.softmax(logits, 1, out=answer[None])
+            if others:
+                self._average(k, others, answer)
+        own = out if small else out[:, :, *self.inside].contiguous()
+        return temper(own.cpu().numpy(), settings.temperature)
+
+    def _average(self, k: int, others: Sequence[View], answer: torch.Tensor) -> None:
+        """Turn slice k's own probabilities (4, H, W) into the mean with those of the other views."""
+        size = tuple(answer.shape[1:])
+        views = torch.ones(size, device=answer.device)
+        for view in others:
+            back = np.linalg.inv(view_matrix(view, self.square))
+            logits, inside = resample(self.logits[view][k : k + 1], back, size, "bilinear")
+            answer += logits.softmax(1)[0] * inside
+            views += inside
+        answer /= views
+
+
+def ask(
     network: Callable[[torch.Tensor], torch.Tensor],
     images: torch.Tensor,
-    settings: InferenceSettings,
-    out: torch.Tensor,
-) -> None:
-    """Write the probabilities of images (n, 1, S, S), averaged over the views of `settings`, to out (n, 4, H, W)."""
-    size, matrices = tuple(out.shape[2:]), view_matrices(settings, tuple(out.shape[2:]))
-    for logits, answer in zip(
-        network(images).float().contiguous(), out
-    ):  # one slice's pixels stay in a CPU's cache
-        torch.softmax(
-            F.interpolate(logits[None], size=size, mode="bilinear", align_corners=False), 1, out=answer[None]
-        )
-    views = torch.ones(size, device=out.device)
-    for matrix in matrices:
-        seen, _ = resample(images, matrix, images.shape[2:], "nearest")  # as the slides' recipe turns slices
-        back, inside = resample(network(seen).float(), np.linalg.inv(matrix), size, "bilinear")
-        out += back.softmax(1) * inside
-        views += inside
-    if matrices:
-        out /= views
+    view: View,
+    square: tuple[int, int],
+) -> torch.Tensor:
+    """The network's logits, float32 (n, 4, S, S), of one view of images (n, 1, S, S)."""
+    if view != (0.0, False):
+        # By the nearest pixel, as the slides' recipe turns slices.
+        images, _ = resample(images, view_matrix(view, square), images.shape[2:], "nearest")
+    return network(images).float().contiguous()
 
 
-def view_matrices(settings: InferenceSettings, size: tuple[int, int]) -> list[np.ndarray]:
-    """(2, 2) matrices, one for each view beside the slice itself: where in the slice a place (x, y) of the view lies.
+def view_matrix(view: View, size: tuple[int, int]) -> np.ndarray:
+    """Where in the slice a place (x, y) of the view lies, (2, 2).
 
-    x and y run from -1 to 1 over the slice, whatever its size (height, width); the turns are true ones all the same.
+    Where in the slice a place (x, y) of the view lies.
+
+    x and y run from -1 to 1 over the slice, whatever its size (height, width); the turns are true ones all
+    the same.
     """
+    degrees, mirrored = view
     pixels = np.diag([float(size[1]), float(size[0])])
-    matrices = []
-    for degrees in (0.0, *settings.angles):
-        cos, sin = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
-        turn = np.linalg.inv(pixels) @ [[cos, -sin], [sin, cos]] @ pixels
-        matrices += [turn, turn @ np.diag([-1.0, 1.0])] if settings.flip else [turn]
-    return matrices[1:]
+    cos, sin = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    turn = np.linalg.inv(pixels) @ [[cos, -sin], [sin, cos]] @ pixels
+    return turn @ np.diag([-1.0, 1.0]) if mirrored else turn
 
 
 def resample(
     images: torch.Tensor, matrix: np.ndarray, size: tuple[int, int], mode: str
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Images (n, C, h, w) at `size` (H, W), each place u from matrix @ u; and whether that lies inside, bool (H, W).
+    """Images (n, C, h, w) at `size` (H, W), each place u from matrix @ u.
 
-    Outside, the border goes on, as in training: good enough to look at, while only what lies inside is an answer.
+    And whether that lies inside, bool (H, W).
+
+    Outside, the border goes on, as in training: good enough to look at, while only what lies inside is an
+    answer.
     """
     theta = torch.tensor(np.c_[matrix, [0, 0]], dtype=torch.float32, device=images.device)
     grid = F.affine_grid(theta[None], [1, 1, *size], align_corners=False)

@@ -14,7 +14,9 @@ AGREEMENT = {"hit": "#FFFFFF", "miss": "#E69F00", "false alarm": "#CC79A7"}  # n
 
 
 def agreement(truth: np.ndarray, prediction: np.ndarray, hu: np.ndarray) -> np.ndarray:
-    """RGB picture (H, W, 3): lesion pixels found, missed and invented, each in its colour, on the dimmed slice.
+    """RGB picture (H, W, 3).
+
+    Lesion pixels found, missed and invented, each in its colour, on the dimmed slice.
 
     A hit has the right one of the two lesion classes; ground glass taken for consolidation is a miss.
     """

@@ -1,4 +1,7 @@
-"""The figure of a comparison: one line a run, its scores with their intervals, and its differences to the first run."""
+"""The figure of a comparison.
+
+One line a run, its scores with their intervals, and its differences to the first run.
+"""
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -11,7 +14,9 @@ from lungseg_utils.evaluation.scores import HEADLINE
 
 
 def plot_comparison(table: pd.DataFrame) -> Figure:
-    """Above, each score with its bootstrap interval; below, if there are any, the paired differences to the first run.
+    """Above, each score with its bootstrap interval.
+
+    Below, if there are any, the paired differences to the first run.
 
     table: as compare_runs gives it. Runs of one setting, its seeds, have one colour.
     """
@@ -22,7 +27,7 @@ def plot_comparison(table: pd.DataFrame) -> Figure:
     height = len(parts) * (0.25 * len(table) + 0.9) + 0.3 * len(settings)
     figure, axes = plt.subplots(
         len(parts), len(HEADLINE), figsize=(13, height), sharey=True, squeeze=False, layout="constrained"
-    )  # fmt: skip
+    )
     for row, part in zip(axes, parts):
         for ax, (name, score) in zip(row, HEADLINE.items()):
             _dots(ax, table, f"{name}{part}", colors)

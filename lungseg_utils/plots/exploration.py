@@ -35,7 +35,10 @@ def plot_hu_histograms(histograms: Mapping[str, np.ndarray], edges: np.ndarray) 
 
 
 def plot_lesions(lesions: Mapping[str, pd.DataFrame], places: Mapping[str, np.ndarray]) -> Figure:
-    """Sizes and places of lesions by source. lesions: tables with a column `percent`; places: (64, 64) shares of slices."""
+    """Sizes and places of lesions by source.
+
+    lesions: tables with a column `percent`; places: (64, 64) shares of slices.
+    """
     figure, axes = plt.subplots(1, 1 + len(places), figsize=(4 + 3 * len(places), 3))
     for source, table in lesions.items():
         axes[0].hist(
@@ -58,7 +61,9 @@ def plot_lesions(lesions: Mapping[str, pd.DataFrame], places: Mapping[str, np.nd
 def plot_volumes(
     jumps: np.ndarray, volumes: np.ndarray, lesion_percent: np.ndarray, threshold: float
 ) -> Figure:
-    """The jump to each slice from the one before (HU, mean absolute), and the lesion share of each slice, by volume.
+    """The jump to each slice from the one before, and the lesion share of each slice, by volume.
+
+    A jump is the mean absolute difference in HU.
 
     jumps: (N - 1,); volumes: (N,) numbers from 1; lesion_percent: (N,) of the slice's pixels.
     """
@@ -82,7 +87,10 @@ def plot_volumes(
 
 
 def plot_steps(steps: Mapping[str, np.ndarray], units: Sequence[str]) -> Figure:
-    """One slice after each preprocessing step, with its histogram. steps: by name, (H, W); units: of each step's values."""
+    """One slice after each preprocessing step, with its histogram.
+
+    steps: by name, (H, W); units: of each step's values.
+    """
     figure, axes = plt.subplots(
         2, len(steps), figsize=(3.2 * len(steps), 5), height_ratios=(2, 1), squeeze=False
     )
@@ -98,7 +106,10 @@ def plot_steps(steps: Mapping[str, np.ndarray], units: Sequence[str]) -> Figure:
 def plot_distributions(
     before: Mapping[str, np.ndarray], after: Mapping[str, np.ndarray], low: float, high: float
 ) -> Figure:
-    """Values by source before (HU) and after (z-scores) normalisation; low and high bound the robust range, HU."""
+    """Values by source before (HU) and after (z-scores) normalisation.
+
+    Low and high bound the robust range, HU.
+    """
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3))
     for ax, values, unit in ((left, before, "HU"), (right, after, "z-score")):
         for source, sample in values.items():

@@ -40,13 +40,20 @@ def plot_effects(table: pd.DataFrame, topics: dict[str, str], score: str = "mean
 
 
 def plot_recipes(table: pd.DataFrame) -> Figure:
-    """Each score of each recipe with its interval, one panel a score. table: as evaluation.compare_recipes gives it."""
+    """Each score of each recipe with its interval, one panel a score.
+
+    table: as evaluation.compare_recipes gives it.
+    """
     scores, recipes = list(dict.fromkeys(table.score)), list(dict.fromkeys(table.recipe))
     columns = 3
     figure, axes = plt.subplots(
-        -(-len(scores) // columns), columns, figsize=(11, 0.35 * len(recipes) * len(scores) / columns + 3),
-        sharey=True, squeeze=False, layout="constrained",
-    )  # fmt: skip
+        -(-len(scores) // columns),
+        columns,
+        figsize=(11, 0.35 * len(recipes) * len(scores) / columns + 3),
+        sharey=True,
+        squeeze=False,
+        layout="constrained",
+    )
     for ax, score in zip(axes.flat, scores):
         for y, recipe in enumerate(recipes):
             row = table[(table.score == score) & (table.recipe == recipe)].iloc[0]

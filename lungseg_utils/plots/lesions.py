@@ -21,10 +21,12 @@ FEW = 100  # pixels below which a histogram says nothing
 
 
 def plot_burden(per_slice: np.ndarray, volumes: Sequence | None = None) -> Figure:
-    """Involved share of the lung, predicted against true, and the difference against the mean (Bland and Altman 1986).
+    """Involved share of the lung, predicted against true, and the difference against the mean.
 
-    per_slice: (N, 4, 4) confusion counts; volumes: number of each slice's volume, missing where unknown. A known
-    volume is drawn as its number, at the share of its slices together.
+    Bland and Altman 1986.
+
+    per_slice: (N, 4, 4) confusion counts; volumes: number of each slice's volume, missing where unknown. A
+    known volume is drawn as its number, at the share of its slices together.
     """
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.2))
     true, predicted = 100 * true_burden(per_slice), 100 * predicted_burden(per_slice)
@@ -128,7 +130,10 @@ def plot_borders(table: pd.DataFrame, unit: str = "px") -> Figure:
 
 
 def plot_lesion_confusion(counts: LesionConfusion) -> Figure:
-    """Lesion pixels found, but by the wrong name: where on the slice, and the HU of those named right and wrong."""
+    """Lesion pixels found, but by the wrong name.
+
+    Where on the slice, and the HU of those named right and wrong.
+    """
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 3.9), width_ratios=(1, 1.5))
     swapped, found = counts.places[0, 1] + counts.places[1, 0], counts.places.sum((0, 1))
     image = left.imshow(

@@ -37,7 +37,10 @@ def beside(ax: Axes, row: float, text: str) -> None:
 
 
 def strip(ax: Axes, row: int, values: np.ndarray, color: str) -> None:
-    """Every value a dot, spread a little (the same each time), over the median and the box of the middle half."""
+    """Every value a dot over the median and the box of the middle half.
+
+    The dots are spread a little, the same each time.
+    """
     if not len(values):
         return
     low, middle, high = np.quantile(values, [0.25, 0.5, 0.75])

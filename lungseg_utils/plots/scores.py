@@ -1,4 +1,7 @@
-"""Figures of the pixel scores: where the pixels go, by slice, with intervals, by definition, by step of the inference."""
+"""Figures of the pixel scores.
+
+Where the pixels go, by slice, with intervals, by definition, by step of the inference.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -68,7 +71,9 @@ def plot_pooled_and_per_slice(per_slice: np.ndarray) -> Figure:
 def plot_intervals(
     full_size: Mapping[str, Any], intervals: Mapping[str, Sequence[float] | None], over: str = "slices"
 ) -> Figure:
-    """Scores with their 95 % bootstrap intervals, both as metrics.json holds them; an undefined score is left out.
+    """Scores with their 95 % bootstrap intervals, both as metrics.json holds them.
+
+    An undefined score is left out.
 
     over: what the bootstrap drew, slices or volumes.
     """
@@ -91,7 +96,9 @@ def plot_intervals(
 
 
 def plot_definitions(table: pd.DataFrame) -> Figure:
-    """mIoU of the same predictions under every definition, a dot for each; ringed, the averaging of the slides' 0.57.
+    """mIoU of the same predictions under every definition, a dot for each.
+
+    Ringed, the averaging of the slides' 0.57.
 
     table: as definitions.definitions_table gives, of one size or several, at least one row.
     """
@@ -133,10 +140,12 @@ def plot_definitions(table: pd.DataFrame) -> Figure:
 def plot_inference_steps(
     scores: Mapping[str, float], differences: Mapping[str, Mapping[str, Any]], name: str, over: str = "slices"
 ) -> Figure:
-    """A score with each switchable step of the inference, and its difference to the first: the plain prediction.
+    """A score with each switchable step of the inference, and its difference to the first.
 
-    scores: by step; differences: by step, as intervals.paired_difference gives of the step minus the first; name: of
-    the score; over: what the bootstrap drew, slices or volumes.
+    The plain prediction.
+
+    scores: by step; differences: by step, as intervals.paired_difference gives of the step minus the first;
+    name: of the score; over: what the bootstrap drew, slices or volumes.
     """
     steps = list(scores)
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 0.4 * len(steps) + 1.3), sharey=True)

@@ -21,10 +21,19 @@ def set_style() -> None:
     from matplotlib_inline.backend_inline import set_matplotlib_formats
 
     set_matplotlib_formats("jpeg", pil_kwargs={"quality": 80})
-    plt.rcParams.update({
-        "figure.dpi": 80, "figure.facecolor": "white", "savefig.dpi": 120, "figure.constrained_layout.use": True, "axes.titlesize": 10,
-        "axes.spines.top": False, "axes.spines.right": False, "font.size": 9, "legend.frameon": False,
-    })  # fmt: skip
+    plt.rcParams.update(
+        {
+            "figure.dpi": 80,
+            "figure.facecolor": "white",
+            "savefig.dpi": 120,
+            "figure.constrained_layout.use": True,
+            "axes.titlesize": 10,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "font.size": 9,
+            "legend.frameon": False,
+        }
+    )
 
 
 def save_figure(figure: Figure, folder: str | Path, name: str) -> Figure:
@@ -50,7 +59,10 @@ def grey_picture(hu: np.ndarray) -> np.ndarray:
 def overlay(
     hu: np.ndarray, labels: np.ndarray, classes: Sequence[int] = LESIONS, alpha: float = 0.5
 ) -> np.ndarray:
-    """RGB picture (H, W, 3) in 0..1: the slice in the lung window, the named classes in their colours on top."""
+    """RGB picture (H, W, 3) in 0..1.
+
+    The slice in the lung window, the named classes in their colours on top.
+    """
     rgb = grey_picture(hu)
     for c in classes:
         rgb[labels == c] = (1 - alpha) * rgb[labels == c] + alpha * np.array(to_rgb(CLASSES[c].color))
@@ -58,7 +70,10 @@ def overlay(
 
 
 def picture_grid(rows: int, columns: int, size: float = 2.2, extra: float = 0.5) -> tuple[Figure, np.ndarray]:
-    """A figure for rows x columns pictures of `size` inches, and its axes (rows, columns); extra: height, inches."""
+    """A figure for rows x columns pictures of `size` inches, and its axes (rows, columns).
+
+    extra: height, inches.
+    """
     figure, axes = plt.subplots(rows, columns, figsize=(columns * size, rows * size + extra), squeeze=False)
     for ax in axes.flat:
         ax.set_axis_off()
@@ -66,9 +81,13 @@ def picture_grid(rows: int, columns: int, size: float = 2.2, extra: float = 0.5)
 
 
 def show_slices(
-    hu: Sequence[np.ndarray], labels: Sequence[np.ndarray] | None = None, titles: Sequence[str] = (),
-    columns: int = 4, classes: Sequence[int] = (0, 1), title: str = "",
-) -> Figure:  # fmt: skip
+    hu: Sequence[np.ndarray],
+    labels: Sequence[np.ndarray] | None = None,
+    titles: Sequence[str] = (),
+    columns: int = 4,
+    classes: Sequence[int] = (0, 1),
+    title: str = "",
+) -> Figure:
     """Slices (H, W) in HU in the lung window; with labels, the named classes drawn over them."""
     columns = min(columns, len(hu))
     figure, axes = picture_grid(-(-len(hu) // columns), columns)

@@ -13,7 +13,10 @@ from lungseg_utils.plots.slices import save_figure, show_slices
 
 
 def plot_submission(masks: np.ndarray, hu: np.ndarray | None = None) -> Figure:
-    """What a submission says, consolidation on top, over slices or black. masks: (N, H, W, 2); hu: (N, H, W)."""
+    """What a submission says, consolidation on top, over slices or black.
+
+    masks: (N, H, W, 2); hu: (N, H, W).
+    """
     labels = np.full(masks.shape[:3], BACKGROUND, np.uint8)
     for c in LESIONS:
         labels[masks[..., c] != 0] = c
@@ -29,7 +32,9 @@ def plot_submission(masks: np.ndarray, hu: np.ndarray | None = None) -> Figure:
 
 
 def check_submission(path: str | Path, run_dir: str | Path | None = None) -> tuple[Path, np.ndarray]:
-    """Read `path` and draw it, over the run's test slices if there is a run; returns the figure's path and the masks.
+    """Read `path` and draw it, over the run's test slices if there is a run.
+
+    Returns the figure's path and the masks.
 
     The figure stands beside the file, as .png. Raises InputError for what is no submission for these slices.
     """

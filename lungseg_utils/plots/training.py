@@ -1,4 +1,7 @@
-"""Figures of a training: a chart that grows with it in a notebook, and a strip of the same slices as they improve."""
+"""Figures of a training.
+
+A chart that grows with it in a notebook, and a strip of the same slices as they improve.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,7 +35,10 @@ def plot_learning_rate(rates: Sequence[float], steps_per_epoch: int) -> Figure:
 
 
 def plot_history(history: pd.DataFrame) -> Figure:
-    """Learning curves: loss, accuracy, mIoU and lesion Dice of training and validation; the kept epoch is marked."""
+    """Learning curves: loss, accuracy, mIoU and lesion Dice of training and validation.
+
+    The kept epoch is marked.
+    """
     figure, axes = plt.subplots(1, 4, figsize=(12, 2.8))
     kept = history.epoch[history.best].max()
     for ax, (score, name) in zip(axes, SHOWN.items(), strict=True):
@@ -75,12 +81,16 @@ def plot_monitors(history: pd.DataFrame, kept: pd.DataFrame) -> Figure:
 
 
 class LiveChart:
-    """Called with the history after each epoch, it redraws one picture in the cell's output; elsewhere it does nothing."""
+    """Called with the history after each epoch, it redraws one picture in the cell's output.
+
+    Elsewhere it does nothing.
+    """
 
     def __init__(self):
         self._shown = None
 
     def __call__(self, history: pd.DataFrame) -> None:
+        """Draw the history so far in place of the last drawing."""
         if not _in_notebook():
             return
         from IPython.display import display
@@ -102,7 +112,9 @@ def _in_notebook() -> bool:
 
 
 def plot_strip(path: str | Path) -> Figure:
-    """A few validation slices, one a row: labels first, then the predictions after up to six epochs, evenly spaced.
+    """A few validation slices, one a row.
+
+    Labels first, then the predictions after up to six epochs, evenly spaced.
 
     path: the examples.npz of a run directory.
     """

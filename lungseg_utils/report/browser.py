@@ -1,4 +1,7 @@
-"""A volume under its labels, slice by slice: sliders in a live notebook, a montage that stays everywhere else."""
+"""A volume under its labels, slice by slice.
+
+Sliders in a live notebook, a montage that stays everywhere else.
+"""
 
 import io
 from collections.abc import Collection
@@ -16,10 +19,16 @@ WIDTH = 480  # px on the screen, whatever the slice has
 
 
 def slice_picture(
-    hu: np.ndarray, labels: np.ndarray, window: tuple[int, int] = LUNG_WINDOW,
-    classes: Collection[int] = LESIONS, opacity: float = 0.45,
-) -> np.ndarray:  # fmt: skip
-    """RGB uint8 (H, W, 3): a slice in a window (HU: black to white), the named classes in their colours on top."""
+    hu: np.ndarray,
+    labels: np.ndarray,
+    window: tuple[int, int] = LUNG_WINDOW,
+    classes: Collection[int] = LESIONS,
+    opacity: float = 0.45,
+) -> np.ndarray:
+    """RGB uint8 (H, W, 3).
+
+    A slice in a window (HU: black to white), the named classes in their colours on top.
+    """
     (low, high), (black, white) = window, LUNG_WINDOW
     stretched = black + (hu.astype(np.float32) - low) * (
         (white - black) / (high - low)
@@ -30,7 +39,9 @@ def slice_picture(
 def square_pixels(
     shape: tuple[int, int], spacing: tuple[float, float, float] | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Open index (rows, columns) into slices of this shape that shows them with square pixels: no line is left out.
+    """Open index (rows, columns) into slices of this shape that shows them with square pixels.
+
+    No line is left out.
 
     spacing: mm between slices, rows and columns; None leaves the slice as it is.
     """
@@ -58,14 +69,17 @@ def slice_montage(
 class SliceBrowser:
     """Widgets and the picture that follows them; `widget` holds them all.
 
-    hu int16, labels uint8 (class index), entropy uint8 (0..255 for 0..1) or None: (N, H, W); spacing: as in Scan.
-    A change redraws one slice and sends it as a JPEG, some milliseconds: no figure is made.
+    hu int16, labels uint8 (class index), entropy uint8 (0..255 for 0..1) or None: (N, H, W); spacing: as in
+    Scan. A change redraws one slice and sends it as a JPEG, some milliseconds: no figure is made.
     """
 
     def __init__(
-        self, hu: np.ndarray, labels: np.ndarray, entropy: np.ndarray | None = None,
+        self,
+        hu: np.ndarray,
+        labels: np.ndarray,
+        entropy: np.ndarray | None = None,
         spacing: tuple[float, float, float] | None = None,
-    ):  # fmt: skip
+    ):
         import ipywidgets as w
 
         self._hu, self._labels, self._entropy, self._spacing = hu, labels, entropy, spacing
@@ -139,10 +153,16 @@ class SliceBrowser:
 
 
 def browse(
-    hu: np.ndarray, labels: np.ndarray, entropy: np.ndarray | None = None,
-    spacing: tuple[float, float, float] | None = None, live: bool | None = None,
-) -> None:  # fmt: skip
-    """Show a SliceBrowser where somebody can use it, else a sentence. live: None finds out; True where that fails."""
+    hu: np.ndarray,
+    labels: np.ndarray,
+    entropy: np.ndarray | None = None,
+    spacing: tuple[float, float, float] | None = None,
+    live: bool | None = None,
+) -> None:
+    """Show a SliceBrowser where somebody can use it, else a sentence.
+
+    live: None finds out; True where that fails.
+    """
     if live is None:
         live = has_front_end()
     if not live:
@@ -154,9 +174,12 @@ def browse(
 
 
 def has_front_end() -> bool:
-    """Whether a person's front end runs this cell: JupyterLab, Notebook and VS Code name the cell in their request.
+    """Whether a person's front end runs this cell.
 
-    papermill, nbconvert and nbval do not, though widgets can be made there, too: as pictures that nothing moves.
+    JupyterLab, Notebook and VS Code name the cell in their request.
+
+    papermill, nbconvert and nbval do not, though widgets can be made there, too: as pictures that nothing
+    moves.
     """
     from IPython import get_ipython
 

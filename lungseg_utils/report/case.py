@@ -1,6 +1,9 @@
-"""One scan from the network to a folder of results: labels, entropy, severity, doubts, and the files that show them.
+"""One scan from the network to a folder of results.
 
-Nothing that is written carries a name, a path or a file's own text: a case is called by a checksum of its pixels.
+Labels, entropy, severity, doubts, and the files that show them.
+
+Nothing that is written carries a name, a path or a file's own text: a case is called by a checksum of its
+pixels.
 """
 
 import hashlib
@@ -15,8 +18,16 @@ from lungseg_utils.core.classes import BACKGROUND
 from lungseg_utils.evaluation.calibration import entropy
 from lungseg_utils.inference.postprocess import predict
 from lungseg_utils.inference.segmenter import Segmenter
-from lungseg_utils.report.quality import check_scan, lung_outside
+from lungseg_utils.report.quality import (
+    CUT_OFF,
+    check_scan,
+    chest_doubt,
+    joined_doubt,
+    lung_outside,
+    size_doubt,
+)
 from lungseg_utils.report.severity import severity
+from lungseg_utils.scans.io import check_writable
 from lungseg_utils.scans.scan import Scan
 
 SCHEMA = 1  # of report.json
@@ -24,7 +35,6 @@ STATEMENT = (
     "Research software, not a medical device: these are measurements by a neural network, not a diagnosis. "
     "They may be wrong; a radiologist must look at the scan itself."
 )
-CUT_OFF = 0.25  # of the largest slice's lung area: a first or last slice with more shows that the lungs go on beyond it
 OUTSIDE = 0.03  # share of the lung outside the body from which it is said
 
 
@@ -65,9 +75,12 @@ def predict_case(
         InputError: The scan is no chest CT.
     """
     doubts = check_scan(scan, segmenter.config.get("training_ranges"))
+    check_writable(scan)  # before the minutes that follow
     labels, uncertain = predict_scan(scan, segmenter, batch_size, description)
-    measured = severity(labels, scan.hu, scan.spacing, scan.is_volume)
-    warnings = (*scan.notes, *doubts, *_doubts_of(measured, lung_outside(labels, scan.hu)))
+    measured, withheld = _measure(scan, labels)
+    if not (withheld and measured["all"]["percent_of_lung"]["involved"] is None):
+        doubts += _doubts_of(measured, lung_outside(labels, scan.hu))
+    warnings = (*withheld, *scan.notes, *doubts)
     lung = [values[label != BACKGROUND] for values, label in zip(uncertain, labels)]
     pixels = sum(map(len, lung))
     summary = {
@@ -76,16 +89,38 @@ def predict_case(
         "statement": STATEMENT,
         "software": f"lungseg {__version__}",
         "scan": {
-            "kind": scan.kind, "slices": scan.hu.shape[0], "rows": scan.hu.shape[1], "columns": scan.hu.shape[2],
+            "kind": scan.kind,
+            "slices": scan.hu.shape[0],
+            "rows": scan.hu.shape[1],
+            "columns": scan.hu.shape[2],
             "spacing_mm": [round(float(step), 4) for step in scan.spacing] if scan.spacing else None,
-            "thickness_mm": scan.thickness, "volume": scan.is_volume, "hounsfield_units": scan.is_hu,
+            "thickness_mm": scan.thickness,
+            "volume": scan.is_volume,
+            "hounsfield_units": scan.is_hu,
         },
         **measured,
+        "withheld": list(withheld),
         "mean_entropy_in_lung": round(sum(int(v.sum()) for v in lung) / pixels / 255, 4) if pixels else None,
         "warnings": list(warnings),
         "model": model_in_short(segmenter.config),
-    }  # fmt: skip
+    }
     return Case(scan, labels, uncertain, warnings, summary)
+
+
+def _measure(scan: Scan, labels: np.ndarray) -> tuple[dict[str, Any], list[str]]:
+    """`severity` of a scan, and why numbers were left out of it: all of what is no chest, sizes where they contradict."""
+    if reason := chest_doubt(scan):
+        return severity(np.full_like(labels, BACKGROUND), scan.hu, scan.spacing), [reason]
+    measured = severity(labels, scan.hu, scan.spacing, scan.is_volume, scan.places)
+    reasons = []
+    if scan.spacing is not None:
+        lung_ml = (measured["all"]["millilitres"] or {}).get("lung")
+        reasons = [
+            size_doubt(scan, measured["profile"], lung_ml),
+            joined_doubt(scan) if scan.is_volume else None,
+        ]
+    reasons = [reason for reason in reasons if reason]
+    return (severity(labels, scan.hu, scan.spacing) if reasons else measured), reasons
 
 
 def predict_scan(
@@ -101,7 +136,10 @@ def predict_scan(
 
 
 def case_id(hu: np.ndarray) -> str:
-    """A neutral name: "case-" and eight hexadecimal digits of the SHA-256 of the HU, slice by slice. hu: (N, H, W)."""
+    """A neutral name: "case-" and eight hexadecimal digits of the SHA-256 of the HU, slice by slice.
+
+    hu: (N, H, W).
+    """
     checksum = hashlib.sha256()
     for picture in hu:
         checksum.update(np.ascontiguousarray(picture, "<i2"))
@@ -109,7 +147,10 @@ def case_id(hu: np.ndarray) -> str:
 
 
 def model_in_short(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What the report says of a model, from its config.json; None for what an older one does not say. No paths."""
+    """What the report says of a model, from its config.json; None for what an older one does not say.
+
+    No paths.
+    """
     training, best = config.get("training", {}), config.get("best_epoch", {})
     return {
         **{name: config.get(name) for name in ("architecture", "encoder", "image_size")},
@@ -121,7 +162,10 @@ def model_in_short(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _doubts_of(measured: dict[str, Any], outside: float) -> list[str]:
-    """Sentences about what the masks themselves make doubtful; outside: share of the lung beyond the body, 0..1."""
+    """Sentences about what the masks themselves make doubtful.
+
+    outside: share of the lung beyond the body, 0..1.
+    """
     lung = measured["profile"]["lung"]
     if not any(lung):
         return ["The network found no lung: nothing can be measured."]

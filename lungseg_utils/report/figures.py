@@ -26,7 +26,9 @@ OUTLINED = [withStroke(linewidth=2, foreground="black")]
 
 
 def most_affected(lesion: np.ndarray, lung: np.ndarray, count: int = SHOWN) -> list[int]:
-    """Slices with the largest lesions, from head to feet, neighbours of a chosen one left out while others remain.
+    """Slices with the largest lesions, from head to feet.
+
+    Neighbours of a chosen one are left out while others remain.
 
     lesion, lung: (N,) pixels of each slice. Without lesions, slices with the most lung, spread likewise.
     """
@@ -42,7 +44,10 @@ def most_affected(lesion: np.ndarray, lung: np.ndarray, count: int = SHOWN) -> l
 
 @dataclass(frozen=True)
 class Montage:
-    """Which slices are shown, head first, and the rows and columns of them; width over height of such a tile in mm."""
+    """Which slices are shown, head first, and the rows and columns of them.
+
+    Width over height of such a tile in mm.
+    """
 
     chosen: list[int]
     rows: slice
@@ -60,7 +65,10 @@ class Montage:
         return (len(self.chosen), 3) if self.flat else (3, len(self.chosen))
 
     def height(self, width: float) -> float:
-        """Inches that a montage of this width, in inches, takes with its titles and legend; at most what a page has."""
+        """Inches that a montage of this width, in inches, takes with its titles and legend.
+
+        At most what a page has.
+        """
         down, across = self.grid
         tiles = down * 0.91 * width / across / self.shape
         return min(tiles, MOST_HEIGHT * width) + (down if self.flat else 1) * 0.25 + 0.45
@@ -77,7 +85,10 @@ def plan_montage(case: Case) -> Montage:
 
 
 def draw_montage(figure: FigureBase, case: Case) -> None:
-    """The most affected slices, three pictures of each: as it is, with the lesions, and the entropy in the lungs."""
+    """The most affected slices, three pictures of each.
+
+    As it is, with the lesions, and the entropy in the lungs.
+    """
     plan, labels, spacing, profile = (
         plan_montage(case),
         case.labels,
@@ -129,7 +140,10 @@ def draw_montage(figure: FigureBase, case: Case) -> None:
 
 
 def _lung_box(labels: np.ndarray) -> tuple[slice, slice]:
-    """Rows and columns around all lung of (n, H, W) labels, with a tenth more on each side; all without lung."""
+    """Rows and columns around all lung of (n, H, W) labels, with a tenth more on each side.
+
+    All without lung.
+    """
     lung, box = (labels != BACKGROUND).any(0), []
     for axis, side in ((1, labels.shape[1]), (0, labels.shape[2])):
         used = np.flatnonzero(lung.any(axis)) if lung.any() else np.array([0, side - 1])
@@ -184,7 +198,10 @@ def _amount(region: dict[str, Any]) -> str:
 
 
 def draw_zones(figure: FigureBase, case: Case) -> None:
-    """The six zones as they lie in the pictures, the patient's right at the left, each with its share and grade."""
+    """The six zones as they lie in the pictures, each with its share and grade.
+
+    The patient's right is at the left.
+    """
     score, ax = case.summary["score"], figure.subplots()
     for x, side in enumerate(SIDES):
         for y, third in enumerate(THIRDS):
@@ -195,8 +212,15 @@ def draw_zones(figure: FigureBase, case: Case) -> None:
             )
             ax.add_patch(box)
             dark = "white" if zone and zone["grade"] == 4 else INK
-            ax.text(x + 0.5, y + 0.62, str(zone["grade"]) if zone else "-", ha="center", va="center", fontsize=13,
-                    color=dark)  # fmt: skip
+            ax.text(
+                x + 0.5,
+                y + 0.62,
+                str(zone["grade"]) if zone else "-",
+                ha="center",
+                va="center",
+                fontsize=13,
+                color=dark,
+            )
             words = f"{zone['percent']:.1f} %" if zone else "no lung"
             ax.text(x + 0.5, y + 0.24, words, ha="center", va="center", fontsize=7.5, color=dark)
     ax.set_xticks([0.5, 1.5], ["right", "left"])
@@ -209,12 +233,15 @@ def draw_zones(figure: FigureBase, case: Case) -> None:
 
 
 def draw_profile(figure: FigureBase, case: Case) -> None:
-    """Area of lung and of each lesion class along z, the head up; in volumes with the limits of the thirds."""
+    """Area of lung and of each lesion class along z, the head up.
+
+    In volumes with the limits of the thirds.
+    """
     profile, ax = case.summary["profile"], figure.subplots()
     position, total = np.array(profile["position"]), np.zeros(len(profile["lung"]))
     lung = np.array(profile["lung"])
-    step = position[1] - position[0]
-    edges = np.append(position - step / 2, position[-1] + step / 2)
+    steps = np.diff(position)
+    edges = np.r_[position[0] - steps[0] / 2, position[1:] - steps / 2, position[-1] + steps[-1] / 2]
     ax.stairs(lung, edges, orientation="horizontal", fill=True, color="#e4e9ed")
     ax.stairs(lung, edges, orientation="horizontal", color=FAINT, linewidth=0.6)
     for c in LESIONS:

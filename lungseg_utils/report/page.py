@@ -3,7 +3,9 @@
 import base64
 import io
 import json
+import shutil
 import textwrap
+from contextlib import suppress
 from datetime import date
 from html import escape
 from pathlib import Path
@@ -16,10 +18,12 @@ from lungseg_utils.core.files import InputError, atomic_write, replace_folder, r
 from lungseg_utils.report.case import Case
 from lungseg_utils.report.figures import DRAW, FAINT, INK, plan_montage, regions_of
 from lungseg_utils.scans.io import write_masks
+from lungseg_utils.scans.scan import Scan
 
 A4 = (8.27, 11.69)  # inches
 ALARM = "#a3260b"
 TITLE = "Lung involvement in chest CT"
+REPORT_BYTES = 16 * 2**20  # for the reports, which are some megabytes
 CASE_FILES = {"report.json", "report.html", "report.png", "mask.nii.gz", "mask.dcm", "mask.npy", "mask.png"}
 
 
@@ -37,6 +41,25 @@ def check_case_folder(folder: str | Path) -> Path:
     return folder
 
 
+def check_room(folder: str | Path, scan: Scan) -> Path:
+    """`check_case_folder`, and whether masks and reports of scan fit in there: asked before the minutes of a prediction."""
+    folder = check_case_folder(folder)
+    need = REPORT_BYTES + scan.hu.size * (1 if scan.kind in ("array", "picture") else 3 / 8)
+    with suppress(_Enough), replace_folder(folder) as new:
+        free = shutil.disk_usage(new).free
+        raise _Enough
+    if free < need:
+        found = f"{folder} has {free / 2**20:,.0f} MiB of room"
+        raise InputError(
+            f"{found}; expected {need / 2**20:,.0f} MiB for masks and reports; choose another folder."
+        )
+    return folder
+
+
+class _Enough(Exception):
+    """Ends a trial of `replace_folder`, which then leaves everything as it was."""
+
+
 def _is_case(folder: Path) -> bool:
     try:
         return "case" in json.loads((folder / "report.json").read_text(encoding="utf-8"))
@@ -45,10 +68,12 @@ def _is_case(folder: Path) -> bool:
 
 
 def save_case(case: Case, folder: str | Path, keep_identity: bool = False) -> Path:
-    """Write the masks in the scan's own grid, report.json, report.html and report.png; an earlier case is replaced.
+    """Write the masks in the scan's own grid, report.json, report.html and report.png.
 
-    keep_identity: see `scans.write_masks`; the reports never carry any. Raises InputError, and leaves `folder` as it
-    was, if it holds something else or cannot be written.
+    An earlier case is replaced.
+
+    keep_identity: see `scans.write_masks`; the reports never carry any. Raises InputError, and leaves
+    `folder` as it was, if it holds something else or cannot be written.
     """
     try:
         folder = check_case_folder(folder)
@@ -72,7 +97,10 @@ def write_report(case: Case, folder: Path) -> None:
 
 
 def figures(case: Case) -> dict[str, Figure]:
-    """The figures of the page by name: montage, bars, and for volumes zones; profile for more than one slice."""
+    """The figures of the page by name: montage, bars, and for volumes zones.
+
+    Profile for more than one slice.
+    """
     sizes = {"bars": (5.2, 2.7), "zones": (2.6, 2.7), "profile": (3.0, 2.7)}
     sizes["montage"] = 10.5, plan_montage(case).height(10.5)
     drawn = {}
@@ -96,7 +124,7 @@ def key_numbers(summary: dict[str, Any]) -> list[tuple[str, str]]:
     """(value, what it is) of what a reader looks for first; also what the command prints."""
     share, ml, score = summary["all"]["percent_of_lung"], summary["all"]["millilitres"], summary["score"]
     if share["involved"] is None:
-        return [("-", "no lung found")]
+        return [("-", "numbers withheld" if summary["withheld"] else "no lung found")]
     numbers = [(f"{share['involved']:.1f} %", "of the lungs involved")]
     numbers += [(f"{share[CLASSES[c].short]:.1f} %", CLASSES[c].name) for c in LESIONS]
     if score:
@@ -109,11 +137,13 @@ def key_numbers(summary: dict[str, Any]) -> list[tuple[str, str]]:
 def scan_line(summary: dict[str, Any]) -> str:
     """The scan in one line: what the file says of it, without anything of the patient."""
     scan = summary["scan"]
-    count = f"{scan['slices']} slice{'s' if scan['slices'] > 1 else ''} of {scan['rows']} x {scan['columns']} pixels"
+    plural = "s" if scan["slices"] > 1 else ""
+    count = f"{scan['slices']} slice{plural} of {scan['rows']} x {scan['columns']} pixels"
     spacing = scan["spacing_mm"]
     size = f"pixels {spacing[1]:.2f} x {spacing[2]:.2f} mm" if spacing else "size of a pixel not known"
     apart = f", {spacing[0]:.2f} mm apart" if spacing and scan["volume"] else ""
-    return f"{count}{apart}; {size}; {'Hounsfield units' if scan['hounsfield_units'] else 'estimated Hounsfield units'}"
+    units = "Hounsfield units" if scan["hounsfield_units"] else "estimated Hounsfield units"
+    return f"{count}{apart}; {size}; {units}"
 
 
 def model_line(card: dict[str, Any]) -> str:
@@ -141,7 +171,8 @@ def _explained(summary: dict[str, Any]) -> str:
     score = f" Severity score {summary['score']['method']}; {grades}." if summary["score"] else ""
     return (
         f"Lung window {low} to {high} HU; R is the patient's right; slices are counted {counted}.{score} "
-        "Entropy: 0 the network is certain of one class, 1 it is undecided among all four; it can be certain and wrong."
+        "Entropy: 0 the network is certain of one class, 1 it is undecided among all four; it can be certain "
+        "and wrong."
     )
 
 
@@ -199,12 +230,20 @@ def report_html(case: Case) -> str:
     charts = "".join(f'<img class="{name}" alt="{name}" src="{data}">' for name, data in images.items())
     doubts = "".join(f"<li>{escape(text)}</li>" for text in case.warnings) or "<li>None.</li>"
     return PAGE.format(
-        title=escape(TITLE), case=escape(summary["case"]), date=date.today().isoformat(),
+        title=escape(TITLE),
+        case=escape(summary["case"]),
+        date=date.today().isoformat(),
         scan=escape(scan_line(summary)),
-        cards=cards, montage=montage, charts=charts, table=_table(summary), doubts=doubts,
-        explained=escape(_explained(summary)), model=escape(model_line(case.card)),
-        software=escape(summary["software"]), statement=escape(summary["statement"]),
-    )  # fmt: skip
+        cards=cards,
+        montage=montage,
+        charts=charts,
+        table=_table(summary),
+        doubts=doubts,
+        explained=escape(_explained(summary)),
+        model=escape(model_line(case.card)),
+        software=escape(summary["software"]),
+        statement=escape(summary["statement"]),
+    )
 
 
 def _embedded(figure: Figure) -> str:
@@ -215,7 +254,10 @@ def _embedded(figure: Figure) -> str:
 
 
 def _table(summary: dict[str, Any]) -> str:
-    """Rows by region, columns by class: per cent of the region's lung and, where they are known, millilitres."""
+    """Rows by region, columns by class.
+
+    Per cent of the region's lung and, where they are known, millilitres.
+    """
     names = {"involved": "involved", **{CLASSES[c].short: CLASSES[c].name for c in LESIONS}}
     ml = summary["all"]["millilitres"] is not None
     head = "".join(f"<th>{escape(name)}</th>" for name in names.values()) + ("<th>lung</th>" if ml else "")
@@ -241,7 +283,8 @@ PAGE = """<!DOCTYPE html>
 @page {{ size: A4; margin: 9mm; }}
 body {{ font: 12px/1.4 "Helvetica Neue", Arial, sans-serif; color: #22303c; }}
 body {{ max-width: 900px; margin: 18px auto; padding: 0 14px; }}
-header {{ display: flex; justify-content: space-between; align-items: baseline; border-bottom: 2px solid #22303c; }}
+header {{ display: flex; justify-content: space-between; align-items: baseline; }}
+header {{ border-bottom: 2px solid #22303c; }}
 h1 {{ font-size: 22px; margin: 0 0 4px; }}
 h2 {{ font-size: 13px; margin: 8px 0 2px; }}
 p, ul {{ margin: 3px 0; }}
@@ -256,11 +299,12 @@ ul {{ padding-left: 18px; }}
 .charts img {{ min-width: 0; }}
 .bars {{ width: 48%; }} .zones {{ width: 24%; }} .profile {{ width: 27.7%; }}
 table {{ border-collapse: collapse; width: 100%; margin: 4px 0; font-size: 11px; }}
-td, th {{ border-bottom: 1px solid #dde3e8; padding: 2px 8px; text-align: right; font-variant-numeric: tabular-nums; }}
+td, th {{ border-bottom: 1px solid #dde3e8; padding: 2px 8px; text-align: right; }}
+td, th {{ font-variant-numeric: tabular-nums; }}
 tr th:first-child {{ text-align: left; font-weight: normal; }}
 td i {{ color: #66727f; font-style: normal; display: inline-block; min-width: 64px; }}
-.statement {{ border: 2px solid #a3260b; color: #a3260b; border-radius: 6px; padding: 6px 10px; margin-top: 8px; }}
-.statement {{ font-weight: bold; }}
+.statement {{ border: 2px solid #a3260b; color: #a3260b; border-radius: 6px; font-weight: bold; }}
+.statement {{ padding: 6px 10px; margin-top: 8px; }}
 @media print {{
   body {{ max-width: none; margin: 0; padding: 0; font-size: 9.5px; }}
   body {{ print-color-adjust: exact; -webkit-print-color-adjust: exact; }}

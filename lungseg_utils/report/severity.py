@@ -1,8 +1,10 @@
 """How much of the lung is involved: per cent and millilitres by class, side and third, and a six-zone score.
 
-Functions of arrays. Slices run from feet to head, columns from the patient's right to the left, as in `scans.Scan`.
+Functions of arrays. Slices run from feet to head, columns from the patient's right to the left, as in
+`scans.Scan`.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,25 +16,29 @@ from lungseg_utils.evaluation.burden import involved_share
 SIDES = ("right", "left")  # the patient's: the right one is at the image's left
 THIRDS = ("lower", "middle", "upper")
 GRADES = (1, 25, 50, 75)  # whole per cent of a zone from which it scores 1, 2, 3, 4
-SCORE = "after Ooi et al., Radiology 2004, 230:836, adapted: zones are equal thirds of the lungs' height on each side"
+SCORE = (
+    "after Ooi et al., Radiology 2004, 230:836, adapted: "
+    "zones are equal thirds of the lungs' height on each side"
+)
 LEAST_SLICES, LEAST_HEIGHT = (
     6,
     100.0,
 )  # slices with lung, and their height in mm, below which thirds mean little
 TISSUE = -500  # HU; above it is body, not air
 BODY_HEIGHT = 0.2  # of the tissue in the fullest column: columns with less are table or sleeve
-EDGE_AREA = (
-    0.02  # share of the largest slice's lung from which a slice counts as lung: stray pixels are no apex
-)
+# share of the largest slice's lung from which a slice counts as lung: stray pixels are no apex
+EDGE_AREA = 0.02
 WHOLE_PIECE = 0.8  # a piece of lung with this share on one side belongs to that side
 
 
 def midline(labels: np.ndarray, hu: np.ndarray) -> int:
-    """The column that parts the lungs: the right one before it, the left one from it on. labels, hu: (N, H, W).
+    """The column that parts the lungs: the right one before it, the left one from it on.
 
-    Where fewest lung pixels are, near the middle of the body. The further from that middle, the less lung a column must
-    have to be chosen (a tenth of the fullest column at the end of the search), so that a body with one lung is parted
-    at its middle, or just beside a lung that reaches over it.
+    Labels, hu: (N, H, W).
+
+    Where fewest lung pixels are, near the middle of the body. The further from that middle, the less lung a
+    column must have to be chosen (a tenth of the fullest column at the end of the search), so that a body
+    with one lung is parted at its middle, or just beside a lung that reaches over it.
     """
     width = labels.shape[2]
     lung, tissue = np.zeros(width), np.zeros(width)
@@ -48,7 +54,10 @@ def midline(labels: np.ndarray, hu: np.ndarray) -> int:
 
 
 def left_lung(lung: np.ndarray, middle: int) -> np.ndarray:
-    """Which pixels of lung, bool (H, W), are the patient's left one: pieces go whole to their side, others are cut."""
+    """Which pixels of lung, bool (H, W), are the patient's left one.
+
+    Pieces go whole to their side, others are cut.
+    """
     pieces, count = ndimage.label(lung)
     beyond = np.bincount(pieces[:, middle:].ravel(), minlength=count + 1) / np.maximum(
         np.bincount(pieces.ravel()), 1
@@ -60,7 +69,8 @@ def left_lung(lung: np.ndarray, middle: int) -> np.ndarray:
 def side_pixels(labels: np.ndarray, hu: np.ndarray, volume: bool) -> np.ndarray:
     """Pixels of each slice, side and class, int64 (N, 2, 4), background not counted.
 
-    labels: class index (N, H, W); hu: (N, H, W). volume: one patient's, so that one midline holds for all slices.
+    labels: class index (N, H, W); hu: (N, H, W). volume: one patient's, so that one midline holds for all
+    slices.
     """
     pixels = np.zeros((len(labels), len(SIDES), NUM_CLASSES), np.int64)
     step = max(len(labels) // 64, 1)
@@ -75,27 +85,43 @@ def side_pixels(labels: np.ndarray, hu: np.ndarray, volume: bool) -> np.ndarray:
 
 
 def lung_range(lung: np.ndarray) -> tuple[int, int] | None:
-    """First and last slice with more than stray lung; None without any. lung: (N,) pixels or area of each slice."""
+    """First and last slice with more than stray lung; None without any.
+
+    lung: (N,) pixels or area of each slice.
+    """
     slices = np.flatnonzero(lung >= max(EDGE_AREA * lung.max(), 1)) if len(lung) else []
     return (int(slices[0]), int(slices[-1])) if len(slices) else None
 
 
-def third_of_slices(lung: np.ndarray, slice_step: float) -> np.ndarray | None:
+def slice_heights(places: Sequence[float]) -> np.ndarray:
+    """mm of body that each slice stands for: half the way to both neighbours. places: (N,) mm, rising, N at least 2."""
+    steps = np.diff(places)
+    return (np.r_[steps[0], steps] + np.r_[steps, steps[-1]]) / 2
+
+
+def third_of_slices(lung: np.ndarray, heights: np.ndarray) -> np.ndarray | None:
     """Index into THIRDS of each slice, (N,): equal thirds of the lungs' height; None if too little of it is there.
 
-    lung: (N,) lung pixels of each slice, both sides; slice_step: mm. Stray slices beyond go to the nearest third.
+    lung: (N,) lung pixels of each slice, both sides; heights: (N,) mm that each slice stands for. Stray slices beyond go
+    to the nearest third.
     """
     ends = lung_range(lung)
-    count = ends[1] - ends[0] + 1 if ends else 0
-    if count < LEAST_SLICES or count * slice_step < LEAST_HEIGHT:
+    if not ends or ends[1] - ends[0] + 1 < LEAST_SLICES:
         return None
-    return np.clip(3 * (np.arange(len(lung)) - ends[0]) // count, 0, 2)
+    below = np.cumsum(heights) - heights
+    bottom, height = below[ends[0]], heights[ends[0] : ends[1] + 1].sum()
+    if height < LEAST_HEIGHT:
+        return None
+    return np.clip(np.floor(3 * (below - bottom) / height + 1e-9), 0, 2).astype(int)
 
 
 def region(pixels: np.ndarray, voxel_ml: float | None) -> dict[str, Any]:
-    """Involvement of a region: per cent of its lung, and millilitres if a voxel has any. pixels: (4,), of each class.
+    """Involvement of a region: per cent of its lung, and millilitres if a voxel has any.
 
-    Per cent is None without lung. Names: `involved` is both lesions together, `lung` all classes but background.
+    pixels: (4,), of each class.
+
+    Per cent is None without lung. Names: `involved` is both lesions together, `lung` all classes but
+    background.
     """
     names = {CLASSES[c].short: pixels[c] for c in FOREGROUND} | {"involved": pixels[list(LESIONS)].sum()}
     lung = pixels[FOREGROUND].sum()
@@ -134,49 +160,54 @@ def severity_score(zones: np.ndarray) -> dict[str, Any]:
 
 
 def severity(
-    labels: np.ndarray,
-    hu: np.ndarray,
-    spacing: tuple[float, float, float] | None = None,
-    volume: bool = False,
-) -> dict[str, Any]:
+    labels: np.ndarray, hu: np.ndarray, spacing: tuple[float, float, float] | None = None, volume: bool = False,
+    places: Sequence[float] | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """Involvement of a scan, JSON-ready: `all`, by side, and for volumes by third, with score and millilitres.
 
     labels: class index (N, H, W); hu: (N, H, W); spacing: mm between slices, rows, columns. volume: the slices are one
     patient's, in their order from feet to head; else, or without a spacing, `thirds`, `score` and millilitres are None.
+    places: (N,) mm of each slice above the first, where the steps between slices vary: each counts with its own.
     profile: lung and lesions of each slice, cm2 (pixels without a spacing), at `position` (mm above the first slice, or
     the slice's number from 1), and the four `third_limits` in mm.
     """
     pixels = side_pixels(labels, hu, volume)
     lung = pixels[:, :, FOREGROUND].sum((1, 2))
     measured = volume and spacing is not None
+    heights = slice_heights(places) if places else np.full(len(labels), spacing[0] if measured else 1.0)
     voxel_ml = float(np.prod(spacing)) / 1000 if measured else None
-    third = third_of_slices(lung, spacing[0]) if measured else None
+    counted = pixels * (heights / spacing[0])[:, None, None] if measured and places else pixels
+    third = third_of_slices(lung, heights) if measured else None
     record = {
-        "all": region(pixels.sum((0, 1)), voxel_ml),
-        "sides": {name: region(pixels[:, s].sum(0), voxel_ml) for s, name in enumerate(SIDES)},
+        "all": region(counted.sum((0, 1)), voxel_ml),
+        "sides": {name: region(counted[:, s].sum(0), voxel_ml) for s, name in enumerate(SIDES)},
         "thirds": None,
         "score": None,
     }
     if third is not None:
-        zones = np.stack([pixels[third == t].sum(0) for t in range(len(THIRDS))])
+        zones = np.stack([counted[third == t].sum(0) for t in range(len(THIRDS))])
         record["thirds"] = {name: region(zones[t].sum(0), voxel_ml) for t, name in enumerate(THIRDS)}
         record["score"] = severity_score(zones)
-    return record | {"profile": _profile(pixels.sum(1), third, spacing, measured)}
+    if measured and not places:
+        places = np.arange(len(labels)) * spacing[0]
+    return record | {"profile": _profile(pixels.sum(1), third, spacing, heights, places if measured else ())}
 
 
 def _profile(
-    pixels: np.ndarray, third: np.ndarray | None, spacing: tuple[float, float, float] | None, measured: bool
-) -> dict[str, Any]:
-    """The areas of each slice, as `severity` says; pixels: (N, 4)."""
+    pixels: np.ndarray, third: np.ndarray | None, spacing: tuple[float, float, float] | None, heights: np.ndarray,
+    places: Sequence[float],
+) -> dict[str, Any]:  # fmt: skip
+    """The areas of each slice, as `severity` says; pixels: (N, 4); places: mm, empty if they are not known."""
     area = spacing[1] * spacing[2] / 100 if spacing else 1.0
-    position = np.arange(len(pixels)) * spacing[0] if measured else np.arange(1, len(pixels) + 1)
+    measured = len(places) > 0
     named = {"lung": pixels[:, FOREGROUND].sum(1)} | {CLASSES[c].short: pixels[:, c] for c in LESIONS}
     limits = None
     if third is not None:
         first, last = lung_range(named["lung"])
-        limits = np.round(np.linspace(first - 0.5, last + 0.5, 4) * spacing[0], 1).tolist()
+        bottom, top = places[first] - heights[first] / 2, places[last] + heights[last] / 2
+        limits = np.round(np.linspace(bottom, top, 4), 1).tolist()
     return {
-        "position": np.round(position, 2).tolist(),
+        "position": np.round(places if measured else np.arange(1, len(pixels) + 1), 2).tolist(),
         "position_unit": "mm" if measured else "slice",
         "area_unit": "cm2" if spacing else "pixels",
         **{name: np.round(counts * area, 2).tolist() for name, counts in named.items()},

@@ -1,8 +1,10 @@
-"""The files of a folder or a zip, each opened when it is needed; a zip is never unpacked to disk."""
+"""The files of a folder or an archive, each opened when it is needed; an archive is never unpacked to disk."""
 
+import gzip
 import io
 import os
 import stat
+import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -12,6 +14,7 @@ from typing import IO
 
 from lungseg_utils.core.files import InputError
 
+GZIP = b"\x1f\x8b"
 MAX_FILES = 20_000
 MAX_UNPACKED = 4 * 2**30  # bytes in a zip, all members together
 MAX_MEMBER = 2**28  # bytes of one member: it is held in memory
@@ -20,34 +23,94 @@ MAX_EXPANSION = 200  # times; slices shrink to a half or a tenth, even blank one
 
 @contextmanager
 def open_source(path: Path) -> Iterator[Sequence[Callable[[], IO[bytes]]]]:
-    """How to open each file under `path`; members of a zip come from memory, so that nothing is unpacked."""
+    """How to open each file under `path`: a folder, a zip, a tar or a file, each also gzipped.
+
+    Folders are followed through links. Members of an archive come from memory, so that nothing is unpacked to disk.
+    """
     if path.is_dir():
-
-        def refuse(error: OSError) -> None:
-            raise error  # os.walk would pass over a folder without rights
-
-        files = [Path(folder, name) for folder, _, names in os.walk(path, onerror=refuse) for name in names]
-        files = sorted(file for file in files if file.is_file())
-        if not 0 < len(files) <= MAX_FILES:
-            expected = f"the slices of a scan, at most {MAX_FILES:,} files"
-            raise InputError(
-                f"{path} has {len(files)} files; expected {expected}; name the scan's own folder."
-            )
-        yield [lambda file=file: file.open("rb") for file in files]
+        yield [lambda file=file: open_plain(file) for file in files_in(path)]
         return
-    with path.open("rb") as handle:
-        packed = handle.read(2) == b"PK"
-    if packed:
-        try:
+    kind = archive_kind(path)
+    try:
+        if kind == "zip":
             with zipfile.ZipFile(path) as archive:
                 members = _safe_members(archive, path)
-                yield [lambda member=member: io.BytesIO(archive.read(member)) for member in members]
-        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+                yield [
+                    lambda member=member: _through_gzip(io.BytesIO(archive.read(member)))
+                    for member in members
+                ]
+        elif kind == "tar":
+            with tarfile.open(path) as archive:
+                members = _safe_tar_members(archive, path)
+                yield [lambda member=member: _through_gzip(archive.extractfile(member)) for member in members]
+        else:
+            yield [lambda: open_plain(path)]
+    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, NotImplementedError) as error:
+        found = f"a damaged {kind or 'gzip'} file"
+        raise InputError(f"{path} is {found}; expected one with DICOM files; pack it again.") from error
+
+
+def files_in(folder: Path) -> list[Path]:
+    """The files of a folder and its subfolders, by name. Raises InputError for none or too many."""
+
+    def refuse(error: OSError) -> None:
+        raise error  # os.walk would pass over a folder without rights
+
+    files, seen = [], set()
+    for place, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
+        folders[:] = [name for name in folders if os.path.realpath(Path(place, name)) not in seen]
+        seen.update(os.path.realpath(Path(place, name)) for name in folders)  # a link may lead up
+        files += [Path(place, name) for name in names]
+        if len(files) > MAX_FILES:
+            break
+    files = sorted(file for file in files if file.is_file())
+    if not 0 < len(files) <= MAX_FILES:
+        expected = f"the slices of a scan, at most {MAX_FILES:,} files"
+        raise InputError(f"{folder} has {len(files)} files; expected {expected}; name the scan's own folder.")
+    return files
+
+
+def open_plain(path: Path) -> IO[bytes]:
+    """A file opened for reading, through gzip if it is packed so."""
+    with path.open("rb") as handle:
+        packed = handle.read(2) == GZIP
+    return gzip.open(path, "rb") if packed else path.open("rb")
+
+
+def _through_gzip(handle: IO[bytes]) -> IO[bytes]:
+    packed = handle.read(2) == GZIP
+    handle.seek(0)
+    return gzip.GzipFile(fileobj=handle) if packed else handle
+
+
+def archive_kind(path: Path) -> str | None:
+    """zip or tar (also a gzipped tar) by a file's content; None for any other."""
+    with open_plain(path) as handle:
+        try:
+            head = handle.read(512)
+        except (OSError, EOFError, zlib.error):
+            return None
+    if head[:4] in (b"PK\3\4", b"PK\5\6"):
+        return "zip"
+    return "tar" if head[257:262] == b"ustar" else None
+
+
+def _safe_tar_members(archive: tarfile.TarFile, path: Path) -> list[tarfile.TarInfo]:
+    """The files of a tar. Raises InputError, before anything is unpacked, for a harmful one."""
+    members, unpacked = [], 0
+    for member in archive:
+        unpacked += member.size
+        if not (member.isfile() or member.isdir()):
             raise InputError(
-                f"{path} is a damaged zip; expected a zip of DICOM files; pack it again."
-            ) from error
-    else:
-        yield [lambda: path.open("rb")]
+                f"{path} has a link or a device in it; expected plain files; pack the files themselves."
+            )
+        members += [member] if member.isfile() else []
+        if unpacked > MAX_UNPACKED or member.size > MAX_MEMBER or len(members) > MAX_FILES:
+            most = f"at most {MAX_UNPACKED:,} bytes in {MAX_FILES:,} files"
+            raise InputError(
+                f"{path} would unpack to more than a scan; expected {most}; unpack it yourself if you trust it."
+            )
+    return members
 
 
 def _safe_members(archive: zipfile.ZipFile, path: Path) -> list[zipfile.ZipInfo]:
@@ -73,7 +136,8 @@ def _safe_members(archive: zipfile.ZipFile, path: Path) -> list[zipfile.ZipInfo]
         or any(member.file_size > MAX_MEMBER for member in members)
     ):
         raise InputError(
-            f"{path} would unpack {len(members):,} files to {unpacked:,} bytes from {packed:,}; expected one scan, at "
+            f"{path} would unpack {len(members):,} files to {unpacked:,} bytes from {packed:,}; expected one "
+            "scan, at "
             f"most {MAX_UNPACKED:,} bytes and {MAX_EXPANSION} times; unpack it yourself if you trust it."
         )
     return members

@@ -1,6 +1,7 @@
 """DICOM slices in: from a file, a folder or a zip to one stack in HU (DICOM PS3.3 C.7.6.2, C.8.2.1)."""
 
 import os
+import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from lungseg_utils.scans.scan import Scan, check_size, to_int16
 
 if TYPE_CHECKING:
     from pydicom import Dataset
+    from pydicom.uid import UID
 
 
 DEFLATED, MAX_DEFLATED = (
@@ -26,17 +28,71 @@ DEFLATED, MAX_DEFLATED = (
     2**20,
 )  # inflated in one piece, up to a thousandfold; bytes
 SAME_PLACE = 0.01  # mm
+UNEVEN = 0.01  # of the usual step: with more, each slice counts with its own
+FEW_GAPS = (
+    0.25  # share of the steps that may be gaps; with more, the step changes rather than slices are missing
+)
+OVERLAP = (
+    0.25  # of the shorter one's length: two parts of a stack that overlap by more are two scans of one place
+)
+FEW_SLICES = 3  # beside a scan of ten or more, so few are no second one
 IDENTITY = (  # of patient and study; only `keep_identity` copies these
     "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "PatientAge", "PatientSize", "PatientWeight",
     "StudyDate", "StudyTime", "StudyID", "StudyDescription", "AccessionNumber", "ReferringPhysicianName",
 )  # fmt: skip
-READ = (
-    "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "Modality",
-    "ImageType", "SeriesNumber", "InstanceNumber", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation",
-    "Rows", "Columns", "PixelSpacing", "ImagePositionPatient", "ImageOrientationPatient", "SliceThickness",
-    "RescaleType", *IDENTITY,
+# One patient and one series: slices that differ here never make one volume.
+APART = (
+    "PatientID",
+    "PatientName",
+    "PatientBirthDate",
+    "StudyInstanceUID",
+    "SeriesInstanceUID",
+    "Rows",
+    "Columns",
+)
+# What tells acquisitions and reconstructions of one series apart, where they cover the same place. Where they follow
+# each other, as table positions of a step-and-shoot scan do, they are one volume.
+SCANS = (
+    "FrameOfReferenceUID", "StudyDate", "AcquisitionDate", "SeriesTime", "AcquisitionNumber", "ConvolutionKernel",
+    "ImageType", "SliceThickness", "KVP", "PatientPosition", "ContrastBolusAgent", "TemporalPositionIdentifier",
+    "TemporalPositionIndex", "NominalPercentageOfCardiacPhase", "TriggerTime", "SeriesDescription",
 )  # fmt: skip
+READ = (
+    "SOPClassUID", "SOPInstanceUID", "Modality", "SeriesNumber", "InstanceNumber", "NumberOfFrames", "SamplesPerPixel",
+    "PhotometricInterpretation", "PixelSpacing", "ImagePositionPatient", "ImageOrientationPatient", "RescaleType",
+    "RescaleSlope", "RescaleIntercept", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
+    *APART, *SCANS, *IDENTITY,
+)  # fmt: skip
+FRAME_GROUPS = {  # of a multi-frame CT: what a slice's header calls it, and what the group calls it
+    "PlanePositionSequence": {"ImagePositionPatient": "ImagePositionPatient"},
+    "PlaneOrientationSequence": {"ImageOrientationPatient": "ImageOrientationPatient"},
+    "PixelMeasuresSequence": {"PixelSpacing": "PixelSpacing", "SliceThickness": "SliceThickness"},
+    "PixelValueTransformationSequence": {
+        "RescaleSlope": "RescaleSlope", "RescaleIntercept": "RescaleIntercept", "RescaleType": "RescaleType",
+    },
+    "CTImageFrameTypeSequence": {"ImageType": "FrameType"},
+    "CTReconstructionSequence": {"ConvolutionKernel": "ConvolutionKernel"},
+    "FrameContentSequence": {
+        "AcquisitionNumber": "FrameAcquisitionNumber", "TemporalPositionIndex": "TemporalPositionIndex",
+    },
+}  # fmt: skip
 HU_TYPES = ("", "HU", "HU_MOD", "US")  # US: unspecified
+NO_SLICES = {  # values of ImageType (PS3.3 C.8.2.1.1.1 and the manufacturers' own) of pictures that are no slices
+    "LOCALIZER": "scout views", "SCOUT": "scout views", "SCREEN SAVE": "screen shots", "SCREEN_SAVE": "screen shots",
+    "DOSE_INFO": "dose reports", "PROTOCOL": "protocols", "MIP": "projections", "MINIP": "projections",
+    "MAX_IP": "projections", "MIN_IP": "projections", "MAXIMUM": "projections", "MINIMUM": "projections",
+    "PROJECTION IMAGE": "projections", "VRT": "renderings", "VOLREN": "renderings", "RENDERING": "renderings",
+}  # fmt: skip
+REFORMATTED = ("MPR", "REFORMATTED", "CURVED", "CPR", "OBLIQUE")  # values of ImageType
+SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+# The words of a SeriesDescription that are shown: any other may be somebody's name.
+WORDS = frozenset(
+    "lung lungs chest thorax thoracic torax poumon poumons pulmon pulmonar lunge soft tissue mediastinum mediastinal bone "
+    "standard sharp smooth body abdomen pelvis abd pel head neck brain spine ct hrct ctpa angio axial ax cor coronal sag "
+    "sagittal mpr mip minip thin thick plain native contrast without with arterial venous portal delayed late low dose "
+    "insp inspiration exp expiration prone supine recon kernel window scout topogram localizer reformat follow up "
+    "covid pre post mm".split()
+)
 
 
 @dataclass(frozen=True)
@@ -48,6 +104,7 @@ class Slice:
     position: np.ndarray  # (3,), of the first pixel's centre
     directions: np.ndarray  # (3, 3), unit vectors of the normal, the rows' index and the columns' index
     spacing: np.ndarray  # (2,), between rows, between columns
+    frame: int  # its index in a multi-frame file, 0 in others
 
     @property
     def place(self) -> float:
@@ -57,23 +114,29 @@ class Slice:
 
 @dataclass(frozen=True)
 class DicomFrame:
-    """What a DICOM Segmentation needs: the headers of the slices, from first to last, and how the stack was turned."""
+    """What a DICOM Segmentation needs.
+
+    The headers of the slices, from first to last, and how the stack was turned.
+    """
 
     headers: tuple["Dataset", ...]
     orientation: Orientation
     thickness: float  # mm; the step between slices where the file does not say
+    sheared: bool = False  # the slices are stacked along another line than their normal
 
 
 def read_dicom(path: Path, series: str | int | None = None) -> Scan:
     """One series of a file, a folder (with its subfolders) or a zip, sorted by position along the normal.
 
-    Raises InputError if there is no usable CT, if there are several series and none is named, or if a slice cannot be
-    decoded. Missing slices are reported, not filled in.
+    Raises InputError if there is no usable CT, if there are several series and none is named, or if a slice
+    cannot be decoded. Missing slices are reported, not filled in.
     """
     with open_source(path) as openers, pydicom_quiet():
-        stack, notes = _in_order(_choose(_stacks(path, openers), series), path)
+        chosen, left_out = _choose(_stacks(path, openers), series)
+        stack, notes = _in_order(chosen, path)
         first = stack[0]
-        steps = np.diff([slice_.place for slice_ in stack])
+        places = np.array([slice_.place for slice_ in stack])
+        steps = np.diff(places)
         thickness = _number(first, "SliceThickness")
         between = float(np.median(steps)) if len(steps) else thickness
         if not between:
@@ -87,13 +150,42 @@ def read_dicom(path: Path, series: str | int | None = None) -> Scan:
         inverted = _is_inverted(stack[len(stack) // 2], path)
         for i, slice_ in enumerate(tqdm(stack, "reading", unit="slice", disable=len(stack) < 2, leave=False)):
             out[i] = _decode(slice_, path, inverted)
+    even = not len(steps) or abs(steps / between - 1).max() <= UNEVEN
     if orientation.axes != (0, 1, 2):
         notes.append("The slices are not axial; the volume was turned, which its nearly cubic voxels allow.")
+        if not even:
+            found = f"slices that are not axial, {steps.min():.1f} to {steps.max():.1f} mm apart"
+            raise InputError(f"{path} has {found}; expected even steps; export the axial series.")
     if inverted:
         notes.append("The stored values are inverted (MONOCHROME1), and were inverted back.")
     is_hu, found = settle_values(hu)
-    frame = DicomFrame(tuple(slice_.header for slice_ in stack), orientation, thickness or between)
-    return Scan(hu, spacing, thickness, "dicom", is_hu, "CT", (*notes, *oblique, *found), frame)
+    uids = {str(slice_.header.get("SOPInstanceUID", "")) for slice_ in stack}
+    if len(uids) < len(stack) or "" in uids:
+        notes.append(
+            "Slices have no identifiers (UIDs) of their own: the mask can be placed, but refers to none of them."
+        )
+    frame = DicomFrame(
+        tuple(slice_.header for slice_ in stack), orientation, thickness or between, _is_sheared(stack)
+    )
+    if frame.sheared:
+        notes.append(
+            "The slices are tilted against the line that they are stacked along: many viewers (3D Slicer, dcmqi) "
+            "refuse a DICOM segmentation of it, so the mask is also written as NIfTI, in straightened slices."
+        )
+    above = (
+        places - places[0] if not orientation.reversed[0] else (places[-1] - places)[::-1]
+    )  # the lowest slice
+    notes = (*left_out, *notes, *oblique, *found)
+    return Scan(
+        hu, spacing, thickness, "dicom", is_hu, "CT", notes, frame, None if even else tuple(above.tolist())
+    )
+
+
+def _is_sheared(stack: list[Slice]) -> bool:
+    """Whether the slices shift within their own planes from one to the next by more than a hundredth of the way."""
+    way = stack[-1].position - stack[0].position
+    length = np.linalg.norm(way)
+    return bool(length and abs(way @ stack[0].directions[0]) < 0.99995 * length)
 
 
 @contextmanager
@@ -105,7 +197,10 @@ def pydicom_quiet() -> Iterator[None]:
 
 
 def _stacks(path: Path, openers: Sequence[Callable[[], IO[bytes]]]) -> list[list[Slice]]:
-    """Slices that belong together (series, matrix, orientation, spacing), by series number. InputError if none."""
+    """Slices that belong together: one patient, one series, one geometry, one acquisition and reconstruction.
+
+    Sorted by series number. Raises InputError if there is none.
+    """
     from pydicom import dcmread
 
     stacks: dict[tuple, list[list[Slice]]] = {}
@@ -113,7 +208,7 @@ def _stacks(path: Path, openers: Sequence[Callable[[], IO[bytes]]]) -> list[list
     for opener in tqdm(openers, "looking", unit="file", disable=len(openers) < 2, leave=False):
         with opener() as handle:
             head = handle.read(1024)
-            if head[128:132] != b"DICM":
+            if not is_dicom(head):
                 others.add("files that are not DICOM")
                 continue
             if DEFLATED in head and handle.seek(0, os.SEEK_END) > MAX_DEFLATED:
@@ -121,49 +216,152 @@ def _stacks(path: Path, openers: Sequence[Callable[[], IO[bytes]]]) -> list[list
                 continue
             handle.seek(0)
             try:
-                header = dcmread(handle, stop_before_pixels=True, specific_tags=list(READ))
-                list(header)  # all values are converted, so that a damaged one shows here
-                slice_, problem = _slice(header, opener)
+                header = dcmread(handle, stop_before_pixels=True, specific_tags=list(READ), force=True)
+                _drop_damaged(header)
+                headers = frames(header) if (header.get("NumberOfFrames") or 1) > 1 else [header]
+                slices = [_slice(frame, opener, i) for i, frame in enumerate(headers)]
             except Exception:  # whatever pydicom makes of a damaged header
-                slice_, problem = None, "damaged files"
-        if slice_ is None:
-            others.add(problem)
-            continue
-        key = (str(header.SeriesInstanceUID), int(header.Rows), int(header.Columns))
-        for stack in stacks.setdefault(key, []):
-            if np.allclose(stack[0].directions, slice_.directions, atol=0.01) and np.allclose(
-                stack[0].spacing, slice_.spacing, rtol=0.01
-            ):
-                stack.append(slice_)
-                break
-        else:
-            stacks[key].append([slice_])
+                slices = [(None, "damaged files")]
+        others.update(problem for slice_, problem in slices if slice_ is None)
+        for slice_ in [slice_ for slice_, _ in slices if slice_]:
+            same = stacks.setdefault(tuple(str(slice_.header.get(keyword, "")) for keyword in APART), [])
+            fitting = [stack for stack in same if _same_grid(stack[0], slice_)]
+            if fitting:
+                fitting[0].append(slice_)
+            else:
+                same.append([slice_])
     if not stacks:
         found = " and ".join(sorted(others))
         raise InputError(f"{path} has no CT slice, but {found}; expected a chest CT; name its folder.")
-    found = [stack for same in stacks.values() for stack in same]
+    found = [part for same in stacks.values() for stack in same for part in _parted(stack, SCANS)]
     return sorted(
-        found, key=lambda stack: (_number(stack[0], "SeriesNumber") or 0, stack[0].header.SeriesInstanceUID)
+        found,
+        key=lambda stack: (
+            _number(stack[0], "SeriesNumber") or 0,
+            str(stack[0].header.get("SeriesInstanceUID")),
+        ),
     )
 
 
-def _slice(header: "Dataset", opener: Callable[[], IO[bytes]]) -> tuple[Slice | None, str]:
+def _drop_damaged(header: "Dataset") -> None:
+    """Convert all values, and delete those that cannot be: what is missing then is noticed where it is needed."""
+    for tag in list(header.keys()):
+        try:
+            header[tag]
+        except Exception:  # each kind of value has its own
+            del header[tag]
+
+
+def _same_grid(one: Slice, other: Slice) -> bool:
+    near = np.allclose(one.directions, other.directions, atol=0.01)
+    return near and np.allclose(one.spacing, other.spacing, rtol=0.01)
+
+
+def frames(header: "Dataset") -> list["Dataset"]:
+    """The frames of an enhanced multi-frame CT (PS3.3 A.38) as headers of single slices.
+
+    Of its functional groups those that place, size, scale or tell apart a frame; a frame's own win over the shared.
+    """
+    from pydicom import Dataset
+
+    shared = header.get("SharedFunctionalGroupsSequence") or [Dataset()]
+    own = header.get("PerFrameFunctionalGroupsSequence") or []
+    if len(own) != header.NumberOfFrames:
+        return [header]
+    found = []
+    for number, groups in enumerate(own, 1):
+        frame = Dataset()
+        frame.update({element.tag: element for element in header if element.VR != "SQ"})
+        frame.file_meta, frame.InstanceNumber = header.file_meta, number
+        frame.NumberOfFrames = None
+        for keyword, names in FRAME_GROUPS.items():
+            group = (groups.get(keyword) or shared[0].get(keyword) or [Dataset()])[0]
+            for name, inside in names.items():
+                if inside in group:
+                    setattr(frame, name, group[inside].value)
+        found.append(frame)
+    return found
+
+
+def is_dicom(head: bytes) -> bool:
+    """Whether a file that starts so (132 bytes or more) is DICOM, with a preamble or, as older consoles write, without."""
+    if head[128:132] == b"DICM":
+        return True
+    # The first element is of the group of file meta information or of identification, and short.
+    group, length = head[:2], head[4:8]
+    explicit = length[:2] in (b"UL", b"OB", b"CS", b"UI", b"DA", b"TM")
+    return (
+        group in (b"\2\0", b"\x08\0")
+        and (explicit or int.from_bytes(length, "little") <= 64)
+        and len(head) > 132
+    )
+
+
+def _parted(stack: list[Slice], keywords: Sequence[str]) -> list[list[Slice]]:
+    """The stack by the first of the keywords that tells scans of the same place apart, and each part by the others.
+
+    Last come runs of InstanceNumber: a number at which the places start again begins another scan.
+    """
+    for number, keyword in enumerate(keywords):
+        parts: dict[str, list[Slice]] = {}
+        for slice_ in stack:
+            value = _number(slice_, keyword)
+            parts.setdefault(
+                str(slice_.header.get(keyword, "")) if value is None else f"{value:.2f}", []
+            ).append(slice_)
+        if _overlap(list(parts.values())):
+            return [last for part in parts.values() for last in _parted(part, keywords[number + 1 :])]
+    numbered = sorted(stack, key=lambda slice_: _number(slice_, "InstanceNumber") or 0)
+    places = np.array([slice_.place for slice_ in numbered])
+    steps = np.diff(places)
+    if len(steps) and np.median(steps):
+        back = np.flatnonzero(steps * np.median(steps) < 0) + 1
+        runs = [numbered[a:b] for a, b in zip([0, *back], [*back, len(numbered)], strict=True)]
+        if len(runs) <= len(stack) / 4 and _overlap(runs):
+            return runs
+    return [stack]
+
+
+def _overlap(parts: list[list[Slice]]) -> bool:
+    """Whether any two parts cover the same stretch along the normal."""
+    ends = [(min(places), max(places)) for places in ([slice_.place for slice_ in part] for part in parts)]
+    long = sorted((low, high) for low, high in ends if high - low > SAME_PLACE)
+    return any(
+        min(a[1], b[1]) - b[0] > OVERLAP * min(a[1] - a[0], b[1] - b[0])
+        for i, a in enumerate(long)
+        for b in long[i + 1 :]
+    )
+
+
+def _slice(header: "Dataset", opener: Callable[[], IO[bytes]], frame: int) -> tuple[Slice | None, str]:
     """The slice, or None and what the file is instead."""
     modality = str(header.get("Modality", ""))
     if modality != "CT":
         known = modality.isalpha() and modality.isupper()
         return None, f"images of modality {modality}" if known else "files without images"
     if (header.get("NumberOfFrames") or 1) > 1:
-        return None, "a multi-frame CT (convert it to one file a slice, or to NIfTI)"
-    if "LOCALIZER" in header.get("ImageType", ()):
-        return None, "scout views"
-    uids = [header.get(keyword) for keyword in ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID")]
-    if not all(isinstance(uid, str) and uid for uid in uids):  # several at once are a list
-        return None, "CT files without identifiers"
+        return None, "a multi-frame CT whose frames have no positions"
+    kinds = _image_type(header)
+    for kind in kinds & set(NO_SLICES):
+        return None, NO_SLICES[kind]
+    meta = header.file_meta
+    for keyword in (
+        "SOPClassUID",
+        "SOPInstanceUID",
+    ):  # some anonymisers empty these, and forget the file's own header
+        if not header.get(keyword) and meta.get(f"MediaStorage{keyword}"):
+            setattr(header, keyword, meta[f"MediaStorage{keyword}"].value)
+    uids = [header.get(keyword) or "" for keyword in ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID")]
+    if not all(isinstance(uid, str) for uid in uids):  # several at once are a list
+        return None, "CT files with several identifiers each"
+    if str(uids[0]).startswith(SECONDARY_CAPTURE):
+        return None, "secondary captures"
     if header.get("SamplesPerPixel") != 1 or not (header.get("Rows") and header.get("Columns")):
         return None, "CT files without a grey image"
     if str(header.get("RescaleType") or "") not in HU_TYPES:
         return None, "CT maps that are not in HU"
+    if "PixelSpacing" not in header:
+        return None, "CT images without a pixel spacing"
     try:
         position = np.array(header.ImagePositionPatient, float)
         across, down = np.array(header.ImageOrientationPatient, float).reshape(2, 3)
@@ -177,60 +375,138 @@ def _slice(header: "Dataset", opener: Callable[[], IO[bytes]]) -> tuple[Slice | 
         whole and np.isfinite(spacing).all() and spacing.min() > 0 and np.allclose(lengths, 1, atol=0.01)
     ):
         return None, "CT images with an impossible position"
-    return Slice(header, opener, position, directions / lengths[:, None], spacing), ""
+    return Slice(header, opener, position, directions / lengths[:, None], spacing, frame), ""
 
 
-def _choose(stacks: list[list[Slice]], series: str | int | None) -> list[Slice]:
-    """The stack that `series` names: a number from 1, or a SeriesInstanceUID. InputError with a list if none."""
-    if series is None and len(stacks) == 1:
-        return stacks[0]
-    if str(series).isdecimal() and 0 < int(series) <= len(stacks):
-        return stacks[int(series) - 1]
-    named = [
-        stack for stack in stacks if series is not None and stack[0].header.SeriesInstanceUID == str(series)
-    ]
+def _image_type(header: "Dataset") -> set[str]:
+    """The values of ImageType, in capitals."""
+    value = header.get("ImageType") or ()
+    return {str(part).strip().upper() for part in ([value] if isinstance(value, str) else value)}
+
+
+def _choose(stacks: list[list[Slice]], series: str | int | None) -> tuple[list[Slice], list[str]]:
+    """The stack that `series` names, by its number in the list or its UID, and a note on what is left out.
+
+    Unnamed, the only one that can be the scan is taken. Raises InputError with the list if that is not clear.
+    """
+    labels = _labels(stacks)
+    lines = [f"{label}: {_described(stack, stacks)}" for label, stack in zip(labels, stacks, strict=True)]
+    if series is None:
+        most = max(map(len, stacks))
+        fit = [i for i, stack in enumerate(stacks) if _fits(stack) and (len(stack) > FEW_SLICES or most < 10)]
+        named = fit if len(fit) == 1 else list(range(len(stacks))) if len(stacks) == 1 else []
+    else:
+        named = [i for i, label in enumerate(labels) if label == str(series)] or [
+            i
+            for i, stack in enumerate(stacks)
+            if str(series) and stack[0].header.get("SeriesInstanceUID") == str(series)
+        ]
     if len(named) == 1:
-        return named[0]
-    lines = []
-    for number, stack in enumerate(stacks, 1):
-        steps = np.diff(sorted(slice_.place for slice_ in stack))
-        apart = f", {np.median(steps):.2f} mm apart" if len(steps) else ""
-        lines.append(
-            f"{number}: {len(stack)} slices of {stack[0].header.Rows} x {stack[0].header.Columns}{apart}"
-        )
-    asked = f"and none is {series}" if series is not None else "and none was chosen"
-    found = f"there are {len(stacks)} series, {asked}"
-    raise InputError(f"{found}; expected the number of one; choose from ({'; '.join(lines)}).")
+        others = [line for i, line in enumerate(lines) if i != named[0]]
+        left_out = f"Of {len(stacks)} series, {lines[named[0]]} was used; left out: {'; '.join(others)}."
+        return stacks[named[0]], [left_out] if others and series is None else []
+    patients = len({_patient(stack) for stack in stacks})
+    whose = f" of {patients} patients" if patients > 1 else ""
+    asked = f"and none is {series}" if series is not None and not named else "and none was chosen"
+    found = f"there are {len(stacks)} series or acquisitions{whose}, {asked}"
+    raise InputError(f"{found}; expected the number of one; choose with --series from ({'; '.join(lines)}).")
+
+
+def _labels(stacks: list[list[Slice]]) -> list[str]:
+    """What a stack is called in the list: the scanner's series number, and a letter where several have the same."""
+    numbers = [f"{_number(stack[0], 'SeriesNumber') or 0:.0f}" for stack in stacks]
+    letters = [chr(ord("a") + numbers[:i].count(number) % 26) for i, number in enumerate(numbers)]
+    return [n if numbers.count(n) == 1 else n + letter for n, letter in zip(numbers, letters, strict=True)]
+
+
+def _patient(stack: list[Slice]) -> tuple[str, ...]:
+    return tuple(str(stack[0].header.get(keyword, "")) for keyword in APART[:3])
+
+
+def _fits(stack: list[Slice]) -> bool:
+    """Whether a stack may be the scan itself: axial, and not reformatted from another."""
+    axial = np.argmax(abs(stack[0].directions[0])) == 2
+    return bool(axial) and not _image_type(stack[0].header) & set(REFORMATTED)
+
+
+def _described(stack: list[Slice], stacks: list[list[Slice]]) -> str:
+    """A stack in the list: what tells it from the others, and no text that may be a name."""
+    header = stack[0].header
+    steps = np.diff(sorted(slice_.place for slice_ in stack))
+    parts = [f"{len(stack)} slices of {header.Rows} x {header.Columns}"]
+    parts += [f"{np.median(steps):.2f} mm apart"] if len(steps) else []
+    parts += [f"{thickness:g} mm thick"] if (thickness := _number(stack[0], "SliceThickness")) else []
+    kernel = header.get("ConvolutionKernel") or ""
+    kernel = kernel if isinstance(kernel, str) else str(kernel[0])
+    parts += (
+        [f"kernel {kernel}"]
+        if re.fullmatch(r"[A-Za-z]{0,10}[0-9]{0,3}[a-z+-]{0,2}", kernel) and kernel
+        else []
+    )
+    parts += [("sagittal", "coronal", "axial")[np.argmax(abs(stack[0].directions[0]))]]
+    parts += ["reformatted"] if _image_type(header) & set(REFORMATTED) else []
+    patients = sorted({_patient(other) for other in stacks})
+    parts += (
+        [f"patient {patients.index(_patient(stack)) + 1} of {len(patients)}"] if len(patients) > 1 else []
+    )
+    numbers = {f"{_number(slice_, 'AcquisitionNumber') or 0:.0f}" for slice_ in stack}
+    parts += [f"acquisition {numbers.pop()}"] if len(numbers) == 1 and numbers != {"0"} else []
+    ends = stack[0].place, stack[-1].place
+    parts += [f"from {min(ends):.0f} to {max(ends):.0f} mm"] if len(steps) else []
+    words = re.findall(
+        r"[^\W\d_]+|\d{1,2}(?:[.,]\d{1,2})?(?=\s*mm)", str(header.get("SeriesDescription") or "")
+    )
+    told = " ".join(word for word in words if word.lower() in WORDS or word[0].isdigit())
+    return ", ".join([*parts, *([f'"{told}"'] if told else [])])
 
 
 def _in_order(stack: list[Slice], path: Path) -> tuple[list[Slice], list[str]]:
     """Slices sorted along their normal, each place once; and notes on repeated, missing and uneven ones."""
-    single = list({str(slice_.header.get("SOPInstanceUID")): slice_ for slice_ in reversed(stack)}.values())
+    files: dict[tuple, Slice] = {}
+    for i, slice_ in enumerate(reversed(stack)):  # copies have the same identifier and the same place
+        uid = str(slice_.header.get("SOPInstanceUID") or "") or i
+        files[uid, round(slice_.place, 3), _number(slice_, "InstanceNumber")] = slice_
+    single = list(files.values())
     copies = len(stack) - len(single)
     single.sort(key=lambda slice_: (slice_.place, _number(slice_, "InstanceNumber") or 0))
     ordered = [
         slice_ for i, slice_ in enumerate(single) if i == 0 or slice_.place - single[i - 1].place > SAME_PLACE
     ]
     repeated = len(single) - len(ordered)
+    if len(single) > 1 and len(ordered) == 1:
+        found = f"{len(single)} slices that all claim one position, {_millimetres(ordered[0].position)}"
+        raise InputError(
+            f"{path} has {found}; expected a place for each; export it again with ImagePositionPatient."
+        )
     if len(single) > 1 and repeated >= len(ordered):
-        found = f"{len(single)} slices at {len(ordered)} places, a series over time"
+        found = f"{len(single)} slices at {len(ordered)} places, a series over time or several reconstructions in one"
         raise InputError(f"{path} has {found}; expected one volume; export one phase.")
     notes = [f"{copies} files are copies of others, and were left out."] if copies else []
     if repeated:
         notes.append(f"{repeated} places were scanned twice; the first slice of each was used.")
+    acquisitions = len({_number(slice_, "AcquisitionNumber") for slice_ in ordered})
+    if 1 < acquisitions <= len(ordered) / 4:
+        notes.append(f"{acquisitions} acquisitions that follow each other were taken as one scan.")
     steps = np.diff([slice_.place for slice_ in ordered])
     if len(steps):
         between = np.median(steps)
         gaps = np.rint(steps / between).astype(int) - 1
-        if (gaps > 0).any():
+        there = gaps > 0
+        uneven = abs(steps / between - np.maximum(gaps + 1, 1)) > 0.1
+        if there.any() and there.mean() <= FEW_GAPS:
             notes.append(
-                f"{gaps[gaps > 0].sum()} slices are missing in {(gaps > 0).sum()} places, the widest step being "
-                f"{steps.max():.1f} mm where {between:.1f} mm is usual; volumes and thirds leave them out."
+                f"{gaps[there].sum()} slices are missing in {there.sum()} places, the widest step being "
+                f"{steps.max():.1f} mm where {between:.1f} mm is usual; volumes take the gaps to be like their neighbours."
             )
-        if (abs(steps / between - np.maximum(gaps + 1, 1)) > 0.1).any():
-            found = f"{steps.min():.1f} to {steps.max():.1f} mm"
-            notes.append(f"The steps between slices are uneven, {found}; {between:.1f} mm is used.")
+        if uneven.any() or there.mean() > FEW_GAPS:
+            notes.append(
+                f"The steps between slices vary, {steps.min():.1f} to {steps.max():.1f} mm; each slice counts with its own."
+            )
     return ordered, notes
+
+
+def _millimetres(position: np.ndarray) -> str:
+    return "(" + ", ".join(f"{value:g}" for value in position) + ") mm"
 
 
 def _decode(slice_: Slice, path: Path, inverted: bool) -> np.ndarray:
@@ -238,36 +514,62 @@ def _decode(slice_: Slice, path: Path, inverted: bool) -> np.ndarray:
     from pydicom import dcmread
     from pydicom.pixels import apply_modality_lut, get_decoder, pixel_array
 
-    compressed = False
+    decoders, compression = (), ""
     with slice_.open() as handle:
         try:
-            dataset = dcmread(handle)
-            syntax = dataset.file_meta.TransferSyntaxUID
-            compressed = syntax.is_compressed
-            # Damaged data can end the whole process in GDCM: it decodes only what nothing else does.
-            decoders = get_decoder(syntax).available_plugins if syntax.is_encapsulated else ()
-            stored = pixel_array(
-                dataset, decoding_plugin=min(decoders, key=lambda name: name == "gdcm", default="")
-            )
+            many = slice_.header.get("NumberOfFrames", 1) is None  # as `frames` leaves it
+            dataset = dcmread(handle, force=True, stop_before_pixels=many)
+            syntax = _transfer_syntax(dataset)
+            if syntax.is_encapsulated:
+                # Damaged data can end the whole process in GDCM: it decodes only what nothing else does.
+                compression = syntax.name
+                decoders = sorted(get_decoder(syntax).available_plugins, key=lambda name: name == "gdcm")
+            plugin = decoders[0] if decoders else ""
+            if many:  # one frame is read, and not the whole file for each
+                handle.seek(0)
+                stored = pixel_array(handle, index=slice_.frame, decoding_plugin=plugin)
+            else:
+                stored = pixel_array(dataset, decoding_plugin=plugin)
             if inverted:  # both limits of what the bits can hold, so that it stays in them
                 bits = int(dataset.BitsStored)
                 stored = (-1 if dataset.PixelRepresentation else 2**bits - 1) - stored.astype(np.int32)
-            hu = apply_modality_lut(stored, dataset)
+            hu = apply_modality_lut(stored, slice_.header if many else dataset)
         except Exception as error:  # each decoder has its own
-            how = "install python-gdcm, or export it again" if compressed else "copy or export it again"
-            found = "a slice that is cut short or cannot be decoded"
+            number = _number(slice_, "InstanceNumber")
+            which = f"InstanceNumber {number:.0f}, " if number else ""
+            which = f"a slice ({which}at {slice_.place:.1f} mm)"
+            if compression:
+                tried = f"{' or '.join(decoders)} cannot decode" if decoders else "nothing installed decodes"
+                found = (
+                    f"{which} that {tried}: its compression is {compression}, or it is cut short or damaged"
+                )
+                more = "pylibjpeg with pylibjpeg-libjpeg and pylibjpeg-openjpeg"
+                how = f"copy it again, export it without compression, or install {more}"
+            else:
+                found, how = f"{which} that is cut short or damaged", "copy or export it again"
             raise InputError(f"{path} has {found}; expected a whole image; {how}.") from error
     if hu.shape != (slice_.header.Rows, slice_.header.Columns):
-        found = "a slice of another size than its header says"
+        found = f"a slice at {slice_.place:.1f} mm of another size than its header says"
         raise InputError(f"{path} has {found}; expected one image a file; export it again.")
     return to_int16(hu)
+
+
+def _transfer_syntax(dataset: "Dataset") -> "UID":
+    """How a file is encoded; one without a header of its own is little-endian, and was read so."""
+    from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+
+    if "TransferSyntaxUID" not in dataset.file_meta:
+        implicit = dataset.original_encoding[0]
+        dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
+    return dataset.file_meta.TransferSyntaxUID
 
 
 def _is_inverted(slice_: Slice, path: Path) -> bool:
     """Whether the stored values of a MONOCHROME1 slice are inverted as well.
 
-    MONOCHROME1 says that low values are shown white; HU do not depend on that. Some exporters invert the values, too:
-    then the edge of the slice is air only after inverting them back. Grey levels are inverted by definition.
+    MONOCHROME1 says that low values are shown white; HU do not depend on that. Some exporters invert the
+    values, too: then the edge of the slice is air only after inverting them back. Grey levels are inverted by
+    definition.
     """
     if slice_.header.get("PhotometricInterpretation") != "MONOCHROME1":
         return False

@@ -1,4 +1,7 @@
-"""A scan to try `lungseg predict` and the notebook of it with: a phantom as a scanner's NIfTI file. No real patient."""
+"""A scan to try `lungseg predict` and the notebook of it with: a phantom as a scanner's NIfTI file.
+
+No real patient.
+"""
 
 from pathlib import Path
 
@@ -13,10 +16,12 @@ FIELD, HEIGHT = 380.0, 290.0  # mm: across the picture, and from below the diaph
 
 
 def write_example_scan(path: str | Path, slices: int = 29, size: int = 256, seed: int = 5) -> Path:
-    """Write a .nii.gz of a phantom with ground glass and consolidation, and return its path; same seed, same bytes.
+    """Write a .nii.gz of a phantom with ground glass and consolidation, and return its path.
 
-    int16 HU (size, size, slices), axes to the patient's right, front and head as NIfTI counts: not the order in which a
-    slice is looked at.
+    Same seed, same bytes.
+
+    int16 HU (size, size, slices), axes to the patient's right, front and head as NIfTI counts: not the order
+    in which a slice is looked at.
     """
     import nibabel as nib
 

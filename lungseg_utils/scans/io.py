@@ -1,55 +1,105 @@
 """Read a scan of any kind, write its masks in its own grid."""
 
+import zlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
 from lungseg_utils.core.classes import NUM_CLASSES
-from lungseg_utils.core.files import InputError, atomic_write, resolve_path
-from lungseg_utils.data.grey import settle_values
-from lungseg_utils.scans.scan import KINDS, Scan, check_size, to_int16
+from lungseg_utils.core.files import InputError, atomic_write, input_path, resolve_path
+from lungseg_utils.data.grey import Spread, settle_values
+from lungseg_utils.scans.archives import archive_kind, files_in, open_plain, open_source
+from lungseg_utils.scans.orientation import AS_IT_IS, ArrayFrame, Orientation
+from lungseg_utils.scans.scan import KINDS, MIN_SIDE, Scan, check_size, to_int16
 
 UNPLACED = (
     "An array does not say how the patient lies, nor its spacing: rows are taken to run from front to back."
 )
 
 
+DICOMDIR = b"1.2.840.10008.1.3.10"  # the class of a medium's directory, in the file's own header
+NAMES = {
+    "nifti": "NIfTI",
+    "array": ".npy arrays",
+    "picture": "pictures",
+    "itk": "MHA, MHD or NRRD",
+    "dicom": "DICOM",
+}
+
+
 def read_scan(path: str | Path, series: str | int | None = None) -> Scan:
     """Read a scan of any kind, told by its content and not by its name.
 
-    path: a file; for DICOM also a folder, read with its subfolders, or a zip. series: which one, where a DICOM source
+    path: a file; for DICOM also a folder, read with its subfolders, an archive (zip, tar) or a DICOMDIR; a folder may
+    instead hold one file of another kind, or the slices of one scan as pictures. series: which one, where a DICOM source
     holds several: the number in the list that the error shows, or a SeriesInstanceUID.
     Raises InputError for what is no usable chest CT; nothing is unpacked or written.
     """
-    path = resolve_path(path)
     try:
-        if path.is_dir():
-            kind = "dicom"
-        else:
-            with path.open("rb") as handle:
-                kind = _kind(handle.read(544))
-        if kind is None:
-            raise InputError(f"{path} is empty or of another kind; expected {KINDS}; name the scan itself.")
+        path = input_path(path)
+        kind, path = _source(path)
         if series is not None and kind != "dicom":
             raise InputError(f"{path} is not DICOM, and only DICOM has series; leave the series out.")
-        if kind == "nifti":
-            from lungseg_utils.scans.nifti import read_nifti  # the readers import this module
-
-            return read_nifti(path)
-        if kind == "dicom":
-            from lungseg_utils.scans.dicom import read_dicom
-
-            return read_dicom(path, series)
-        if kind == "picture":
-            from lungseg_utils.scans.pictures import read_picture
-
-            return read_picture(path)
-        return _read_array(path)
+        return _reader(kind)(path, series) if kind == "dicom" else _reader(kind)(path)
     except OSError as error:  # not there, no right to read, a disk that fails
         why = error.strerror or error
         raise InputError(
             f"{path} cannot be read ({why}); expected {KINDS}; check name and rights."
         ) from error
+
+
+def _reader(kind: str) -> Callable[..., Scan]:
+    """The function that reads a kind; each loads its library only when it is wanted."""
+    if kind == "nifti":
+        from lungseg_utils.scans.nifti import read_nifti as read
+    elif kind == "dicom":
+        from lungseg_utils.scans.dicom import read_dicom as read
+    elif kind == "itk":
+        from lungseg_utils.scans.itk import read_itk as read
+    elif kind in ("picture", "pictures"):
+        from lungseg_utils.scans import pictures
+
+        read = pictures.read_picture if kind == "picture" else pictures.read_pictures
+    else:
+        read = _read_array
+    return read
+
+
+def _source(path: Path) -> tuple[str, Path]:
+    """The kind of scan at path, and the path itself, or the one file in a folder that holds it.
+
+    Raises InputError for what is none, and for an archive or a folder of several that are not DICOM.
+    """
+    if not path.is_dir():
+        kind = _kind(path)
+        if kind is None:
+            raise InputError(f"{path} is empty or of another kind; expected {KINDS}; name the scan itself.")
+        if kind == "dicom":
+            with path.open("rb") as handle:
+                if DICOMDIR in handle.read(2048):
+                    return kind, path.parent
+        if kind == "dicom" and archive_kind(path):
+            with open_source(path) as openers:
+                kinds = [_kind_of(opener) for opener in openers]
+            if "dicom" not in kinds and (others := [NAMES[kind] for kind in kinds if kind]):
+                found = f"an archive of {len(kinds)} files, {' and '.join(sorted(set(others)))}"
+                raise InputError(
+                    f"{path} is {found}; expected DICOM in an archive; unpack it and name the file."
+                )
+        return kind, path
+    files = {file: _kind(file) for file in files_in(path)}
+    kinds = {kind for kind in files.values() if kind}
+    if not kinds or "dicom" in kinds:
+        return "dicom", path
+    if kinds == {"picture"} and len(files) > 1:
+        return "pictures", path
+    scans = [file for file, kind in files.items() if kind]
+    if len(scans) > 1:
+        found = f"{len(scans)} files, {' and '.join(sorted(NAMES[kind] for kind in kinds))}"
+        raise InputError(f"{path} has {found}; expected one scan; name the file itself.")
+    return files[scans[0]], scans[0]
 
 
 def write_masks(
@@ -59,12 +109,14 @@ def write_masks(
 
     labels: uint8 (N, H, W), class indices on scan.hu's grid. NIfTI: mask.nii.gz, the scan's shape and affine,
     MASK_VALUES (0 background, 1 ground glass, 2 consolidation, 3 other lung). DICOM: mask.dcm, a DICOM Segmentation
-    with these segment numbers; keep_identity copies the patient's and the study's attributes into it. Array: mask.npy,
-    the array's shape, class indices. Picture: mask.npy, and mask.png in the classes' colours (index = class index).
+    with these segment numbers; keep_identity copies the patient's and the study's attributes into it; beside the mask of
+    a tilted stack, which many viewers refuse, mask.nii.gz with straightened slices. Array: mask.npy, the array's shape,
+    class indices. Picture: mask.npy, and mask.png in the classes' colours (index = class index).
     """
     if labels.shape != scan.hu.shape or labels.dtype != np.uint8 or labels.max() >= NUM_CLASSES:
         raise InputError(
-            f"labels are {labels.dtype} {labels.shape}; expected uint8 {scan.hu.shape}, classes 0 to {NUM_CLASSES - 1}."
+            f"labels are {labels.dtype} {labels.shape}; expected uint8 {scan.hu.shape}, classes 0 to "
+            f"{NUM_CLASSES - 1}."
         )
     folder = resolve_path(folder)
     if scan.kind == "nifti":
@@ -72,29 +124,56 @@ def write_masks(
 
         return [write_nifti(folder / "mask.nii.gz", scan.frame, labels)]
     if scan.kind == "dicom":
-        from lungseg_utils.scans.dicom_seg import write_segmentation
+        from lungseg_utils.scans.dicom_seg import straightened, write_segmentation
 
-        return [write_segmentation(folder / "mask.dcm", scan.frame, labels, keep_identity)]
+        written = [write_segmentation(folder / "mask.dcm", scan.frame, labels, keep_identity)]
+        if scan.frame.sheared:
+            from lungseg_utils.scans.nifti import save_volume
+
+            written.append(save_volume(*straightened(scan.frame, labels), folder / "mask.nii.gz"))
+        return written
     path = folder / "mask.npy"
     with atomic_write(path, "wb") as handle:
-        np.save(handle, labels.reshape(scan.frame))
-    if scan.kind == "array":
+        np.save(handle, scan.frame.orientation.to_file(labels).reshape(scan.frame.shape))
+    if scan.kind == "array" or len(labels) > 1:
         return [path]
     from lungseg_utils.scans.pictures import write_picture
 
     return [write_picture(folder / "mask.png", labels[0]), path]
 
 
-def _kind(head: bytes) -> str | None:
-    if head[:2] == b"\x1f\x8b":
-        return "nifti"  # nifti.py looks inside
+def check_writable(scan: Scan) -> None:
+    """Raises InputError, before any prediction, if `write_masks` could not write masks of this scan."""
+    if scan.kind == "dicom":
+        from lungseg_utils.scans.dicom_seg import check_segmentation
+
+        check_segmentation(scan.frame, scan.hu.shape)
+
+
+def _kind(path: Path) -> str | None:
+    return _kind_of(lambda: open_plain(path))
+
+
+def _kind_of(opener: Callable[[], IO[bytes]]) -> str | None:
+    """What a file holds, by its first bytes, also through gzip; archives count as DICOM."""
+    from lungseg_utils.scans.dicom import is_dicom  # pydicom loads only when it is read
+
+    with opener() as handle:
+        try:
+            head = handle.read(544)
+        except (EOFError, zlib.error):
+            return "nifti"  # a damaged gzip: the reader says so
     if head[344:348] == b"n+1\0" or head[4:8] == b"n+2\0":
         return "nifti"
-    if head[128:132] == b"DICM" or head[:4] in (b"PK\3\4", b"PK\5\6"):
-        return "dicom"
     if head[:6] == b"\x93NUMPY":
         return "array"
-    return "picture" if head[:8] == b"\x89PNG\r\n\x1a\n" or head[:3] == b"\xff\xd8\xff" else None
+    if head[:8] == b"\x89PNG\r\n\x1a\n" or head[:3] == b"\xff\xd8\xff":
+        return "picture"
+    if head[:4] == b"NRRD" or b"ElementType" in head or head[:10] == b"ObjectType" or head[:5] == b"NDims":
+        return "itk"
+    return (
+        "dicom" if is_dicom(head) or head[:4] in (b"PK\3\4", b"PK\5\6") or head[257:262] == b"ustar" else None
+    )
 
 
 def _read_array(path: Path) -> Scan:
@@ -107,18 +186,43 @@ def _read_array(path: Path) -> Scan:
         raise InputError(
             f"{path} is no array of numbers, or not all of it; expected .npy; save it again."
         ) from error
-    frame = array.shape
+    shape = array.shape
     if array.ndim == 4 and array.shape[3] == 1:
         array = array[..., 0]
     if array.ndim == 2:
         array = array[None]
     if array.ndim != 3 or array.dtype.kind not in "iuf":
         raise InputError(
-            f"{path} holds {array.dtype} of shape {frame}; expected numbers (N, H, W) or (H, W)."
+            f"{path} holds {array.dtype} of shape {shape}; expected numbers (N, H, W) or (H, W)."
         )
+    orientation = Orientation((2, 0, 1), (False,) * 3) if _slices_last(array) else AS_IT_IS
+    frame = ArrayFrame(shape, orientation)
+    notes = [UNPLACED]
+    if orientation != AS_IT_IS:
+        notes.append("The slices lie along the array's last axis, as its shape or its pixels show.")
+    array = orientation.to_hu(array)
     check_size(array.shape)
     hu = np.empty(array.shape, np.int16)
+    spread = Spread()
     for out, values in zip(hu, array, strict=True):
-        out[:] = to_int16(values)
-    is_hu, notes = settle_values(hu)
-    return Scan(hu, None, None, "array", is_hu, None, (UNPLACED, *notes), frame)
+        out[:] = to_int16(spread.seen(values))
+    spread.check()
+    is_hu, found = settle_values(hu)
+    return Scan(hu, None, None, "array", is_hu, None, (*notes, *found), frame)
+
+
+def _slices_last(array: np.ndarray) -> bool:
+    """Whether (H, W, N) rather than (N, H, W): by the two equal sides of a slice, else by where neighbours differ most.
+
+    From slice to slice a body changes more than from pixel to pixel.
+    """
+    first, middle, last = array.shape
+    if (first == middle) != (middle == last):
+        return first == middle
+    if (first < MIN_SIDE) != (last < MIN_SIDE):  # a slice has more pixels a side
+        return last < MIN_SIDE
+    block = np.asarray(
+        array[:: max(first // 32, 1), :: max(middle // 32, 1)], float
+    )  # whole along the last axis
+    other = np.asarray(array[:, :: max(middle // 32, 1), :: max(last // 32, 1)], float)
+    return float(np.abs(np.diff(block, axis=2)).mean()) > 1.5 * float(np.abs(np.diff(other, axis=0)).mean())

@@ -1,13 +1,17 @@
-"""NIfTI volumes in, masks with the same grid and affine out. Format: nifti.nimh.nih.gov/nifti-1 and nifti-2."""
+"""NIfTI volumes in, masks with the same grid and affine out.
+
+Format: nifti.nimh.nih.gov/nifti-1 and nifti-2.
+"""
 
 import gzip
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from lungseg_utils.core.files import InputError, atomic_write
-from lungseg_utils.data.grey import settle_values
+from lungseg_utils.data.grey import Spread, settle_values
 from lungseg_utils.scans.orientation import Orientation, placement
 from lungseg_utils.scans.scan import MASK_TABLE, Scan, check_size, to_int16
 
@@ -78,23 +82,70 @@ def _read(path: Path, version: int, image) -> Scan:
         )
     directions = steps / spacing[:, None] * [-1, -1, 1]  # NIfTI counts to the right and to the front
     orientation, between, notes = placement(directions, spacing, path)
-    placed = sform[1] or qform[1]
+    # Between planes, and not along a slanted line from one to the next: a voxel's volume is the determinant.
+    between = (float(abs(np.linalg.det(steps)) / (between[1] * between[2])), *between[1:])
+    doubts, sized = _contradictions(header, affine, sform, qform, spacing, between[0], unit)
+    notes += doubts
     check_size(tuple(grid[axis] for axis in orientation.axes))
     hu = np.empty([grid[axis] for axis in orientation.axes], np.int16)
     out = orientation.to_file(hu)
+    spread = Spread()
     for k in range(grid[2]):
         position = (..., k, *(0 for _ in shape[3:])) if len(shape) > 2 else ...
-        out[..., k] = to_int16(np.asanyarray(image.dataobj[position]))
+        out[..., k] = to_int16(spread.seen(np.asanyarray(image.dataobj[position])))
+    spread.check()
     is_hu, found = settle_values(hu)
-    known = between if placed or any(size != 1 for size in between) else None
     frame = NiftiFrame(version, shape, orientation, affine, sform, qform, header.get_zooms(), unit)
-    return Scan(
-        hu, known, None, "nifti", is_hu, None, (*notes, *(() if placed else (UNPLACED,)), *found), frame
-    )
+    return Scan(hu, between if sized else None, None, "nifti", is_hu, None, (*notes, *found), frame)
+
+
+def _contradictions(
+    header: Any, affine: np.ndarray, sform: tuple, qform: tuple, spacing: np.ndarray, plane_step: float, unit: str
+) -> tuple[list[str], bool]:  # fmt: skip
+    """What the header says twice and differently, as notes, and whether the sizes may be used.
+
+    spacing: (3,) mm along the file's axes by the affine; plane_step: mm from plane to plane.
+    """
+    notes = []
+    pixdim = np.array(header.get_zooms()[:3], float) * MILLIMETRES.get(unit, 1.0)
+    pixdim = np.append(pixdim, [1.0] * (3 - len(pixdim)))
+    given, named = (" x ".join(f"{mm:.4g}" for mm in sizes) for sizes in (spacing, pixdim))
+    default = np.allclose(pixdim, MILLIMETRES.get(unit, 1.0))
+    same = np.isclose(pixdim, spacing, rtol=0.01) | np.isclose(pixdim, plane_step, rtol=0.01)
+    sized = True
+    if not (sform[1] or qform[1]):
+        notes.append(UNPLACED)
+        sized = not default
+    elif np.array_equal(affine, np.eye(4)) and default:
+        notes.append(f"The affine is the identity, as programs write it that know no sizes. {UNPLACED}")
+        sized = False
+    elif not same.all() and not default:
+        notes.append(
+            f"The header contradicts itself: voxels of {given} mm by its affine, of {named} mm by pixdim. No sizes are "
+            "given; export it again if you need them."
+        )
+        sized = False
+    elif not same.all():
+        notes.append(
+            f"pixdim says {named} mm, which is what a header holds by default; the affine's {given} mm are used."
+        )
+    if sform[1] and qform[1]:
+        ways = [matrix[:3, :3] / np.linalg.norm(matrix[:3, :3], axis=0) for matrix in (sform[0], qform[0])]
+        if not np.allclose(*ways, atol=0.1):
+            mirrored = np.linalg.det(ways[0]) * np.linalg.det(ways[1]) < 0
+            sides = ": right and left, or front and back, are exchanged between them" if mirrored else ""
+            notes.append(
+                f"sform and qform disagree on how the patient lies{sides}. The sform is used; a viewer that takes the "
+                "qform shows it otherwise, so check the sides."
+            )
+    return notes, sized
 
 
 def write_nifti(path: Path, frame: NiftiFrame, labels: np.ndarray) -> Path:
-    """mask.nii.gz: MASK_VALUES, uint8, in the file's grid; labels: uint8 (N, H, W). No text of the header is copied."""
+    """mask.nii.gz: MASK_VALUES, uint8, in the file's grid; labels: uint8 (N, H, W).
+
+    No text of the header is copied.
+    """
     import nibabel as nib
 
     values = frame.orientation.to_file(MASK_TABLE[labels]).reshape(frame.shape)
@@ -106,8 +157,22 @@ def write_nifti(path: Path, frame: NiftiFrame, labels: np.ndarray) -> Path:
     return save_compressed(image, path)
 
 
+def save_volume(values: np.ndarray, affine: np.ndarray, path: Path) -> Path:
+    """A .nii.gz of values, uint8 in three dimensions, placed by affine (4, 4) in mm."""
+    import nibabel as nib
+
+    image = nib.Nifti1Image(values, affine)
+    image.header.set_xyzt_units("mm")
+    image.set_sform(affine, 1)
+    image.set_qform(affine, 1)
+    return save_compressed(image, path)
+
+
 def save_compressed(image, path: Path) -> Path:
-    """Write nibabel's image as .nii.gz, without a name or a time in the archive's header: same image, same bytes."""
+    """Write nibabel's image as .nii.gz, without a name or a time in the archive's header.
+
+    Same image, same bytes.
+    """
     with atomic_write(path, "wb") as raw, gzip.GzipFile("", "wb", 4, raw, mtime=0) as handle:
         image.to_stream(handle)
     return path

@@ -8,7 +8,8 @@ import numpy as np
 
 from lungseg_utils.core.files import InputError
 
-# Slices to the head, rows to the back, columns to the left, in DICOM's coordinates (left, posterior, superior).
+# Slices to the head, rows to the back, columns to the left, in DICOM's coordinates (left, posterior,
+# superior).
 LPS = np.array([[0, 0, 1], [0, 1, 0], [1, 0, 0]], float)
 LARGE_ANGLE = 5  # degrees; patients never lie quite straight
 
@@ -33,10 +34,22 @@ class Orientation:
         return tuple(slice(None, None, -1 if back else 1) for back in self.reversed)
 
 
+AS_IT_IS = Orientation((0, 1, 2), (False, False, False))
+
+
+@dataclass(frozen=True)
+class ArrayFrame:
+    """The shape of an array or a picture, and how hu is a view of its three axes."""
+
+    shape: tuple[int, ...]
+    orientation: Orientation
+
+
 def orient(directions: np.ndarray) -> Orientation:
     """The exchange of axes that brings a file's array closest to axial slices as a radiologist sees them.
 
-    directions: (3, 3), row i is the unit vector (to the patient's left, back, head: LPS) along the file's axis i.
+    directions: (3, 3), row i is the unit vector (to the patient's left, back, head: LPS) along the file's
+    axis i.
     """
     along = directions @ LPS.T  # cosine of file axis i with hu's axis j
     axes = max(permutations(range(3)), key=lambda order: sum(abs(along[order[j], j]) for j in range(3)))
@@ -48,17 +61,21 @@ def placement(
 ) -> tuple[Orientation, tuple[float, ...], list[str]]:
     """Orientation, mm between slices, rows and columns of hu, and notes.
 
-    directions: as in `orient`; spacing: (3,), mm along the file's axes. Raises InputError for coarse sagittal or
-    coronal slices: seen from below, they would be bands.
+    directions: as in `orient`; spacing: (3,), mm along the file's axes. Raises InputError for coarse sagittal
+    or coronal slices: seen from below, they would be bands.
     """
     orientation = orient(directions)
     between = tuple(float(spacing[axis]) for axis in orientation.axes)
     if max(between[1:]) > 2 * min(between[1:]):
         raise InputError(
-            f"{path} has pixels of {between[1]:.1f} x {between[2]:.1f} mm in the axial plane, so its slices lie in "
+            f"{path} has pixels of {between[1]:.1f} x {between[2]:.1f} mm in the axial plane, so its slices "
+            "lie in "
             "another plane; expected axial slices; export the axial series."
         )
     cosines = [abs(directions[axis] @ LPS[j]) for j, axis in enumerate(orientation.axes)]
     angle = round(float(np.degrees(np.arccos(np.clip(min(cosines), 0, 1)))))
-    oblique = f"The scan lies oblique or tilted by {angle} degrees; it is used in its own planes, and not straightened."
+    oblique = (
+        f"The scan lies oblique or tilted by {angle} degrees; "
+        "it is used in its own planes, and not straightened."
+    )
     return orientation, between, [oblique] if angle > LARGE_ANGLE else []

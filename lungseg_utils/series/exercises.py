@@ -1,4 +1,7 @@
-"""The notebooks' exercises: what is right, a hint, and a check that explains itself and never stops the notebook."""
+"""The notebooks' exercises.
+
+What is right, a hint, and a check that explains itself and never stops the notebook.
+"""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,7 +1,8 @@
-"""The notebooks' parameters: what each declares, what a profile or the command line gives, and whether the two agree.
+"""The notebooks' parameters.
 
-papermill passes "false" as text and only warns of an unknown name, so both are settled here: by the runner before
-anything runs, and by each notebook in the cell after its parameters.
+What each declares, what a profile or the command line gives, and whether the two agree. papermill passes
+"false" as text and only warns of an unknown name, so both are settled here: by the runner before anything runs,
+and by each notebook in the cell after its parameters.
 """
 
 import ast
@@ -54,7 +55,10 @@ for _kind, _pattern in CORE_SCHEMA.items():
 
 @dataclass(frozen=True)
 class Parameter:
-    """One line of a notebook's `parameters` cell: `name: kind = default`; optional if the annotation has `| None`."""
+    """One line of a notebook's `parameters` cell: `name: kind = default`.
+
+    Optional if the annotation has `| None`.
+    """
 
     name: str
     kind: str
@@ -63,7 +67,10 @@ class Parameter:
 
 
 def declared_parameters(notebook: Path) -> dict[str, Parameter]:
-    """What the cell tagged `parameters` declares, by name. A line's kind is its annotation, else its default's type."""
+    """What the cell tagged `parameters` declares, by name.
+
+    A line's kind is its annotation, else its default's type.
+    """
     try:
         cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
         source = "".join(
@@ -99,15 +106,21 @@ def _converted(parameter: Parameter, value: object, origin: str) -> object:
     text = origin in ("-p", CELL) and isinstance(value, str)
     try:
         if text:
-            value = WORDS_FOR_BOOL[value.lower()] if parameter.kind == "bool" else KINDS[parameter.kind](value)
+            value = (
+                WORDS_FOR_BOOL[value.lower()] if parameter.kind == "bool" else KINDS[parameter.kind](value)
+            )
         elif parameter.kind == "float" and type(value) is int:
             value = float(value)
-        if type(value) is KINDS[parameter.kind] and not (parameter.kind == "float" and not math.isfinite(value)):
+        if type(value) is KINDS[parameter.kind] and not (
+            parameter.kind == "float" and not math.isfinite(value)
+        ):
             return value
     except (KeyError, ValueError, OverflowError):
         pass
     like = "" if parameter.default is None else f", like the default {parameter.default!r}"
-    raise InputError(f"parameter {parameter.name} is {value!r} in {origin}; expected {WORDS[parameter.kind]}{like}")
+    raise InputError(
+        f"parameter {parameter.name} is {value!r} in {origin}; expected {WORDS[parameter.kind]}{like}"
+    )
 
 
 def load_profile(profile: str | Path, folder: Path = NOTEBOOKS) -> dict[str, object]:
@@ -134,7 +147,10 @@ def load_profile(profile: str | Path, folder: Path = NOTEBOOKS) -> dict[str, obj
 def check_parameters(
     declared: Mapping[str, Parameter], given: Mapping[str, object], origin: str
 ) -> dict[str, object]:
-    """`given` with every name known and every value of its declared kind, else InputError with the nearest name."""
+    """`given`, every name known and every value of its declared kind.
+
+    Raises InputError, which gives the nearest name.
+    """
     for name in given:
         if name not in declared:
             nearest = difflib.get_close_matches(str(name), declared, 1)
@@ -156,8 +172,14 @@ def check_values(namespace: dict[str, Any]) -> None:
         optional, kinds = "NoneType" in kinds, kinds - {"NoneType"}
         if len(kinds) == 1 and kinds <= KINDS.keys():
             declared[name] = Parameter(name, kinds.pop(), optional, None)
-    injected = [source for source in namespace.get("In", ()) if source.startswith("# Parameters")]  # by papermill
-    names = [line.targets[0].id for line in ast.parse(injected[-1] if injected else "").body if isinstance(line, ast.Assign)]
+    injected = [
+        source for source in namespace.get("In", ()) if source.startswith("# Parameters")
+    ]  # by papermill
+    names = [
+        line.targets[0].id
+        for line in ast.parse(injected[-1] if injected else "").body
+        if isinstance(line, ast.Assign)
+    ]
     for name in names:
         if name not in declared and (near := difflib.get_close_matches(name, declared, 1, MISSPELT)):
             raise InputError(f"this notebook has no parameter {name!r}; did you mean {near[0]}?")
@@ -183,7 +205,11 @@ def check_meaning(values: Mapping[str, Any]) -> None:
     InferenceSettings(
         angles=(-angle, angle) if angle else (),
         thresholds=(*thresholds, 1.0, 1.0),
-        **{name: values[name] for name in ("temperature", "min_lung_share", "min_lesion_pixels") if name in values},
+        **{
+            name: values[name]
+            for name in ("temperature", "min_lung_share", "min_lesion_pixels")
+            if name in values
+        },
     )
     check_split(values.get("split", "reference"))
     check_fit_on(values.get("fit_on", "all"))
@@ -196,4 +222,6 @@ def check_meaning(values: Mapping[str, Any]) -> None:
     if model := values.get("model"):
         folder = model_folder(model, "")
         if not (folder / "config.json").is_file():
-            raise InputError(f"model is {model!r}; expected a folder with a trained model, or pretrained; {folder} is none")
+            raise InputError(
+                f"model is {model!r}; expected a folder with a trained model, or pretrained; {folder} is none"
+            )

@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 from lungseg_utils import installed_versions
@@ -47,7 +47,10 @@ PATIENCE = 240.0  # seconds that a kernel has after a stop: training finishes it
 
 
 class NotebookError(RuntimeError):
-    """A notebook failed. Three lines: which notebook and where its partial copy is, which cell, which error."""
+    """A notebook failed.
+
+    Three lines: which notebook and where its partial copy is, which cell, which error.
+    """
 
 
 class NotebookStopped(NotebookError):
@@ -71,7 +74,10 @@ def all_notebooks(folder: Path = NOTEBOOKS) -> list[Path]:
 
 
 def select_notebooks(notebooks: list[Path], only: str | None = None, start: str | None = None) -> list[Path]:
-    """Those to run: all, `only` one, or all from `start` on; each given by number ("03") or name ("03_training")."""
+    """Those to run: all, `only` one, or all from `start` on.
+
+    Each given by number ("03") or name ("03_training").
+    """
     if only and start:
         raise InputError("both --only and --from were given; expected one of them; leave one out")
     wanted = only or start
@@ -87,7 +93,10 @@ def select_notebooks(notebooks: list[Path], only: str | None = None, start: str 
 
 @contextmanager
 def own_kernel() -> Iterator[None]:
-    """Within, the kernel `python3` is this very Python, whatever Jupyter finds elsewhere; figures are inline."""
+    """Within, the kernel `python3` is this very Python, whatever Jupyter finds elsewhere.
+
+    Figures are inline.
+    """
     from ipykernel.kernelspec import get_kernel_dict
 
     spec = get_kernel_dict(
@@ -114,7 +123,7 @@ def own_kernel() -> Iterator[None]:
 
 
 def _now() -> str:
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _read_json(path: Path) -> dict:
@@ -202,7 +211,9 @@ def run_series(
     folder: Path = NOTEBOOKS,
     progress: bool = True,
 ) -> Path:
-    """Run the series (or `only` one, also one beyond it, or all from `start` on) and return the run directory.
+    """Run the series, `only` one, or all from `start` on; return the run directory.
+
+    `only` may also be one beyond the series.
 
     Values win in this order: `parameters` (text is converted to the declared kind), `data_dir` and `run_dir`,
     `profile`, the notebooks' own defaults. Going on (`only`, `start`) without a profile takes the values that the run
@@ -360,10 +371,12 @@ def _execute(notebook: Path, copy: Path, parameters: dict[str, object], progress
 
 
 def refresh_notebooks(folder: Path = NOTEBOOKS) -> None:
-    """Re-execute all notebooks in place on their own defaults, the phantom, in a fresh temporary home (`make notebooks`).
+    """Re-execute all notebooks in place on their own defaults, the phantom (`make notebooks`).
 
-    Whatever differs from run to run without meaning is left out, so that diffs stay small: timings, widgets, the
-    interpreter's version, absolute paths.
+    In a fresh temporary home.
+
+    Whatever differs from run to run without meaning is left out, so that diffs stay small: timings, widgets,
+    the interpreter's version, absolute paths.
     """
     import nbformat
     from nbclient import NotebookClient

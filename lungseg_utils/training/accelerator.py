@@ -1,4 +1,7 @@
-"""What the training loop stands on: Accelerate on the chosen device, processes that agree, memory kept or run out of."""
+"""What the training loop stands on.
+
+Accelerate on the chosen device, processes that agree, memory kept or run out of.
+"""
 
 import ctypes
 import os
@@ -53,13 +56,17 @@ def is_first_process() -> bool:
 
 
 def make_accelerator(device: Device, accumulation: int = 1) -> Accelerator:
-    """Hugging Face Accelerate on this device in its precision; one of several processes if they were launched so."""
+    """Hugging Face Accelerate on this device in its precision.
+
+    One of several processes if they were launched so.
+    """
     # Else a notebook's second training could not have another device or precision than its first.
     AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())
     GradientState._reset_state()
     if device.type == "cuda":
         torch.backends.cudnn.benchmark = True  # all batches but a few have one shape: try the algorithms once
-    # SMP's EfficientNets have a last layer that a U-Net does not use, and a frozen encoder has no gradients either.
+    # SMP's EfficientNets have a last layer that a U-Net does not use, and a frozen encoder has no gradients
+    # either.
     unused = DistributedDataParallelKwargs(find_unused_parameters=True)
     return Accelerator(
         cpu=device.type == "cpu",
@@ -78,14 +85,20 @@ class _InFloat32:
 
 
 def depthwise_in_float32(network: nn.Module) -> None:
-    """Keep depthwise convolutions out of autocast: on a CPU their bfloat16 gradients take up to ten times as long."""
+    """Keep depthwise convolutions out of autocast.
+
+    On a CPU their bfloat16 gradients take up to ten times as long.
+    """
     for module in network.modules():
         if isinstance(module, nn.Conv2d) and module.groups > 1:
             module.__class__ = type(type(module).__name__, (_InFloat32, type(module)), {})
 
 
 def any_process(accelerator: Accelerator, *flags: bool) -> list[bool]:
-    """Each flag, true if it is so in any process. All processes must ask together; they wait for each other."""
+    """Each flag, true if it is so in any process.
+
+    All processes must ask together; they wait for each other.
+    """
     if accelerator.num_processes == 1:
         return list(flags)
     votes = torch.tensor(flags, dtype=torch.int32, device=accelerator.device)
@@ -93,7 +106,10 @@ def any_process(accelerator: Accelerator, *flags: bool) -> list[bool]:
 
 
 def share_buffers(accelerator: Accelerator, network: nn.Module) -> None:
-    """Give every process the first one's running averages of batch norm: they must validate the same network."""
+    """Give every process the first one's running averages of batch norm.
+
+    They must validate the same network.
+    """
     if accelerator.num_processes > 1:
         for buffer in network.buffers():
             broadcast(buffer)
@@ -101,10 +117,12 @@ def share_buffers(accelerator: Accelerator, network: nn.Module) -> None:
 
 @contextmanager
 def keep_freed_memory() -> Iterator[None]:
-    """Within, glibc's malloc keeps what is freed instead of giving it back to Linux; elsewhere nothing changes.
+    """Within, glibc's malloc keeps what is freed instead of giving it back to Linux.
 
-    A step on a CPU frees and takes again gigabytes of activations. By default glibc maps many of them anew, and Linux has
-    to clear every page (benchmarks/training.md says what that costs).
+    Elsewhere nothing changes.
+
+    A step on a CPU frees and takes again gigabytes of activations. By default glibc maps many of them anew,
+    and Linux has to clear every page (benchmarks/training.md says what that costs).
     """
     libc = ctypes.CDLL(None) if platform.system() == "Linux" and platform.libc_ver()[0] == "glibc" else None
     if not libc:
@@ -145,6 +163,7 @@ def memory_advice(config: TrainingConfig, processes: int = 1) -> Iterator[None]:
         pieces = config.accumulation * processes
         raise InputError(
             f"Out of memory with {config.batch_size} slices of {config.image_size} px in {pieces} "
-            f"piece{'s' * (pieces > 1)}; set accumulation to {2 * config.accumulation}: about half the memory, and with "
+            f"piece{'s' * (pieces > 1)}; set accumulation to {2 * config.accumulation}: about half the "
+            "memory, and with "
             f"batch_size {config.batch_size} still the same effective batch."
         ) from error

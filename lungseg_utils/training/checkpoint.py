@@ -1,4 +1,7 @@
-"""Everything that a stopped training run needs to go on, in one file that is always whole; and when to write it."""
+"""Everything that a stopped training run needs to go on, in one file that is always whole.
+
+And when to write it.
+"""
 
 import json
 import shutil
@@ -14,7 +17,9 @@ from lungseg_utils.core.stopping import Stopped, StopRequest
 from lungseg_utils.training.accelerator import any_process
 from lungseg_utils.training.learner import Learner
 
-PROGRESS = "progress.json"  # beside the checkpoint, in words for who cannot open it: the epoch at hand and its steps
+PROGRESS = (
+    "progress.json"  # beside the checkpoint, in words for who cannot open it: the epoch at hand and its steps
+)
 AGREE_EVERY = 10  # batches: several processes must wait for each other to agree that it is time
 
 
@@ -31,7 +36,10 @@ class Keeper:
         self.seconds, self.saved, self.batches = 60 * minutes, time.monotonic(), 0
 
     def resume(self) -> bool:
-        """Whether there was a checkpoint to go on from. Raises InputError if only some of the processes see it."""
+        """Whether there was a checkpoint to go on from.
+
+        Raises InputError if only some of the processes see it.
+        """
         state = load_checkpoint(self.path, self.config)
         [somewhere] = any_process(self.learner.accelerator, state is not None)
         if somewhere and not state:
@@ -41,7 +49,9 @@ class Keeper:
         if state:
             try:
                 self.learner.load_state_dict(state)
-            except Exception as error:  # what an older version or another program has left out or named otherwise
+            except (
+                Exception
+            ) as error:  # what an older version or another program has left out or named otherwise
                 raise InputError(
                     f"{self.path} does not fit this training ({first_line(error)}); delete {self.path.parent} to start again."
                 ) from error
@@ -57,7 +67,10 @@ class Keeper:
         self.saved = time.monotonic()
 
     def after_batch(self) -> None:
-        """After each step and each batch of validation: save if it is time; to stop, save and raise Stopped."""
+        """After each step and each batch of validation: save if it is time.
+
+        To stop, save and raise Stopped.
+        """
         accelerator, step = self.learner.accelerator, self.learner.step
         self.batches += 1
         if accelerator.num_processes > 1 and self.batches % AGREE_EVERY:
@@ -70,7 +83,8 @@ class Keeper:
             accelerator.wait_for_everyone()  # a launcher ends them all as soon as one has left
             raise Stopped(
                 f"training ends here ({self.stop.reason or 'another process was told so'}), in epoch "
-                f"{len(self.learner.history) + 1} after step {step}. Everything is saved in {self.path}: run the same "
+                f"{len(self.learner.history) + 1} after step {step}. Everything is saved in {self.path}: run "
+                "the same "
                 "training again and it goes on from there."
             )
 
@@ -105,7 +119,8 @@ def load_checkpoint(path: Path, config: dict[str, Any]) -> dict[str, Any] | None
         )
     if differing:
         raise InputError(
-            f"{path.parent} holds an unfinished run that differs in {', '.join(differing)}; expected the same settings: "
+            f"{path.parent} holds an unfinished run that differs in {', '.join(differing)}; expected the "
+            "same settings: "
             "restore them to go on, choose another run_dir, or delete that folder to start again."
         )
     return state
@@ -123,6 +138,7 @@ def check_room(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise InputError(
-            f"{folder} has {free / 1e6:.0f} MB free, and training writes up to {needed / 1e6:.0f} MB there; make room or "
+            f"{folder} has {free / 1e6:.0f} MB free, and training writes up to {needed / 1e6:.0f} MB there; "
+            "make room or "
             "choose a run_dir on another disk."
         )

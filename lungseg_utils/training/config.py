@@ -17,13 +17,16 @@ HOW = ("workers", "accumulation", "checkpoint_minutes", "max_minutes")
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """The settings of a run; the defaults are the reference recipe. Raises InputError for a setting that cannot work.
+    """The settings of a run; the defaults are the reference recipe.
 
-    batch_size is the effective one: the slices of one step, shared out over `accumulation` pieces and all processes.
-    image_size is what the network predicts and validates at. growth: smaller slices at first, such as `192x5, 256x2`: five
-    epochs at 192 px, two at 256, then image_size. resize: how slices shrink to it, `nearest` or `area`. shares:
-    of each source among the drawn slices, such as `medseg 0.6, radiopaedia 0.4`; empty: see datasets.slice_chances.
-    max_grad_norm, ema_decay, freeze_encoder_epochs, max_minutes: 0 turns them off. workers: -1 lets the device decide.
+    Raises InputError for a setting that cannot work.
+
+    batch_size is the effective one: the slices of one step, shared out over `accumulation` pieces and all
+    processes. image_size is what the network predicts and validates at. growth: smaller slices at first, such
+    as `192x5, 256x2`: five epochs at 192 px, two at 256, then image_size. resize: how slices shrink to it,
+    `nearest` or `area`. shares: of each source among the drawn slices, such as `medseg 0.6, radiopaedia 0.4`;
+    empty: see datasets.slice_chances. max_grad_norm, ema_decay, freeze_encoder_epochs, max_minutes: 0 turns
+    them off. workers: -1 lets the device decide.
     """
 
     architecture: str = "unet"
@@ -107,7 +110,8 @@ class TrainingConfig:
         missing = [name for name in settings if name not in names]
         if missing:
             raise InputError(
-                f"there is no {', '.join(missing)}; expected every training setting in the parameters cell; add it there."
+                f"there is no {', '.join(missing)}; expected every training setting in the parameters cell; "
+                "add it there."
             )
         return cls(**{name: names[name] for name in settings})
 

@@ -1,4 +1,7 @@
-"""What one pass over the slices adds up to: loss, confusion counts, clipped and skipped steps; is it still finite?"""
+"""What one pass over the slices adds up to: loss, confusion counts, clipped and skipped steps.
+
+Is it still finite?
+"""
 
 from typing import Any
 
@@ -12,9 +15,12 @@ WAIT_AT_MOST = 50  # batches whose loss a GPU has computed and nobody has looked
 
 
 class Tally:
-    """Sums over a pass, kept on the device: adding a batch does not wait for it. Several processes add up to one result.
+    """Sums over a pass, kept on the device: adding a batch does not wait for it.
 
-    name: `train` or `val`; epoch: counted from 1, for messages; max_norm: gradients longer than that were clipped.
+    Several processes add up to one result.
+
+    name: `train` or `val`; epoch: counted from 1, for messages; max_norm: gradients longer than that were
+    clipped.
     """
 
     def __init__(self, accelerator: Accelerator, name: str, epoch: int, max_norm: float = 0.0):
@@ -39,8 +45,8 @@ class Tally:
     ) -> None:
         """A batch: its mean loss, logits (B, 4, S, S), labels (B, S, S), rows (B,) of slices.csv.
 
-        norm: length of the whole gradient before clipping, where a step ends with this batch; rate: learning rate.
-        Raises FloatingPointError, some batches late on a GPU, if loss or gradient is not finite.
+        norm: length of the whole gradient before clipping, where a step ends with this batch; rate: learning
+        rate. Raises FloatingPointError, some batches late on a GPU, if loss or gradient is not finite.
         """
         loss, sane = loss.detach(), torch.isfinite(loss)
         pairs = labels * NUM_CLASSES + logits.argmax(1)
@@ -59,7 +65,10 @@ class Tally:
             self.check()
 
     def check(self) -> None:
-        """Look at the batches since the last look; raises FloatingPointError at the first that was not finite."""
+        """Look at the batches since the last look.
+
+        Raises FloatingPointError at the first that was not finite.
+        """
         recent, self.recent = self.recent, []
         if not recent or torch.stack([sane for sane, *_ in recent]).all().item():
             return
@@ -73,7 +82,10 @@ class Tally:
         )
 
     def state(self) -> dict[str, Any]:
-        """The sums of all processes as plain numbers, to save or to score. All processes must ask together."""
+        """The sums of all processes as plain numbers, to save or to score.
+
+        All processes must ask together.
+        """
         self.check()
         return {key: self.accelerator.reduce(value, "sum").tolist() for key, value in self.sums.items()}
 
@@ -86,7 +98,9 @@ class Tally:
                 )
 
     def scores(self) -> dict[str, float]:
-        """loss, accuracy, miou and lesion_dice under names that start with `name`_, from all pixels counted together.
+        """loss, accuracy, miou and lesion_dice under names that start with `name`_.
+
+        From all pixels counted together.
 
         A tally of steps also says how many were clipped and how many were skipped.
         """

@@ -1,4 +1,7 @@
-"""Starting a training: in this process or on several GPUs from a notebook, and from the command line without one."""
+"""Starting a training.
+
+In this process or on several GPUs from a notebook, and from the command line without one.
+"""
 
 import json
 import sys
@@ -32,9 +35,12 @@ def launch(
     device: Device | None = None,
     on_epoch: Callable[[pd.DataFrame], None] | None = None,
 ) -> pd.DataFrame:
-    """`train` here, or, with more than one process, each on a GPU of its own; the same files, result and exceptions.
+    """`train` here, or, with more than one process, each on a GPU of its own.
 
-    For notebooks (Kaggle's T4 x2): nothing may have used CUDA before. on_epoch is not called from other processes.
+    The same files, result and exceptions.
+
+    For notebooks (Kaggle's T4 x2): nothing may have used CUDA before. on_epoch is not called from other
+    processes.
     """
     device = device or choose_device()
     with own_settings(launched=False):
@@ -48,12 +54,14 @@ def _launch_several(
 ) -> pd.DataFrame:
     if not 1 <= processes <= device.count:
         raise InputError(
-            f"processes is {processes}, and training runs on {device.count} {device.type} device(s), one process on each; "
+            f"processes is {processes}, and training runs on {device.count} {device.type} device(s), one "
+            "process on each; "
             f"set processes to a number from 1 to {device.count}."
         )
     if torch.cuda.is_initialized():
         raise InputError(
-            f"processes is {processes}, but this notebook has used a GPU already; restart the kernel and run it again."
+            f"processes is {processes}, but this notebook has used a GPU already; restart the kernel and run "
+            "it again."
         )
     AcceleratorState._reset_state(
         reset_partial_state=True

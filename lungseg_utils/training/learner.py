@@ -19,8 +19,9 @@ from lungseg_utils.training.epoch_scores import Tally
 class Learner:
     """The network with optimizer, schedule, average of the weights, and how far it has come.
 
-    network: the plain network; model: what a step calls, the same or wrapped for several processes; history: a row for
-    each finished epoch; step: how many steps of the next one are done; best: the weights to keep, in the first process.
+    network: the plain network; model: what a step calls, the same or wrapped for several processes; history:
+    a row for each finished epoch; step: how many steps of the next one are done; best: the weights to keep,
+    in the first process.
     """
 
     def __init__(self, config: TrainingConfig, accelerator: Accelerator, steps: int):
@@ -33,7 +34,8 @@ class Learner:
         self.network.to(accelerator.device, memory_format=torch.channels_last)  # 1.6 times faster on a CPU
         if accelerator.process_index:
             torch.manual_seed(config.seed + accelerator.process_index)  # each drops other connections
-        # From scratch a plain average would remember the first weights for long; timm's warm-up lets it follow at first.
+        # From scratch a plain average would remember the first weights for long; timm's warm-up lets it
+        # follow at first.
         self.ema = ModelEmaV3(self.network, config.ema_decay, use_warmup=True) if config.ema_decay else None
         optimizer = torch.optim.AdamW(
             self.network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
@@ -69,7 +71,10 @@ class Learner:
         return network.eval()
 
     def take_step(self) -> torch.Tensor:
-        """Clip, move the weights, move the schedule and the average; returns the gradient's length before clipping."""
+        """Clip, move the weights, move the schedule and the average.
+
+        Returns the gradient's length before clipping.
+        """
         limit = self.config.max_grad_norm or float("inf")
         norm = self.accelerator.clip_grad_norm_(self.network.parameters(), limit)
         self.optimizer.step()
@@ -85,9 +90,12 @@ class Learner:
         return self.seconds + time.perf_counter() - self.clock
 
     def state_dict(self) -> dict[str, Any]:
-        """What torch.load(weights_only=True) reads: tensors, numbers, lists and dicts. All processes must ask together.
+        """What torch.load(weights_only=True) reads: tensors, numbers, lists and dicts.
 
-        Random numbers are drawn from torch alone: a slice's augmentation and the order depend on seed and epoch only.
+        All processes must ask together.
+
+        Random numbers are drawn from torch alone: a slice's augmentation and the order depend on seed and
+        epoch only.
         """
         cuda = torch.cuda.get_rng_state() if self.accelerator.device.type == "cuda" else None
         scaler = self.accelerator.scaler
@@ -108,7 +116,10 @@ class Learner:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Stand where the saved learner stood. Processes that were not there then keep their own random numbers."""
+        """Stand where the saved learner stood.
+
+        Processes that were not there then keep their own random numbers.
+        """
         self.network.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])

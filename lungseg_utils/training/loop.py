@@ -1,4 +1,6 @@
-"""The training loop: a loss by name, AdamW, a one-cycle learning rate, early stopping, the best and the last weights.
+"""The training loop.
+
+A loss by name, AdamW, a one-cycle learning rate, early stopping, the best and the last weights.
 
 `lungseg train --help`, alone or under `accelerate launch`, trains without a notebook.
 """
@@ -53,7 +55,7 @@ def train(
     device: Device | None = None,
     on_epoch: Callable[[pd.DataFrame], None] | None = None,
 ) -> pd.DataFrame:
-    """Train on the prepared slices; returns the history, one row an epoch. on_epoch is called with it after each.
+    """Train on the prepared slices; returns the history, one row an epoch.
 
     Writes under run_dir: `history.csv` (a line more each epoch) and `checkpoint/last.pt`, from which the next call with
     the same configuration goes on; at the end `model/` (weights of the best epoch by config.monitor and of the last,
@@ -227,14 +229,19 @@ def end_epoch(learner: Learner, val_scores: dict[str, float]) -> None:
 
 
 def is_best(row: dict[str, Any], history: list[dict[str, Any]], config: TrainingConfig) -> bool:
-    """Whether this epoch's monitored score beats every earlier one that is defined; the first epoch is always the best yet."""
+    """Whether this epoch's monitored score beats every earlier one that is defined.
+
+    The first epoch is always the best yet.
+    """
     sign = MONITORS[config.monitor]
     earlier = [sign * past[config.monitor] for past in history if not math.isnan(past[config.monitor])]
     return not history or all(sign * row[config.monitor] > score for score in earlier)
 
 
 def kept_by_monitor(history: pd.DataFrame) -> pd.DataFrame:
-    """One row for each quantity that can be monitored: the epoch that it would have kept, and that epoch's scores.
+    """One row for each quantity that can be monitored.
+
+    The epoch that it would have kept, and that epoch's scores.
 
     A quantity that is never defined, such as the lesion Dice of slices without any, has no row.
     """
@@ -253,6 +260,6 @@ def describe(row: dict[str, Any], epochs: int) -> str:
     """One line for people about an epoch."""
     return (
         f"epoch {row['epoch']:2d}/{epochs}  loss {row['train_loss']:.3f}  val_loss {row['val_loss']:.3f}  "
-        f"val_miou {row['val_miou']:.3f}  val_lesion_dice {row['val_lesion_dice']:.3f}  {row['seconds']:.0f} s"
-        + ("  best so far" if row["best"] else "")
+        f"val_miou {row['val_miou']:.3f}  val_lesion_dice {row['val_lesion_dice']:.3f}  {row['seconds']:.0f} "
+        "s" + ("  best so far" if row["best"] else "")
     )

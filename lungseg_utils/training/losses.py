@@ -12,7 +12,8 @@ from lungseg_utils.core.files import InputError
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 _soft_dice = smp.losses.DiceLoss(mode="multiclass", ignore_index=UNKNOWN)
-# About the inverse square root of the classes' shares of MedSeg's pixels; then lesions of unknown kind, and no lesion.
+# About the inverse square root of the classes' shares of MedSeg's pixels; then lesions of unknown kind, and
+# no lesion.
 WEIGHTS = (2.0, 4.0, 1.0, 0.5, 3.0, 0.75)
 
 
@@ -27,11 +28,14 @@ def partial_log_probabilities(logits: torch.Tensor) -> torch.Tensor:
 
 
 def partial_cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Mean over pixels of -log p(what the label allows): one number, of logits (B, 4, ...) and labels int64 (B, ...).
+    """Mean over pixels of -log p(what the label allows).
 
-    Labels are class indices, LESION or NOT_LESION. Without the last two it is F.cross_entropy, to the last bit. Its
-    gradient shares a LESION pixel out as the network itself does: it raises ground glass and consolidation together
-    and leaves their ratio as it is. (The marginal likelihood of a partial label: Cour et al. 2011, JMLR 12:1501.)
+    One number, of logits (B, 4, ...) and labels int64 (B, ...).
+
+    Labels are class indices, LESION or NOT_LESION. Without the last two it is F.cross_entropy, to the last
+    bit. Its gradient shares a LESION pixel out as the network itself does: it raises ground glass and
+    consolidation together and leaves their ratio as it is. (The marginal likelihood of a partial label: Cour
+    et al. 2011, JMLR 12:1501.)
     """
     return F.nll_loss(partial_log_probabilities(logits), labels)
 
@@ -44,12 +48,13 @@ def only_known(labels: torch.Tensor) -> torch.Tensor:
 def build_loss(name: str) -> Loss:
     """A function of logits (B, 4, S, S) and labels int64 (B, S, S) that returns one number.
 
-    `cross_entropy` is the mean over pixels of -log p(true class): every pixel counts alike, so rare classes count little.
-    `dice_cross_entropy` adds the soft Dice loss (Milletari et al. 2016, arXiv:1606.04797): 1 - Dice, of the classes that
-    occur in the batch, each counting alike however few its pixels are. `weighted_cross_entropy`
-    weights a pixel of class c with WEIGHTS[c]; `weighted_dice_cross_entropy` is its sum with the Dice loss;
-    `lesion_dice_cross_entropy` adds the Dice loss of the lesion as one, whatever its kind. Labels of further data sets
-    may stand for several classes: see partial_labels. Raises InputError for an unknown name.
+    `cross_entropy` is the mean over pixels of -log p(true class): every pixel counts alike, so rare classes
+    count little. `dice_cross_entropy` adds the soft Dice loss (Milletari et al. 2016, arXiv:1606.04797): 1 -
+    Dice, of the classes that occur in the batch, each counting alike however few its pixels are.
+    `weighted_cross_entropy` weights a pixel of class c with WEIGHTS[c]; `weighted_dice_cross_entropy` is its
+    sum with the Dice loss; `lesion_dice_cross_entropy` adds the Dice loss of the lesion as one, whatever its
+    kind. Labels of further data sets may stand for several classes: see partial_labels. Raises InputError for
+    an unknown name.
     """
     if name not in LOSSES:
         raise InputError(f"loss is {name!r}; expected one of {', '.join(LOSSES)}.")
@@ -69,7 +74,10 @@ def _weighted_dice_cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> 
 
 
 def lesion_dice(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """1 - soft Dice of ground glass and consolidation as one class over the batch; LESION counts. 0 without a lesion."""
+    """1 - soft Dice of ground glass and consolidation as one class over the batch; LESION counts.
+
+    0 without a lesion.
+    """
     p = logits.float().softmax(1)[:, list(LESIONS)].sum(1)
     truth = torch.isin(labels, labels.new_tensor([*LESIONS, LESION]))
     return truth.any() * (1 - 2 * (p * truth).sum() / (p.sum() + truth.sum()).clamp_min(1e-7))

@@ -57,18 +57,24 @@ def write_model_card(folder: Path, config: TrainingConfig, best: dict[str, Any])
     with atomic_write(folder / "README.md") as handle:
         handle.write(
             f"# Lung infection segmentation: {config.architecture}, {config.encoder}\n\n"
-            "Labels each pixel of an axial chest CT slice as ground glass opacity, consolidation, other lung or background. "
+            "Labels each pixel of an axial chest CT slice as ground glass opacity, consolidation, other lung "
+            "or background. "
             "For teaching and research; not a medical device.\n\n"
-            "`weights.safetensors` is the best epoch, `last.safetensors` the last; `config.json` holds preprocessing and sizes. "
+            "`weights.safetensors` is the best epoch, `last.safetensors` the last; `config.json` holds "
+            "preprocessing and sizes. "
             "Load with `lungseg_utils.inference.Segmenter.load(folder)`.\n\n"
-            f"Best epoch {best['epoch']} by {config.monitor}, on validation slices at {config.image_size} px: "
-            f"mIoU {best['val_miou']:.3f}, lesion Dice {best['val_lesion_dice']:.3f}, accuracy {best['val_accuracy']:.3f}.\n\n"
+            f"Best epoch {best['epoch']} by {config.monitor}, on validation slices at {config.image_size} "
+            "px: "
+            f"mIoU {best['val_miou']:.3f}, lesion Dice {best['val_lesion_dice']:.3f}, accuracy "
+            f"{best['val_accuracy']:.3f}.\n\n"
             f"| setting | value |\n|---|---|\n{settings}\n"
         )
 
 
 def training_ranges(train_set: "SliceDataset") -> dict[str, Any]:
-    """What a model's training slices are like, for its config.json: of each of FEATURES the 1st and 99th percentile.
+    """What a model's training slices are like, for its config.json.
+
+    Of each of FEATURES the 1st and 99th percentile.
 
     Over slices of the lungs, as `check_scan` takes them; `slices`: how many these were.
     """

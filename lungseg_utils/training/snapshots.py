@@ -1,4 +1,7 @@
-"""A few validation slices as the network sees them after each epoch: what the strip of pictures is drawn from."""
+"""A few validation slices as the network sees them after each epoch.
+
+What the strip of pictures is drawn from.
+"""
 
 from pathlib import Path
 
@@ -14,7 +17,10 @@ LARGEST = 128  # pixels a side of a kept picture: a hundred epochs of three slic
 
 
 def choose_examples(dataset: SliceDataset, count: int = 3) -> list[int]:
-    """Items with a small, a middle and a large area of lesions, the same at every call; fewer if there are fewer."""
+    """Items with a small, a middle and a large area of lesions, the same at every call.
+
+    Fewer if there are fewer.
+    """
     area = dataset.slices[[SHORT_NAMES[c] for c in LESIONS]].to_numpy(float).sum(axis=1)
     order = np.argsort(area, kind="stable")
     places = (
@@ -27,7 +33,7 @@ def choose_examples(dataset: SliceDataset, count: int = 3) -> list[int]:
 def predict_examples(
     network: nn.Module, dataset: SliceDataset, items: list[int], device: torch.device
 ) -> torch.Tensor:
-    """The most probable class of every pixel, uint8 (n, s, s), thinned out to at most LARGEST pixels a side."""
+    """The most probable class of every pixel, uint8 (n, s, s), of at most LARGEST pixels a side."""
     images = torch.stack([dataset[i][0] for i in items]).to(device, memory_format=torch.channels_last)
     return _thin(network(images).argmax(1).to(torch.uint8).cpu())
 
@@ -35,14 +41,20 @@ def predict_examples(
 def save_examples(
     path: Path, dataset: SliceDataset, items: list[int], predictions: list[torch.Tensor]
 ) -> None:
-    """Write .npz: hu float32 (n, s, s), truth uint8 (n, s, s), predictions uint8 (epochs, n, s, s), rows int64 (n,)."""
+    """Write the pictures as .npz.
+
+    hu float32 (n, s, s), truth uint8 (n, s, s), predictions uint8 (epochs, n, s, s), rows int64 (n,).
+    """
     z, truth, rows = zip(*(dataset[i] for i in items), strict=True)
     hu = torch.stack(z)[:, 0].numpy() * dataset.preprocessing.std + dataset.preprocessing.mean
     with atomic_write(path, "wb") as handle:
         np.savez_compressed(
-            handle, hu=_thin(hu).astype(np.float32), truth=_thin(torch.stack(truth).numpy()),
-            predictions=torch.stack(predictions).numpy(), rows=np.array(rows),
-        )  # fmt: skip
+            handle,
+            hu=_thin(hu).astype(np.float32),
+            truth=_thin(torch.stack(truth).numpy()),
+            predictions=torch.stack(predictions).numpy(),
+            rows=np.array(rows),
+        )
 
 
 def _thin(pictures: np.ndarray | torch.Tensor) -> np.ndarray | torch.Tensor:

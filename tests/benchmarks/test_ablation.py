@@ -1,4 +1,7 @@
-"""Ideas against a reference: the folds, networks that are trained once, and the table of effects against its parts."""
+"""Ideas against a reference.
+
+The folds, networks that are trained once, and the table of effects against its parts.
+"""
 
 from pathlib import Path
 
@@ -25,7 +28,10 @@ TWINS = (6, 9)  # training slices of MedSeg that are nearly identical
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
-    """MedSeg: 4 validation slices, 1 left out, 8 that train, two of them twins; 9 of Radiopaedia that train; 2 of the test."""
+    """MedSeg: 4 validation slices, 1 left out, 8 that train, two of them twins.
+
+    9 of Radiopaedia that train; 2 of the test.
+    """
     folder, rng, tables = tmp_path_factory.mktemp("ablation") / "prepared", np.random.default_rng(0), []
     folder.mkdir()
     splits = {
@@ -54,7 +60,10 @@ def prepared(tmp_path_factory):
 
 @pytest.fixture
 def trained(monkeypatch):
-    """Networks that take no time; the list holds (prepared folder's table, run folder, settings) of each training."""
+    """Networks that take no time.
+
+    The list holds (prepared folder's table, run folder, settings) of each training.
+    """
     calls = []
 
     def train(prepared_dir, run_dir, config):
@@ -167,8 +176,11 @@ def test_the_benchmark_goes_on_where_it_stopped(prepared, trained, tmp_path):
         "loss",
     }
     assert effects(rows).set_index("idea").folds.to_dict() == {
-        "reference": 2, "mirrored views": 1, "twice as long": 1, "class weights": 2,
-    }  # fmt: skip
+        "reference": 2,
+        "mirrored views": 1,
+        "twice as long": 1,
+        "class weights": 2,
+    }
     done, networks = run("reference", "0", "--image-size", "64")
     assert done.exit_code == 2 and "name another folder" in done.output and not networks
     assert "unknown ideas magic" in run("magic", "0")[0].output
@@ -201,8 +213,9 @@ def test_effects_are_the_paired_differences_of_counts_summed_over_seeds():
     }
     parts = [
         make_rows(idea, seed, fold, each[3 * fold : 3 * fold + 3], index[3 * fold : 3 * fold + 3])
-        for (idea, seed), each in counts.items() for fold in (1, 0)
-    ]  # fmt: skip
+        for (idea, seed), each in counts.items()
+        for fold in (1, 0)
+    ]
     table = effects(pd.concat(parts)).set_index("idea")
     order = np.argsort(index)
     mine, theirs = ((counts[idea, 0] + counts[idea, 1])[order] for idea in ("b", "reference"))

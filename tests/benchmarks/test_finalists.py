@@ -1,4 +1,7 @@
-"""Recipes side by side: the values against the scores themselves, draws in pairs, what is undefined, what is refused."""
+"""Recipes side by side.
+
+The values against the scores themselves, draws in pairs, what is undefined, what is refused.
+"""
 
 import runpy
 from types import SimpleNamespace
@@ -58,8 +61,10 @@ def test_values_are_the_means_over_the_seeds_of_the_scores_themselves():
             "mean lesion Dice": lambda counts: metrics.dice(counts)[:2].mean(),
             "ground glass Dice": lambda counts: metrics.dice(counts)[0],
             "consolidation Dice": lambda counts: metrics.dice(counts)[1],
-            "lesion Dice": metrics.lesion_dice, "mIoU": metrics.mean_iou, "accuracy": metrics.accuracy,
-        }.items():  # fmt: skip
+            "lesion Dice": metrics.lesion_dice,
+            "mIoU": metrics.mean_iou,
+            "accuracy": metrics.accuracy,
+        }.items():
             expected = np.mean([function(counts_of(run).sum(0)) for run in (one, two)])
             assert score_of(table, score, name).value == pytest.approx(expected)
         for score, function in {
@@ -160,8 +165,10 @@ def test_the_table_for_people():
         "HD95 of the lesion, px (less is better)",
     ]
     assert text.loc["mIoU"].tolist() == [
-        "0.512 [0.400, 0.600]", "0.600 [0.400, 0.600]", "+0.088 [-0.010, +0.200]",
-    ]  # fmt: skip
+        "0.512 [0.400, 0.600]",
+        "0.600 [0.400, 0.600]",
+        "+0.088 [-0.010, +0.200]",
+    ]
     assert text.iloc[1].tolist() == ["12.3 [1.0, 20.0]", "12.3 [1.0, 20.0]", "-0.5 [-1.0, +0.2]"]
 
 
@@ -172,17 +179,20 @@ def benchmark():
 
 def test_an_ensemble_answers_with_the_mean_of_its_members_probabilities(benchmark):
     def member(value):
-        def batches(hu, batch_size):
+        def answers(hu, batch_size):
             for start in range(0, len(hu), batch_size):
+                found = np.full((min(batch_size, len(hu) - start), 4, 2, 2), value)
                 yield (
                     slice(start, start + batch_size),
-                    np.full((min(batch_size, len(hu) - start), 4, 2, 2), value),
+                    SimpleNamespace(probabilities=lambda settings, small, found=found: found),
                 )
 
-        return SimpleNamespace(settings="own", batches=batches)
+        return SimpleNamespace(settings="own", answers=answers)
 
     ensemble = benchmark["Ensemble"]([member(0.2), member(0.4), member(0.9)])
-    answers = list(ensemble.batches(np.zeros((3, 2, 2)), 2))
+    answers = [
+        (position, found.probabilities("own")) for position, found in ensemble.answers(np.zeros((3, 2, 2)), 2)
+    ]
     assert [position for position, _ in answers] == [slice(0, 2), slice(2, 4)] and ensemble.settings == "own"
     assert answers[1][1].shape == (1, 4, 2, 2) and np.allclose(answers[0][1], 0.5)
 

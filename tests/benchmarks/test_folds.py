@@ -10,7 +10,10 @@ from lungseg_utils.core.files import InputError
 
 
 def pictures(sizes, seed=0):
-    """Groups of nearly identical pictures, shuffled; pictures of two groups have nothing in common. (N, 16, 16), group (N,)"""
+    """Groups of nearly identical pictures, shuffled; pictures of two groups have nothing in common.
+
+    (N, 16, 16), group (N,)
+    """
     rng = np.random.default_rng(seed)
     group = rng.permutation(np.repeat(np.arange(len(sizes)), sizes))
     return rng.normal(size=(len(sizes), 16, 16))[group] + 0.05 * rng.normal(size=(len(group), 16, 16)), group

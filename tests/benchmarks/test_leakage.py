@@ -17,10 +17,13 @@ def leakage():
 
 def test_leakage_holds_back_every_second_slice_and_gives_every_network_as_many(leakage):
     volume = [None] * 10 + [1] * 8 + [2] * 6 + [3] * 20
-    slices = pd.DataFrame({
-        "source": ["medseg"] * 10 + ["radiopaedia"] * 34, "volume": pd.array(volume, "Int64"),
-        "split": ["validation"] * 4 + ["train"] * 40,
-    })  # fmt: skip
+    slices = pd.DataFrame(
+        {
+            "source": ["medseg"] * 10 + ["radiopaedia"] * 34,
+            "volume": pd.array(volume, "Int64"),
+            "split": ["validation"] * 4 + ["train"] * 40,
+        }
+    )
     common, seen = leakage["split_slices"](slices, [1, 2], 15)
     assert (common.source == "medseg").sum() == 6 and (common.volume == 3).sum() == 9
     assert {v: len(table) for v, table in seen.items()} == {1: 3, 2: 3}

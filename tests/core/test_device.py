@@ -1,4 +1,7 @@
-"""The choice of device and precision, on faked hardware: what the probe would answer there, and what is made of it."""
+"""The choice of device and precision, on faked hardware.
+
+What the probe would answer there, and what is made of it.
+"""
 
 import json
 from dataclasses import asdict
@@ -126,6 +129,17 @@ def test_the_probe_runs_and_names_an_error():
     assert run_probe("nonsense")["error"]
 
 
+@pytest.fixture
+def instead(tmp_path, monkeypatch):
+    """Takes a program to run in place of the probe."""
+
+    def use(script):
+        (tmp_path / "probe.py").write_text(script)
+        monkeypatch.setattr(device, "PROBE", tmp_path / "probe.py")
+
+    return use
+
+
 @pytest.mark.parametrize(
     ("script", "patience", "error"),
     [
@@ -134,8 +148,8 @@ def test_the_probe_runs_and_names_an_error():
         ("import time; time.sleep(60)", 1, "no answer in 1 s"),
     ],
 )
-def test_a_process_that_dies_or_hangs_is_an_error_too(monkeypatch, script, patience, error):
-    monkeypatch.setattr(device, "PROBE", script)
+def test_a_process_that_dies_or_hangs_is_an_error_too(instead, monkeypatch, script, patience, error):
+    instead(script)
     monkeypatch.setattr(device, "PROBE_SECONDS", patience)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     assert probe()["error"] == error
@@ -144,19 +158,17 @@ def test_a_process_that_dies_or_hangs_is_an_error_too(monkeypatch, script, patie
     )
 
 
-def test_a_listed_gpu_is_asked_in_a_process_of_its_own(monkeypatch):
+def test_a_listed_gpu_is_asked_in_a_process_of_its_own(instead, monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     answer = {
         name: value for name, value in found(T4, T4).items() if name not in ("kind", "build", "threads")
     }
-    monkeypatch.setattr(
-        device, "PROBE", f"import sys; assert sys.argv[1] == 'cuda'; print({json.dumps(answer)!r})"
-    )
+    instead(f"import sys; assert sys.argv[1] == 'cuda'; print({json.dumps(answer)!r})")
     chosen = choose_device()
     assert (chosen.name, chosen.count) == ("Tesla T4", 2)
 
 
-def test_the_probe_of_gpus_stops_at_the_first_that_fails(monkeypatch):
+def test_the_probe_of_gpus_stops_at_the_first_that_fails(instead):
     fake = """
 import torch, types
 torch.cuda.init = lambda: None
@@ -166,7 +178,7 @@ torch.cuda.get_device_properties = lambda i: types.SimpleNamespace(name=f"GPU {i
 torch.cuda.mem_get_info = lambda i: (1, 2)
 torch.device = lambda kind, i: "cpu" if i == 0 else "meta"  # where .item() raises
 """
-    monkeypatch.setattr(device, "PROBE", fake + device.PROBE)
+    instead(fake + device.PROBE.read_text())
     answer = run_probe("cuda")
     working = {"name": "GPU 0", "capability": [7, 5], "memory": [1, 2], "works": True}
     assert answer["gpus"] == [working, working | {"name": "GPU 1", "works": False}]

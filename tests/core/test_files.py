@@ -8,7 +8,15 @@ import pytest
 from helpers import SERVER
 
 from lungseg_utils.core import files
-from lungseg_utils.core.files import InputError, atomic_write, clear_leftovers, locked, replace_folder, resolve_path
+from lungseg_utils.core.files import (
+    InputError,
+    atomic_write,
+    clear_leftovers,
+    input_path,
+    locked,
+    replace_folder,
+    resolve_path,
+)
 
 
 def test_relative_paths_agree_from_two_directories(tmp_path, monkeypatch):
@@ -141,8 +149,79 @@ def test_replace_folder_never_deletes_an_old_folder_that_it_cannot_put_back(tmp_
     assert "old" in contents(tmp_path).values()
 
 
+@pytest.fixture(params=[False, True], ids=["replaced", "already there"])
+def fixed(tmp_path, monkeypatch, request):
+    """A folder that cannot be renamed, as a container's volume; its older content if there is any."""
+    target = tmp_path / "volume"
+    target.mkdir()
+    if request.param:
+        fill(target, "old")
+        fill(target / "deeper", "old")
+    monkeypatch.setattr(files, "_is_mount", lambda path: path == target)
+    return target
+
+
+def test_a_folder_that_cannot_be_renamed_keeps_its_place_and_gets_the_new_content(tmp_path, fixed):
+    before = fixed.stat().st_ino
+    with replace_folder(fixed) as new:
+        fill(new, "new")
+        (new / "more").write_text("new")
+    assert contents(fixed) == {"file": "new", "more": "new"} and fixed.stat().st_ino == before
+    assert list(tmp_path.iterdir()) == [fixed] and {path.name for path in fixed.iterdir()} == {"file", "more"}
+
+
+@pytest.mark.parametrize("failing", range(1, 6))
+def test_a_failing_exchange_is_undone(fixed, monkeypatch, failing):
+    before = contents(fixed)
+    fail_to_replace(monkeypatch, lambda _, call: call == failing)
+    try:
+        with replace_folder(fixed) as new:
+            fill(new, "new")
+            (new / "more").write_text("new")
+    except OSError:
+        assert contents(fixed) == before
+    else:
+        assert contents(fixed) == {"file": "new", "more": "new"}
+
+
+def test_what_a_killed_process_left_is_cleared_and_its_older_folder_comes_back(tmp_path):
+    process = os.fork()
+    if process == 0:  # it dies in the body, as by SIGKILL
+        with replace_folder(tmp_path / "set") as new:
+            fill(new, "half")
+            os._exit(9)
+    os.waitpid(process, 0)
+    (left,) = tmp_path.iterdir()
+    fill(left / "old", "old")
+    fill(tmp_path / ".set.mine", "not ours")
+    with pytest.raises(ValueError), replace_folder(tmp_path / "set"):
+        raise ValueError
+    assert contents(tmp_path) == {"set/file": "old", ".set.mine/file": "not ours"}
+
+
+def test_the_folder_of_a_living_process_is_left_alone(tmp_path):
+    with replace_folder(tmp_path / "set") as first:
+        with replace_folder(tmp_path / "set") as second:
+            fill(second, "second")
+        assert first.is_dir()
+        fill(first, "first")
+    assert contents(tmp_path) == {"set/file": "first"}
+
+
+def test_what_is_read_may_lie_where_the_caller_stands(tmp_path, monkeypatch):
+    home, here = fill(tmp_path / "home", "home"), fill(tmp_path / "here", "here")
+    monkeypatch.setenv("LUNGSEG_HOME", str(home))
+    monkeypatch.chdir(here)
+    assert input_path("file") == here / "file"
+    (here / "file").unlink()
+    assert input_path("file") == home / "file"
+    with pytest.raises(InputError) as caught:
+        input_path("none")
+    assert str(home / "none") in str(caught.value) and str(here / "none") in str(caught.value)
+
+
 def test_input_error_is_a_value_error():
-    assert issubclass(files.InputError, ValueError)
+    assert issubclass(InputError, ValueError)
 
 
 # --- several processes ---
@@ -202,7 +281,8 @@ def test_a_locked_folder_is_refused_and_a_dead_process_holds_no_lock(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("number", "advice"), [(errno.EACCES, "a folder of your own"), (errno.EROFS, "LUNGSEG_HOME"), (errno.ENOSPC, "make room")]
+    ("number", "advice"),
+    [(errno.EACCES, "a folder of your own"), (errno.EROFS, "LUNGSEG_HOME"), (errno.ENOSPC, "make room")],
 )
 def test_what_the_system_refuses_is_one_sentence(tmp_path, number, advice):
     with pytest.raises(InputError, match=advice) as caught, atomic_write(tmp_path / "file"):
@@ -213,7 +293,10 @@ def test_what_the_system_refuses_is_one_sentence(tmp_path, number, advice):
 def test_a_file_in_the_place_of_a_folder_is_one_sentence(tmp_path):
     (tmp_path / "runs").touch()
     for write in (atomic_write, replace_folder):
-        with pytest.raises(InputError, match="a file stands where a folder has to be"), write(tmp_path / "runs" / "a" / "b"):
+        with (
+            pytest.raises(InputError, match="a file stands where a folder has to be"),
+            write(tmp_path / "runs" / "a" / "b"),
+        ):
             pass
     with pytest.raises(InputError, match="a file stands"), locked(tmp_path / "runs", "this test"):
         pass

@@ -32,7 +32,10 @@ def patterns(rng, count):
 
 
 def volume_stack(rng, sizes, drift=20.0):
-    """(sum of sizes, SIZE, SIZE): unlike pictures, one a volume, that change by at most `drift` HU between slices."""
+    """(sum of sizes, SIZE, SIZE).
+
+    Unlike pictures, one a volume, that change by at most `drift` HU between slices.
+    """
     stacks = [
         picture + rng.uniform(-drift / 2, drift / 2, (n, SIZE, SIZE))
         for n, picture in zip(sizes, patterns(rng, len(sizes)))
@@ -83,7 +86,7 @@ def worst(report, text):
     return max(levels, key=["ok", "warning", "error"].index)
 
 
-# Usable arrays ------------------------------------------------------------------------------------------------------
+# Usable arrays ----------------------------------------------------------------------------------------------
 
 
 def test_clean_arrays_have_no_warning(folder):
@@ -149,7 +152,7 @@ def test_sources_may_differ_in_size(folder):
     assert D.load_data(folder).images["medseg"].shape == (MEDSEG, 2 * SIZE, 2 * SIZE)
 
 
-# Broken arrays ------------------------------------------------------------------------------------------------------
+# Broken arrays ----------------------------------------------------------------------------------------------
 
 
 def truncate(path):
@@ -157,7 +160,7 @@ def truncate(path):
 
 
 def as_npz(path):
-    with open(path, "wb") as handle:
+    with path.open("wb") as handle:
         np.savez(handle, np.zeros(3))
 
 
@@ -316,7 +319,7 @@ def test_no_folder_at_all(tmp_path):
         D.load_data(tmp_path / "nowhere")
 
 
-# Labels, memory -----------------------------------------------------------------------------------------------------
+# Labels, memory ---------------------------------------------------------------------------------------------
 
 
 @given(st.lists(st.tuples(*[st.booleans()] * 4), min_size=1, max_size=20))
@@ -356,7 +359,7 @@ def test_chunks_leave_writeable_arrays_alone():
     assert array[3] == 3
 
 
-# Volumes, duplicates ------------------------------------------------------------------------------------------------
+# Volumes, duplicates ----------------------------------------------------------------------------------------
 
 
 @settings(max_examples=25, deadline=None)
@@ -426,7 +429,7 @@ def test_near_duplicates_finds_the_noisy_copy_only():
     assert similarity.near_duplicates(images, threshold=0.9999) == []
 
 
-# Splits -------------------------------------------------------------------------------------------------------------
+# Splits -----------------------------------------------------------------------------------------------------
 
 
 def test_reference_split(folder):
@@ -496,7 +499,7 @@ def test_unknown_split_or_volume(folder):
         splits.make_slices(data, "by_volume", 9)
 
 
-# Finding ------------------------------------------------------------------------------------------------------------
+# Finding ----------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -617,7 +620,7 @@ def test_a_named_folder(empty_home):
         find.find_data("elsewhere")
 
 
-# The real arrays ----------------------------------------------------------------------------------------------------
+# The real arrays --------------------------------------------------------------------------------------------
 
 
 def test_real_volumes_equal_index_csv(real_data):

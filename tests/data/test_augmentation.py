@@ -1,4 +1,4 @@
-"""Augmentations: the size they give, what they may not invent, and that a draw depends on (seed, epoch, slice) alone."""
+"""Augmentations: the size they give, what they may not invent, what a draw depends on."""
 
 import albumentations
 import numpy as np

@@ -1,4 +1,7 @@
-"""The dataset and its loaders: what a batch holds, and that neither workers nor their number change a value."""
+"""The dataset and its loaders.
+
+What a batch holds, and that neither workers nor their number change a value.
+"""
 
 import numpy as np
 import pandas as pd
@@ -95,8 +98,11 @@ def epoch_of(epoch, *args, **settings):
 
 @given(
     st.lists(st.sampled_from([0.0, 0.01, 0.5, 1.0, 3.0, 40.0]), min_size=1, max_size=60).filter(any),
-    st.integers(1, 12), st.integers(1, 3), st.integers(1, 3), st.integers(0, 3),
-)  # fmt: skip
+    st.integers(1, 12),
+    st.integers(1, 3),
+    st.integers(1, 3),
+    st.integers(0, 3),
+)
 def test_with_chances_a_slice_comes_as_often_as_it_should_and_shares_make_up_the_batch(
     chances, batch_size, pieces, processes, epoch
 ):
@@ -137,10 +143,14 @@ def test_over_the_epochs_chances_are_kept_on_average():
 
 
 def test_slice_chances():
-    slices = pd.DataFrame({
-        "source": ["medseg"] * 2 + ["radiopaedia"] * 4,
-        "ground_glass": pd.array([0, 7, 0, 1, 0, 9], "Int64"), "consolidation": pd.array([0, 0, 0, 1, 5, 9], "Int64"),
-    }, index=[3, 4, 8, 9, 11, 12])  # fmt: skip
+    slices = pd.DataFrame(
+        {
+            "source": ["medseg"] * 2 + ["radiopaedia"] * 4,
+            "ground_glass": pd.array([0, 7, 0, 1, 0, 9], "Int64"),
+            "consolidation": pd.array([0, 0, 0, 1, 5, 9], "Int64"),
+        },
+        index=[3, 4, 8, 9, 11, 12],
+    )
     assert slice_chances(slices, "every_slice") is None
     np.testing.assert_allclose(slice_chances(slices, "sources"), [1 / 2] * 2 + [1 / 4] * 4)
     np.testing.assert_allclose(slice_chances(slices, "lesions"), [1 / 3, 2 / 3, 1 / 9, 3 / 9, 2 / 9, 3 / 9])
@@ -151,10 +161,13 @@ def test_slice_chances():
 
 
 def test_each_source_gives_its_share_and_within_it_lesions_come_more_often():
-    slices = pd.DataFrame({
-        "source": ["medseg", "medseg", "further"],
-        "ground_glass": pd.array([0, 7, None], "Int64"), "consolidation": pd.array([0, 0, None], "Int64"),
-    })  # fmt: skip
+    slices = pd.DataFrame(
+        {
+            "source": ["medseg", "medseg", "further"],
+            "ground_glass": pd.array([0, 7, None], "Int64"),
+            "consolidation": pd.array([0, 0, None], "Int64"),
+        }
+    )
     np.testing.assert_allclose(slice_chances(slices, "lesions", "medseg 0.6, further 0.4"), [0.2, 0.4, 0.4])
     np.testing.assert_allclose(slice_chances(slices, "sources", "further 0.1, medseg 0.9"), [0.45, 0.45, 0.1])
     with pytest.raises(InputError, match="expected one for each of further, medseg"):

@@ -1,4 +1,7 @@
-"""Published data sets, on small files of their layouts that are written here: orientation, classes, refusals."""
+"""Published data sets, on small files of their layouts that are written here.
+
+Orientation, classes, refusals.
+"""
 
 import shutil
 
@@ -28,7 +31,10 @@ RAS, LPS, LAS = "RAS", "LPS", "LAS"
 
 
 def picture(slices):
-    """(N, 32, 32) HU and the truth that follows: liver at the left, spine below, two lungs; z is told by the spine."""
+    """(N, 32, 32) HU and the truth that follows: liver at the left, spine below, two lungs.
+
+    Z is told by the spine.
+    """
     hu = np.full((slices, SIZE, SIZE), AIR, np.float32)
     hu[:, 2:30, 2:30] = 40
     hu[:, 8:24, 8:14] = hu[:, 8:20, 18:24] = LUNG  # nothing here looks the same when turned
@@ -38,7 +44,10 @@ def picture(slices):
 
 
 def masks(slices):
-    """Lesions of `picture`: 1 ground glass, 2 consolidation, 3 effusion, in the lung mask; lungs: 1 right, 2 left."""
+    """Lesions of `picture`: 1 ground glass, 2 consolidation, 3 effusion, in the lung mask.
+
+    lungs: 1 right, 2 left.
+    """
     lesions, lungs = np.zeros((2, slices, SIZE, SIZE), np.uint8)
     lungs[:, 8:24, 8:14], lungs[:, 8:20, 18:24] = 1, 2
     lesions[:, 9:12, 9:12], lesions[:, 13:16, 9:12], lesions[:, 20:24, 8:12] = 1, 2, 3
@@ -47,7 +56,7 @@ def masks(slices):
 
 
 def write(path, array, stored="LPS", says=None, dtype=np.int16):
-    """Write (N, H, W), seen as a radiologist does, with its axes `stored` so and a header that says so (or `says`)."""
+    """Write (N, H, W), seen as a radiologist does, its axes `stored` so; the header `says` so."""
     from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, ornt_transform
 
     turn = ornt_transform(axcodes2ornt("LPS"), axcodes2ornt(stored))

@@ -1,4 +1,4 @@
-"""The phantom: its anatomy, contract, HU and shares, the gap between volumes, and that no set is left half-written."""
+"""The phantom: its anatomy, contract, HU and shares, the gap between volumes, no half-written set."""
 
 import json
 import shutil
@@ -82,7 +82,10 @@ def test_same_seed_same_bytes_and_another_seed_differs(tiny, mini, tmp_path):
 
 @pytest.mark.parametrize("source", REAL_HU)
 def test_classes_have_the_hu_of_the_real_data(default, source):
-    """A wider bound for MedSeg's lung: pixels at 64 px mix it with what surrounds it, 50 HU denser than at 256 px."""
+    """A wider bound for MedSeg's lung.
+
+    Pixels at 64 px mix it with what surrounds it, 50 HU denser than at 256 px.
+    """
     hu, labels = default[source]
     for label, (mean, std) in enumerate(REAL_HU[source]):
         values = hu[labels == label]
@@ -99,9 +102,12 @@ def test_shares_are_near_the_real_ones(slices):
 
 @pytest.mark.parametrize("classes", [(GROUND_GLASS,), (GROUND_GLASS, CONSOLIDATION)])
 def test_no_hu_interval_tells_lesions_from_the_rest_of_the_lung(slices, classes):
-    """Vessels, blurred edges and motion look alike: the best of all intervals on a grid, lungs given, stays below 0.8.
+    """Vessels, blurred edges and motion look alike.
 
-    It reaches 0.62 for ground glass and 0.69 for both on the default set, 0.52 and 0.66 on the real MedSeg slices.
+    The best of all intervals on a grid, lungs given, stays below 0.8.
+
+    It reaches 0.62 for ground glass and 0.69 for both on the default set, 0.52 and 0.66 on the real MedSeg
+    slices.
     """
     hu, labels = slices
     lung, truth = labels != BACKGROUND, np.isin(labels, classes)
@@ -173,7 +179,7 @@ def test_only_the_deliberate_pair_of_medseg_slices_is_near_identical():
     assert correlation[:8, :8].max() < 0.95 < correlation[3, 8] < 1
 
 
-@pytest.mark.parametrize("medseg, last", [(25, (24, 0.0)), (26, (3, 3.0)), (27, (3, 3.0))])
+@pytest.mark.parametrize(("medseg", "last"), [(25, (24, 0.0)), (26, (3, 3.0)), (27, (3, 3.0))])
 def test_a_set_that_can_spare_a_slice_ends_with_the_twin_of_slice_3(medseg, last, tmp_path, monkeypatch):
     made = []
 

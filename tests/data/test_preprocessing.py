@@ -1,4 +1,7 @@
-"""preprocessing.py: fitted numbers against numpy on the same values, and the prepared folder, on arrays made here."""
+"""preprocessing.py.
+
+Fitted numbers against numpy on the same values, and the prepared folder, on arrays made here.
+"""
 
 import json
 import subprocess
@@ -52,7 +55,7 @@ def expected_fit(values, clip_min=-1500, clip_max=500):
     return low, high, inside.mean(), inside.std()
 
 
-# Fitting ------------------------------------------------------------------------------------------------------------
+# Fitting ----------------------------------------------------------------------------------------------------
 
 
 @settings(max_examples=200, deadline=None)
@@ -115,7 +118,7 @@ def test_only_training_slices_of_the_source_count():
         ), fit_on
     left_out = slices.copy()
     left_out.loc[(left_out["source"] == "medseg") & (left_out["index"] == 24), "split"] = "left_out"
-    low, high, mean, _ = expected_fit(data.images["medseg"][25].ravel())
+    _, _, mean, _ = expected_fit(data.images["medseg"][25].ravel())
     assert P.fit_preprocessing(data, left_out, "medseg").mean == pytest.approx(mean, abs=0.5)
     changed = make_data()
     changed.images["medseg"][:24], changed.images["test"][:] = 3000, 3000
@@ -135,7 +138,7 @@ def test_nothing_to_fit_on():
             fit_on_values([0.0, 1.0, bad])
 
 
-# The z-score and its file -------------------------------------------------------------------------------------------
+# The z-score and its file -----------------------------------------------------------------------------------
 
 
 @settings(max_examples=50, deadline=None)
@@ -196,7 +199,7 @@ def test_broken_json_is_refused(text, tmp_path):
         P.Preprocessing.load(tmp_path / "preprocessing.json")
 
 
-# The prepared folder ------------------------------------------------------------------------------------------------
+# The prepared folder ----------------------------------------------------------------------------------------
 
 
 @settings(max_examples=100, deadline=None)
@@ -329,7 +332,7 @@ def test_no_folder_names_the_step_to_run(tmp_path):
         P.load_prepared(tmp_path / "prepared")
 
 
-# The real arrays ----------------------------------------------------------------------------------------------------
+# The real arrays --------------------------------------------------------------------------------------------
 
 
 def test_real_medseg_fit_equals_numpy(real_data):
@@ -346,11 +349,12 @@ def test_real_medseg_fit_equals_numpy(real_data):
 MEASURED = """
 import re, sys
 from lungseg_utils.data import load_data, make_slices
-from lungseg_utils.preprocessing import fit_preprocessing, prepare
+from lungseg_utils.data.preprocessing import fit_preprocessing, prepare
 data = load_data(sys.argv[1])
 slices = make_slices(data)
 prepare(data, slices, fit_preprocessing(data, slices), sys.argv[2])
-print(re.search(r"VmHWM:\\s+(\\d+) kB", open("/proc/self/status").read())[1])  # ru_maxrss would include the parent's
+# ru_maxrss would include the parent's
+print(re.search(r"VmHWM:\\s+(\\d+) kB", open("/proc/self/status").read())[1])
 """
 
 

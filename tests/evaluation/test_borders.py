@@ -1,4 +1,4 @@
-"""Distances between borders against hand-worked cases, MONAI's public functions, and scipy's distance transform."""
+"""Distances between borders against hand-worked cases, MONAI and scipy's distance transform."""
 
 import warnings
 
@@ -166,7 +166,8 @@ def test_properties(pair):
     assert {name: back[name] for name in numbers} == pytest.approx(numbers, nan_ok=True)  # symmetry
     flipped = border_scores(true[::-1, ::-1], predicted[::-1, ::-1], SPACING)
     assert flipped == pytest.approx(scores, nan_ok=True)
-    # In a larger slice the same: neither the cropping nor the slice's edge, which a shape may touch, changes a value.
+    # In a larger slice the same: neither the cropping nor the slice's edge, which a shape may touch, changes
+    # a value.
     inside = border_scores(np.pad(true, ((0, 30), (25, 0))), np.pad(predicted, ((0, 30), (25, 0))), SPACING)
     assert inside == pytest.approx(scores, nan_ok=True)
     dices = [scores[f"surface_dice_{t}px"] for t in TOLERANCES]

@@ -1,4 +1,4 @@
-"""Comparing runs: what differs, scores and paired differences, runs that are old, foreign or of other slices, the command."""
+"""Comparing runs: what differs, scores, paired differences, runs of other kinds, the command."""
 
 import json
 import shutil
@@ -373,7 +373,10 @@ def test_figure_one_line_a_run_one_colour_a_setting(batch):
 
 
 def test_three_seeds_by_two_losses_on_a_tiny_phantom(prepared_dir, tmp_path):
-    """The README's batch. Seed 0 of each loss by `lungseg run`, the other seeds by the functions that its notebooks call."""
+    """The README's batch.
+
+    Seed 0 of each loss by `lungseg run`, the other seeds by the functions that its notebooks call.
+    """
     tiny = {"encoder": "resnet18", "encoder_weights": "none", "image_size": 32, "epochs": 1, "batch_size": 8}
     options = [word for name, value in tiny.items() for word in ("-p", name, str(value))]
     for loss in ("cross_entropy", "dice_cross_entropy"):

@@ -17,13 +17,18 @@ BATCH = 2
 
 @pytest.fixture(scope="module")
 def stacks():
-    """Five slices, the last a batch of its own: classes missing here and there, so that every definition differs."""
+    """Five slices, the last a batch of its own.
+
+    Classes missing here and there, so that every definition differs.
+    """
     rng = np.random.default_rng(0)
     truth, prediction = rng.choice(4, (2, 5, 16, 12), p=(0.15, 0.05, 0.3, 0.5)).astype(np.uint8)
     prediction = np.where(rng.random(truth.shape) < 0.6, truth, prediction)
     for stack, slices, lesion in (
-        (truth, [0, 1, 4], CONSOLIDATION), (prediction, [1, 2, 4], CONSOLIDATION), (truth, [3], GROUND_GLASS)
-    ):  # fmt: skip
+        (truth, [0, 1, 4], CONSOLIDATION),
+        (prediction, [1, 2, 4], CONSOLIDATION),
+        (truth, [3], GROUND_GLASS),
+    ):
         stack[slices] = np.where(stack[slices] == lesion, BACKGROUND, stack[slices])
     threshold = np.where(rng.random(truth.shape) < 0.1, metrics.NO_CLASS, prediction)
     return truth, {"argmax": prediction, "0.5 threshold": threshold}

@@ -1,6 +1,7 @@
 """Everything about one set of predictions at once: the parts belong together, and bad input is refused."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -8,10 +9,11 @@ import pytest
 from helpers import CPU
 
 from lungseg_utils.core.files import InputError
+from lungseg_utils.core.image import resize_nearest
 from lungseg_utils.data.preprocessing import load_prepared
 from lungseg_utils.evaluation import metrics
-from lungseg_utils.evaluation.calibration import Reliability
-from lungseg_utils.evaluation.evaluator import Predictions, collect_predictions, evaluate
+from lungseg_utils.evaluation.calibration import calibration_summary, entropy
+from lungseg_utils.evaluation.evaluator import collect_predictions, evaluate
 from lungseg_utils.evaluation.results import counts_of, save_results
 from lungseg_utils.evaluation.scores import HEADLINE, PER_SLICE, stored
 from lungseg_utils.inference.segmenter import Segmenter
@@ -51,8 +53,42 @@ def test_predictions_of_one_pass(prepared_dir, trained_dir, evaluated):
     )  # the settings reach the labels, not the argmax
 
 
+def test_no_view_goes_through_the_network_twice_whatever_is_asked(prepared_dir, trained_dir):
+    prepared = load_prepared(prepared_dir)
+    hu, truth = prepared.images["medseg"][:5], prepared.labels["medseg"][:5]
+    segmenter = Segmenter.load(trained_dir / "model", CPU)
+    steps = {
+        "plain": InferenceSettings(),
+        "thresholds": InferenceSettings(thresholds=(0.2, 0.2, 1, 1)),
+        "islands": InferenceSettings(min_lung_share=0.5),
+        "specks": InferenceSettings(min_lesion_pixels=20),
+        "tempered": InferenceSettings(temperature=2.0),
+        "mirrored": InferenceSettings(flip=True),
+        "turned": InferenceSettings(flip=True, angles=(-10, 10), temperature=0.5),
+    }
+    seen = []
+    hook = segmenter.model.register_forward_hook(lambda module, images, logits: seen.append(len(images[0])))
+    collect_predictions(segmenter, hu, truth, 2)
+    assert sum(seen) == len(hu)
+    seen.clear()
+    predictions = collect_predictions(segmenter, hu, truth, 2, steps)
+    assert sum(seen) == 6 * len(hu)  # as they are, mirrored, turned to both sides, turned and mirrored
+    hook.remove()
+
+    for name, settings in steps.items():  # as if each had its own pass
+        alone = replace(segmenter, settings=settings)
+        counts = metrics.slice_confusion(truth, alone.labels(hu, 2))
+        np.testing.assert_array_equal(predictions.steps[name].per_slice, counts)
+        expected = calibration_summary(collect_predictions(alone, hu, truth, 2).reliability)
+        assert calibration_summary(predictions.steps[name].reliability) == expected
+    size = segmenter.image_size
+    own = segmenter.labels(resize_nearest(hu, size), 2)
+    np.testing.assert_array_equal(predictions.small, own)
+    np.testing.assert_allclose(predictions.entropy, entropy(segmenter.probabilities(hu, 2)), atol=1e-3)
+
+
 def test_the_record_is_json_and_agrees_with_the_tables(evaluated, tmp_path):
-    truth, predictions, evaluation = evaluated
+    truth, _, evaluation = evaluated
     save_results(tmp_path, evaluation.table, evaluation.per_slice.sum(0), evaluation.record)
     record = json.loads((tmp_path / "metrics.json").read_text())
     table = pd.read_csv(tmp_path / "per_slice.csv")
@@ -86,10 +122,4 @@ def test_masks_that_do_not_fit_are_refused(evaluated):
     odd = truth.copy()
     odd[0, 0, 0] = 7
     with pytest.raises(InputError, match="expected 0 to 3"):
-        evaluate(
-            odd,
-            Predictions(truth, truth, truth, Reliability()),
-            "radiopaedia",
-            range(len(truth)),
-            [1] * len(truth),
-        )
+        evaluate(odd, replace(predictions, labels=truth), "radiopaedia", range(len(truth)), [1] * len(truth))

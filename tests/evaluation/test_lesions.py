@@ -75,7 +75,7 @@ def test_real_masks_agree_with_a_flood_fill(real_data):
     check(truth, truth[::-1])
 
 
-@pytest.mark.parametrize("pixels, found", [(0, False), (1, False), (2, True), (20, True)])
+@pytest.mark.parametrize(("pixels", "found"), [(0, False), (1, False), (2, True), (20, True)])
 def test_a_lesion_is_found_from_a_tenth_of_its_pixels(pixels, found):
     truth, prediction = EMPTY.copy(), EMPTY.copy()
     truth[0, 5, 10:30] = GROUND_GLASS
@@ -120,8 +120,13 @@ def test_summary_by_size():
     summary = lesion_summary(lesion_table(truth, prediction), slices=4)
     assert json.loads(json.dumps(summary, allow_nan=False)) == summary and set(summary) == {"all", *SIZES}
     assert summary["small"] == {
-        "true": 2, "found": 1, "recall": 0.5, "predicted": 1, "false_alarms": 0, "false_alarms_per_slice": 0,
-    }  # fmt: skip
+        "true": 2,
+        "found": 1,
+        "recall": 0.5,
+        "predicted": 1,
+        "false_alarms": 0,
+        "false_alarms_per_slice": 0,
+    }
     assert summary["medium"]["recall"] == 1 and summary["large"]["recall"] is None
     assert summary["large"]["false_alarms_per_slice"] == summary["all"]["false_alarms_per_slice"] == 0.25
     assert summary["all"]["true"] == 3 and summary["all"]["recall"] == 2 / 3

@@ -1,4 +1,4 @@
-"""Scores against scikit-learn and torchmetrics, which count in their own ways, and the convention for what is empty."""
+"""Scores against scikit-learn and torchmetrics, and the convention for what is empty."""
 
 import json
 
@@ -148,7 +148,8 @@ def test_a_class_that_is_nowhere_has_no_score_and_a_class_on_one_side_has_zero()
     np.testing.assert_array_equal(metrics.recall(counts), [np.nan, np.nan, 0.5, 1])
     np.testing.assert_array_equal(metrics.precision(counts), [0, np.nan, 1, 1])
     np.testing.assert_array_equal(metrics.specificity(counts), [3 / 4, 1, 1, 1])
-    # The reference recipe skips what the truth lacks, so the false alarm costs it nothing beyond the lung it replaced.
+    # The reference recipe skips what the truth lacks, so the false alarm costs it nothing beyond the lung it
+    # replaced.
     assert metrics.reference_definition(truth, prediction, 1)["mean_iou"] == pytest.approx((0.5 + 1) / 2)
     assert np.isnan(metrics.mean_iou(np.zeros((4, 4), int))) and np.isnan(metrics.nanmean([]))
 
@@ -222,7 +223,7 @@ def test_pooled_and_per_slice_tell_different_stories():
 
 
 @pytest.mark.parametrize(
-    "truth, prediction, words",
+    ("truth", "prediction", "words"),
     [
         (np.zeros((2, 2), int), np.zeros(4, int), r"shape \(2, 2\), prediction \(4,\); expected the same"),
         (np.array([0, 4]), np.array([0, 0]), "truth holds labels from 0 to 4; expected 0 to 3"),

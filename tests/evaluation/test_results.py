@@ -57,10 +57,13 @@ def test_conclusions_about_lesions_burden_and_interval():
 
 
 def test_the_split_says_what_it_cannot_exclude():
-    slices = pd.DataFrame({
-        "source": ["medseg"] * 3 + ["radiopaedia"] * 3, "volume": pd.array([None] * 3 + [1, 1, 2], "Int64"),
-        "split": ["validation", "train", "left_out", "train", "train", "train"],
-    })  # fmt: skip
+    slices = pd.DataFrame(
+        {
+            "source": ["medseg"] * 3 + ["radiopaedia"] * 3,
+            "volume": pd.array([None] * 3 + [1, 1, 2], "Int64"),
+            "split": ["validation", "train", "left_out", "train", "train", "train"],
+        }
+    )
     text = " ".join(split_statement(slices))
     assert "1 slices of medseg. Training: 1 of medseg and 3 of radiopaedia" in text
     assert "no patient ids" in text and "1 near-identical" in text

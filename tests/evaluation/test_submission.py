@@ -1,4 +1,7 @@
-"""The submission file: exactly the competition's form, read back as written; one clear sentence for anything else."""
+"""The submission file: exactly the competition's form, read back as written.
+
+One clear sentence for anything else.
+"""
 
 import gzip
 import json
@@ -110,9 +113,16 @@ def test_labels_outside_the_classes_are_not_written(tmp_path):
     assert not (tmp_path / "sub.csv").exists()
 
 
-@pytest.mark.parametrize("change", [
-    lambda text: text.replace(b"\n", b"\r\n"), lambda text: text[:-1], lambda text: text + b"\n", gzip.compress,
-], ids=["windows", "no last line end", "an empty line at the end", "gzip"])  # fmt: skip
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text.replace(b"\n", b"\r\n"),
+        lambda text: text[:-1],
+        lambda text: text + b"\n",
+        gzip.compress,
+    ],
+    ids=["windows", "no last line end", "an empty line at the end", "gzip"],
+)
 def test_harmless_differences_are_read(sub, change):
     sub.write_bytes(change(sub.read_bytes()))
     np.testing.assert_array_equal(read_submission(sub, SHAPE), channels(LABELS))
@@ -132,24 +142,27 @@ def with_line(number, line):
     return change
 
 
-@pytest.mark.parametrize(("change", "words"), [
-    (lambda text: b"", "is empty; expected a submission"),
-    (lambda text: b"\x93NUMPY\x01\x00" + 500 * b"\x00", "begins with .*NUMPY.*; expected a submission"),
-    (lambda text: text.replace(b"Id", b"id"), "begins with 'id,Predicted'; .* first line 'Id,Predicted'"),
-    (lambda text: text.removeprefix(b"Id,Predicted\n"), "begins with '0,[01]'"),
-    (lambda text: b"Id,Predicted\n", "has 0 rows; expected 48 = 2 x 3 x 4 x 2: it is cut off"),
-    (lambda text: text[:100], "has [0-9]+ rows; expected 48 .* cut off"),
-    (lambda text: text + b"48,0\n", "has 49 rows; expected 48 .* other slices"),
-    (lambda text: text[:-2], "line 49: found '47,'; expected '47,0' or '47,1'"),
-    (with_line(9, b"7,2"), "line 9: found '7,2'; expected '7,0' or '7,1'"),
-    (with_line(9, b"7,1.0"), "line 9: found '7,1.0'"),
-    (with_line(9, b"8,0"), "line 9: found '8,0'; expected '7,0' or '7,1', ids in order"),
-    (with_line(49, b"46,0"), "line 49: found '46,0'"),
-    (with_line(13, b""), "line 13: found ''; expected '11,0'"),
-    (with_line(13, b"no, not this"), "line 13: found 'no, not this'"),
-    (lambda text: gzip.compress(text)[:-20], "cannot be read: .*; expected a sub.csv"),
-    (lambda text: gzip.compress(text)[:12] + b"x" * 50, "cannot be read"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda text: b"", "is empty; expected a submission"),
+        (lambda text: b"\x93NUMPY\x01\x00" + 500 * b"\x00", "begins with .*NUMPY.*; expected a submission"),
+        (lambda text: text.replace(b"Id", b"id"), "begins with 'id,Predicted'; .* first line 'Id,Predicted'"),
+        (lambda text: text.removeprefix(b"Id,Predicted\n"), "begins with '0,[01]'"),
+        (lambda text: b"Id,Predicted\n", "has 0 rows; expected 48 = 2 x 3 x 4 x 2: it is cut off"),
+        (lambda text: text[:100], "has [0-9]+ rows; expected 48 .* cut off"),
+        (lambda text: text + b"48,0\n", "has 49 rows; expected 48 .* other slices"),
+        (lambda text: text[:-2], "line 49: found '47,'; expected '47,0' or '47,1'"),
+        (with_line(9, b"7,2"), "line 9: found '7,2'; expected '7,0' or '7,1'"),
+        (with_line(9, b"7,1.0"), "line 9: found '7,1.0'"),
+        (with_line(9, b"8,0"), "line 9: found '8,0'; expected '7,0' or '7,1', ids in order"),
+        (with_line(49, b"46,0"), "line 49: found '46,0'"),
+        (with_line(13, b""), "line 13: found ''; expected '11,0'"),
+        (with_line(13, b"no, not this"), "line 13: found 'no, not this'"),
+        (lambda text: gzip.compress(text)[:-20], "cannot be read: .*; expected a sub.csv"),
+        (lambda text: gzip.compress(text)[:12] + b"x" * 50, "cannot be read"),
+    ],
+)
 def test_broken_files_get_one_sentence(sub, change, words):
     sub.write_bytes(change(sub.read_bytes()))
     with pytest.raises(InputError, match=words) as caught:
@@ -206,17 +219,20 @@ def test_truth_of_any_numeric_type(tmp_path, dtype):
         np.testing.assert_array_equal(load_truth(tmp_path / f"{name}.npy"), channels(LABELS))
 
 
-@pytest.mark.parametrize(("masks", "words"), [
-    (np.zeros((3, 4)), "holds \\(3, 4\\) float64; expected masks"),
-    (np.zeros((2, 3, 4, 2)), "expected masks"),
-    (np.zeros((0, 3, 4)), "expected masks"),
-    (np.full(SHAPE, "0"), "expected masks"),
-    (np.full(SHAPE, 4), "values other than 0, 1, 2, 3"),
-    (np.full(SHAPE, np.nan), "values other than 0, 1, 2, 3"),
-    (np.full((*SHAPE, 4), 0.25), "values other than 0, 1; expected"),
-    (np.array([{}]), "not readable as .npy"),
-    (np.zeros((2, 4, 3)), None),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("masks", "words"),
+    [
+        (np.zeros((3, 4)), "holds \\(3, 4\\) float64; expected masks"),
+        (np.zeros((2, 3, 4, 2)), "expected masks"),
+        (np.zeros((0, 3, 4)), "expected masks"),
+        (np.full(SHAPE, "0"), "expected masks"),
+        (np.full(SHAPE, 4), "values other than 0, 1, 2, 3"),
+        (np.full(SHAPE, np.nan), "values other than 0, 1, 2, 3"),
+        (np.full((*SHAPE, 4), 0.25), "values other than 0, 1; expected"),
+        (np.array([{}]), "not readable as .npy"),
+        (np.zeros((2, 4, 3)), None),
+    ],
+)
 def test_a_truth_that_is_none(sub, masks, words):
     np.save(sub.parent / "masks.npy", masks)
     if words:

@@ -1,4 +1,7 @@
-"""The shipped model: written in half precision with its licence, refused when it was altered, named like a folder."""
+"""The shipped model.
+
+Written in half precision with its licence, refused when it was altered, named like a folder.
+"""
 
 import hashlib
 import json
@@ -10,7 +13,7 @@ import pytest
 import torch
 from helpers import CPU
 from safetensors.numpy import load_file
-from ship import in_half_precision, ship, shipped_card  # fmt: skip
+from ship import in_half_precision, ship, shipped_card
 
 from lungseg_utils.core.files import InputError
 from lungseg_utils.data.phantom import phantom_slice

@@ -1,4 +1,7 @@
-"""Predictions at full size, whatever the batch and the slice; each optional step does what it says, if asked for."""
+"""Predictions at full size, whatever the batch and the slice.
+
+Each optional step does what it says, if asked for.
+"""
 
 from dataclasses import replace
 
@@ -20,21 +23,24 @@ from lungseg_utils.inference import segmenter as inference
 from lungseg_utils.inference.postprocess import predict, remove_lung_islands, remove_small_lesions, temper
 from lungseg_utils.inference.segmenter import Segmenter
 from lungseg_utils.inference.settings import InferenceSettings
-from lungseg_utils.inference.views import resample, square_margins, view_matrices
+from lungseg_utils.inference.views import resample, square_margins, view_matrix
 
 ALL_VIEWS = InferenceSettings(flip=True, angles=(-10, 10))
 UNSCALED = Preprocessing(low=-1, high=1, mean=0, std=1, fit_on="all")
 
 
 class Toy(torch.nn.Module):
-    """Logits that depend on a pixel's own value alone, so that it answers a turned slice with the turned answer."""
+    """Logits that depend on a pixel's own value alone: a turned slice gets the turned answer."""
 
     def forward(self, images):
         return torch.cat([images / 100, -images / 100, images * 0, images * 0 - 1], 1)
 
 
 class Placed(torch.nn.Module):
-    """Logits that depend on where a pixel stands in the frame, whatever it shows: class 0 left, class 1 right."""
+    """Logits that depend on where a pixel stands in the frame, whatever it shows.
+
+    Class 0 left, class 1 right.
+    """
 
     def forward(self, images):
         right = torch.linspace(-4, 4, images.shape[-1]).expand_as(images)
@@ -99,7 +105,7 @@ def test_a_cpu_takes_few_slices_at_a_time_and_answers_alike(segmenter, hu, steps
     hook.remove()
     np.testing.assert_allclose(parts, whole, atol=1e-5)
     views = 1 if steps == InferenceSettings() else 6
-    assert seen == [*views * [2], *views * [2], *views * [1], *5 * [1]]
+    assert seen == [*views * [2, 2, 1], *5 * [1]]
 
 
 def test_a_segmenter_is_called_with_a_volume(segmenter, hu):
@@ -174,7 +180,10 @@ def test_a_mirrored_view_changes_nothing_where_the_network_does_not_care(segment
 
 
 def test_views_average_probabilities_not_logits(segmenter):
-    """A network that answers by place alone: the mirror image brings the opposite answer, and the mean is even."""
+    """A network that answers by place alone.
+
+    The mirror image brings the opposite answer, and the mean is even.
+    """
     placed = replace(
         segmenter, model=Placed(), config={**segmenter.config, "preprocessing": UNSCALED.to_dict()}
     )
@@ -189,7 +198,10 @@ def test_views_average_probabilities_not_logits(segmenter):
 
 @pytest.mark.parametrize("size", [(128, 128), (96, 128)])
 def test_turned_views_are_turned_back(segmenter, size):
-    """Smooth slices, a network that does not care: what is left is interpolation, and no shift, also at the border."""
+    """Smooth slices, a network that does not care.
+
+    What is left is interpolation, and no shift, also at the border.
+    """
     hu = smooth_slices(*size)
     toy = replace(
         segmenter,
@@ -207,7 +219,7 @@ def test_turned_views_are_turned_back(segmenter, size):
 
 def test_a_view_is_turned_as_scipy_turns():
     image = smooth_slices(64, 96)[:1]
-    [matrix] = view_matrices(InferenceSettings(angles=(10,)), (64, 96))
+    matrix = view_matrix((10, False), (64, 96))
     turned, inside = resample(torch.from_numpy(image)[None].float(), matrix, (64, 96), "bilinear")
     expected = ndimage.rotate(image[0], 10, reshape=False, order=1, mode="nearest")
     np.testing.assert_allclose(turned[0, 0].numpy(), expected, atol=1e-2 * np.abs(image).max())
@@ -220,7 +232,7 @@ def test_what_a_turn_loses_at_the_border_is_not_averaged(segmenter):
     slices = smooth_slices(64, 64)
 
     class Tinted(Toy):
-        """Answers `lung other` with certainty once the slice is turned (its middle row is no longer the marked one)."""
+        """Answers `lung other` with certainty once the slice is turned: its marked row has moved."""
 
         def forward(self, images):
             logits = super().forward(images)
@@ -283,9 +295,14 @@ def test_thresholds_are_the_costs_of_a_miss():
     np.testing.assert_array_equal(labels[0, 0], (probabilities @ costs).argmin(1))
 
 
-@pytest.mark.parametrize(("probabilities", "words"), [
-    (np.full((1, 4, 2, 2), np.nan), "NaN"), (np.full((4, 2, 2), 0.25), "shape"), (np.full((1, 3, 2, 2), 0.3), "shape"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("probabilities", "words"),
+    [
+        (np.full((1, 4, 2, 2), np.nan), "NaN"),
+        (np.full((4, 2, 2), 0.25), "shape"),
+        (np.full((1, 3, 2, 2), 0.3), "shape"),
+    ],
+)
 def test_unusable_probabilities_are_refused(probabilities, words):
     with pytest.raises(InputError, match=words):
         predict(probabilities)
@@ -358,7 +375,10 @@ def test_clean_up_works_slice_by_slice_and_leaves_its_input():
 
 
 def test_every_step_from_one_forward_pass(segmenter, hu, probabilities):
-    """predict on stored probabilities is what a Segmenter with the same settings answers; by default it is argmax."""
+    """predict on stored probabilities is what a Segmenter with the same settings answers.
+
+    By default it is argmax.
+    """
     np.testing.assert_array_equal(predict(probabilities), probabilities.argmax(1))
     steps = InferenceSettings(thresholds=(0.3, 0.2, 1, 1), min_lung_share=0.2, min_lesion_pixels=20)
     labels = predict(probabilities, steps)

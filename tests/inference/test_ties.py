@@ -46,7 +46,9 @@ def other_labels(folder):
 
 def other_split(folder):
     slices = pd.read_csv(folder / "slices.csv")
-    slices.loc[slices.source == "medseg", "split"] = slices.split[::-1].to_numpy()[: (slices.source == "medseg").sum()]
+    slices.loc[slices.source == "medseg", "split"] = slices.split[::-1].to_numpy()[
+        : (slices.source == "medseg").sum()
+    ]
     slices.to_csv(folder / "slices.csv", index=False)
 
 
@@ -112,7 +114,9 @@ def test_a_checkpoint_of_other_slices_is_not_gone_on_with(run):
     with pytest.raises(Stopped):
         train(run / "prepared", run, replace(TINY_CONFIG, max_minutes=1e-9), CPU)
     other_pixels(run / "prepared")
-    with pytest.raises(InputError, match="learned from other prepared slices.*run 02_preprocessing as it was"):
+    with pytest.raises(
+        InputError, match="learned from other prepared slices.*run 02_preprocessing as it was"
+    ):
         train(run / "prepared", run, TINY_CONFIG, CPU)
 
 

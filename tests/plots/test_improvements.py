@@ -11,10 +11,17 @@ from lungseg_utils.evaluation.scores import BY_LABEL, by_label
 from lungseg_utils.plots.improvements import plot_effects, plot_recipes
 
 SCORE = "mean lesion Dice"
-EFFECTS = pd.DataFrame({
-    "idea": ["focal", "EMA", "class weights"], "slices": 76, SCORE: [0.5, 0.6, 0.55], "training minutes": [3.0, 4.0, 5.0],
-    f"{SCORE}, difference": [-0.02, 0.05, 0.01], f"{SCORE}, low": [-0.06, 0.02, np.nan], f"{SCORE}, high": [0.01, 0.08, np.nan],
-})  # fmt: skip
+EFFECTS = pd.DataFrame(
+    {
+        "idea": ["focal", "EMA", "class weights"],
+        "slices": 76,
+        SCORE: [0.5, 0.6, 0.55],
+        "training minutes": [3.0, 4.0, 5.0],
+        f"{SCORE}, difference": [-0.02, 0.05, 0.01],
+        f"{SCORE}, low": [-0.06, 0.02, np.nan],
+        f"{SCORE}, high": [0.01, 0.08, np.nan],
+    }
+)
 TOPICS = {"focal": "loss", "EMA": "schedule", "class weights": "loss", "reference": "reference"}
 
 
@@ -50,8 +57,9 @@ def test_effects_lie_at_their_differences_in_order_and_in_their_topics_colour():
 def test_each_score_has_a_panel_that_says_which_way_is_better(scores):
     rows = [
         {"score": score, "recipe": recipe, "value": k + n, "low": k + n - 0.5, "high": k + n + 0.5}
-        for k, score in enumerate(scores) for n, recipe in enumerate(("reference", "best"))
-    ]  # fmt: skip
+        for k, score in enumerate(scores)
+        for n, recipe in enumerate(("reference", "best"))
+    ]
     axes = drawn(plot_recipes(pd.DataFrame(rows)))
     assert len(axes) == len(scores)
     for k, (ax, score) in enumerate(zip(axes, scores)):

@@ -1,4 +1,4 @@
-"""The figures of 04_results draw the numbers that they were given, and say something sensible where there are none."""
+"""The figures of 04_results draw the numbers that they were given, or say that there are none."""
 
 import numpy as np
 import pandas as pd

@@ -1,4 +1,4 @@
-"""Figures: the pictures that carry a claim are checked pixel by pixel, every figure can be drawn and saved."""
+"""Figures: pictures that carry a claim, pixel by pixel; every figure can be drawn and saved."""
 
 import numpy as np
 import pytest
@@ -54,3 +54,36 @@ def test_a_saved_figure_is_whole_and_closed(tmp_path):
     figure = plots.plot_bars({"a": 1.0, "b": 2.0}, "units", "title")
     assert plots.save_figure(figure, tmp_path / "new", "bars") is figure
     assert (tmp_path / "new" / "bars.png").read_bytes().startswith(b"\x89PNG") and not plt.get_fignums()
+
+
+def test_slices_show_the_named_classes_over_the_lung_window():
+    hu = np.full((5, 4, 4), -600.0)
+    labels = np.zeros((5, 4, 4), np.uint8)
+    figure = plots.show_slices(hu, labels, ["a", "b"], columns=3, classes=(0,))
+    drawn = [ax for ax in figure.axes if ax.images]
+    assert len(drawn) == 5 and [ax.get_title() for ax in drawn] == ["a", "b", "", "", ""]
+    expected = plots.overlay(hu[0], labels[0], classes=(0,))
+    np.testing.assert_allclose(drawn[0].images[0].get_array(), expected)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [CLASSES[0].name]
+    assert not plots.show_slices(hu).legends
+
+
+def test_agreement_is_a_picture_a_slice():
+    truth, prediction = np.zeros((5, 2, 2), np.uint8), np.full((5, 2, 2), 3, np.uint8)
+    figure = plots.show_agreement(np.full((5, 2, 2), -600.0), truth, prediction, list("abcde"), "missed")
+    drawn = [ax for ax in figure.axes if ax.images]
+    assert [ax.get_title() for ax in drawn] == list("abcde") and figure.get_suptitle() == "missed"
+    for ax in drawn:
+        assert (ax.images[0].get_array() == to_rgb(AGREEMENT["miss"])).all()
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == list(AGREEMENT)
+
+
+def test_a_submission_says_its_shares_and_draws_consolidation_on_top():
+    masks = np.zeros((2, 4, 4, 2), np.uint8)
+    masks[0, :2] = 1  # both lesions on half of the first slice
+    figure = plots.plot_submission(masks)
+    first, second = (ax for ax in figure.axes if ax.images)
+    assert first.get_title() == "test 0: 50.0% + 50.0%" and second.get_title() == "test 1: 0.0% + 0.0%"
+    expected = plots.overlay(np.full((1, 1), -1350.0), np.ones((1, 1), int))[0, 0]
+    np.testing.assert_allclose(first.images[0].get_array()[0, 0], expected)
+    assert (second.images[0].get_array() == 0).all()

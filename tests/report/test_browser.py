@@ -24,7 +24,10 @@ CORNERS = {GROUND_GLASS: (0, 0), CONSOLIDATION: (0, 15), LUNG_OTHER: (15, 0), BA
 
 
 def quarters():
-    """Five slices (5, 16, 16), a class in each quarter; only slice 4 has consolidation, only 3 and 4 ground glass."""
+    """Five slices (5, 16, 16), a class in each quarter.
+
+    Only slice 4 has consolidation, only 3 and 4 ground glass.
+    """
     labels = np.full((5, 16, 16), BACKGROUND, np.uint8)
     labels[1:, 8:, :8] = LUNG_OTHER
     labels[2:4, :8, :8] = GROUND_GLASS

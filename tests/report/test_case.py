@@ -1,14 +1,19 @@
-"""A case: the answer comes back on the scan's own grid, memory stays bounded, results replace nothing but a case."""
+"""A case: its answer on the scan's own grid, bounded memory, results replace nothing but a case."""
 
 import json
+import re
+import shutil
 import tracemalloc
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from helpers import AS_IS, CPU, Blind, ByValue, FakeSegmenter, Reader, chest_scan
 
-from lungseg_utils.core.classes import LUNG_OTHER
+from lungseg_utils.core.classes import BACKGROUND, LUNG_OTHER
 from lungseg_utils.core.files import InputError
+from lungseg_utils.data.phantom import phantom_volume
 from lungseg_utils.inference.segmenter import Segmenter
 from lungseg_utils.report import page
 from lungseg_utils.report.case import (
@@ -18,7 +23,7 @@ from lungseg_utils.report.case import (
     predict_case,
     predict_scan,
 )
-from lungseg_utils.report.page import check_case_folder, save_case
+from lungseg_utils.report.page import check_case_folder, check_room, key_numbers, save_case
 from lungseg_utils.scans.scan import Scan
 
 
@@ -90,9 +95,77 @@ def test_doubts_about_the_masks():
     )
 
 
+def bowel(slices=12):
+    """Slices of 96 px of a belly: tissue, and two bubbles of gas as large as lungs."""
+    y, x = np.mgrid[-1:1:96j, -1:1:96j]
+    hu = np.where((x / 0.9) ** 2 + (y / 0.7) ** 2 < 1, 40, -1000)
+    for side in (-1, 1):
+        hu = np.where(((x - side * 0.4) / 0.3) ** 2 + (y / 0.3) ** 2 < 1, -960, hu)
+    return np.random.default_rng(0).normal(hu, 15, (slices, 96, 96)).round().astype(np.int16)
+
+
+@pytest.mark.parametrize("slices", [1, 12])
+def test_what_is_no_chest_keeps_its_mask_and_loses_its_numbers(slices):
+    hu = bowel(slices)
+    found = predict_case(replace(chest_scan(), hu=hu), Reader())
+    assert (
+        found.warnings[0].startswith("This does not look like a chest") and (found.labels != BACKGROUND).any()
+    )
+    assert key_numbers(found.summary) == [("-", "numbers withheld")]
+    assert found.summary["score"] is None and found.summary["all"]["millilitres"] is None
+    assert not any("lung in" in words for _, words in key_numbers(found.summary))
+
+
+@pytest.mark.parametrize(("spacing", "words"), [
+    ((13.5, 0.37, 0.37), "body's largest slice measures"),  # centimetres taken for millimetres
+    ((13.5, 37.0, 37.0), "body's largest slice measures"),
+    ((60.0, 3.7, 3.7), "lungs are [0-9]+ mm high"),
+])  # fmt: skip
+def test_sizes_that_no_body_has_are_withheld_and_shares_stay(spacing, words):
+    found = predict_case(chest_scan(spacing=spacing), Reader()).summary
+    assert re.search(words, found["withheld"][0]) and found["withheld"][0] == found["warnings"][0]
+    assert found["score"] is None and found["all"]["millilitres"] is None
+    assert found["all"]["percent_of_lung"]["involved"] > 0
+
+
+def test_two_scans_one_after_the_other_are_no_volume_and_two_in_turn_are_refused():
+    other = (
+        phantom_volume(np.random.default_rng(8), 12, 96, (0.1, 0.03))[0].round().astype(np.int16)[:, :, ::-1]
+    )
+    other = np.roll(other, 15, 1)
+    scan = chest_scan()
+    joined = predict_case(replace(scan, hu=np.concatenate([scan.hu, other])), Reader()).summary
+    assert (
+        any("changes as between two scans" in text for text in joined["withheld"]) and joined["score"] is None
+    )
+    mixed = np.stack([scan.hu, other], 1).reshape(-1, 96, 96)
+    with pytest.raises(InputError, match="every second slice shows another scan"):
+        predict_case(replace(scan, hu=mixed), Reader())
+
+
+def test_uneven_steps_are_measured_as_even_ones_are():
+    scan = chest_scan()
+    kept = [0, 1, 2, 3, 4, 6, 8, 9, 10, 11]
+    places = tuple(13.5 * i for i in kept)
+    thinned = predict_case(replace(scan, hu=scan.hu[kept], places=places), Reader()).summary
+    whole = predict_case(scan, Reader()).summary
+    assert thinned["all"]["millilitres"]["lung"] == pytest.approx(
+        whole["all"]["millilitres"]["lung"], rel=0.03
+    )
+    assert thinned["profile"]["third_limits"] == whole["profile"]["third_limits"]
+    assert thinned["profile"]["position"] == [round(place, 2) for place in places]
+
+
+def test_a_full_disk_is_known_before_the_prediction(tmp_path, monkeypatch):
+    assert check_room(tmp_path / "case", chest_scan()) == tmp_path / "case" and not list(tmp_path.iterdir())
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
+    with pytest.raises(InputError, match="has 0 MiB of room"):
+        check_room(tmp_path / "case", chest_scan())
+
+
 def test_memory_is_the_masks_and_a_few_slices():
     few = chest_scan(slices=2)
-    scan = Scan(np.tile(few.hu, (300, 1, 1)), (1.0, 3.7, 3.7), None, "array", True, None, (), None)
+    scan = Scan(np.repeat(few.hu, 300, 0), (1.0, 3.7, 3.7), None, "array", True, None, (), None)
     fake = FakeSegmenter()
     predict_case(few, fake)  # what is imported and cached once
     tracemalloc.start()

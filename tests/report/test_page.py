@@ -1,4 +1,4 @@
-"""The report: one page that needs nothing else, escapes what it shows, and can be drawn for every kind of case."""
+"""The report: one page that needs nothing else and escapes what it shows, for every kind of case."""
 
 import base64
 import io
@@ -6,7 +6,7 @@ import json
 from dataclasses import replace
 from html.parser import HTMLParser
 
-import matplotlib
+import matplotlib as mpl
 import numpy as np
 import pytest
 from helpers import Blind, Reader, chest_scan
@@ -126,7 +126,7 @@ def test_text_beside_the_body_is_not_shown(case, monkeypatch):
         hu[:, 10:15, 10 + 5 * k : 13 + 5 * k] = np.where(glyph, 300, -1000)
     labels = np.pad(case.labels, ((0, 0), (80, 80), (80, 80)), constant_values=3)
     burned = replace(case, scan=replace(case.scan, hu=hu), labels=labels, entropy=np.zeros_like(labels))
-    plots_case.draw_montage(matplotlib.figure.Figure(), burned)
+    plots_case.draw_montage(mpl.figure.Figure(), burned)
     assert len(shown) == 8 and all(
         picture[:60].max() < -900 and picture[80:176].max() > 0 for picture in shown
     )

@@ -1,4 +1,4 @@
-"""A marker in every text field of a scan and in every name around it is in no byte of what `lungseg predict` writes."""
+"""A marker in every text of a scan and around it is in no byte of what `lungseg predict` writes."""
 
 import base64
 import gzip
@@ -29,7 +29,10 @@ STEERING = {"SpecificCharacterSet", "Modality", "ImageType", "PhotometricInterpr
 
 
 def plant(dataset, _):
-    """The marker in the standard's text attributes, in a private one and in a nested one; the date in all dates."""
+    """The marker in the standard's text attributes, in a private one and in a nested one.
+
+    The date in all dates.
+    """
     for tag, (vr, multiplicity, _, retired, keyword) in DicomDictionary.items():
         if tag >> 16 in GROUPS and not retired and keyword not in STEERING and multiplicity in ("1", "1-n"):
             if vr in TEXTS:
@@ -96,7 +99,10 @@ def predicted(folder, kind, monkeypatch, *options):
 
 
 def readings(data):
-    """The bytes of a file, and all that is packed in them: gzip, PNG's compressed chunks, pictures in HTML."""
+    """The bytes of a file, and all that is packed in them.
+
+    Gzip, PNG's compressed chunks, pictures in HTML.
+    """
     yield data
     if data[:2] == b"\x1f\x8b":
         yield from readings(gzip.decompress(data))
@@ -110,8 +116,12 @@ def readings(data):
 def finds(folder, text):
     """Names of the files under `folder` that hold the text, in any usual encoding, or are called so."""
     codes = {text.encode(code) for code in ("utf-8", "utf-16-le", "utf-16-be", "utf-32-le")}
-    return [path.name for path in folder.rglob("*") if text in path.name
-            or any(code in reading for reading in readings(path.read_bytes()) for code in codes)]  # fmt: skip
+    return [
+        path.name
+        for path in folder.rglob("*")
+        if text in path.name
+        or any(code in reading for reading in readings(path.read_bytes()) for code in codes)
+    ]
 
 
 @pytest.mark.parametrize("kind", WRITERS)

@@ -1,4 +1,7 @@
-"""Checks before a prediction: what is refused, what is doubted in which words, and what training leaves to compare."""
+"""Checks before a prediction.
+
+What is refused, what is doubted in which words, and what training leaves to compare.
+"""
 
 import json
 from dataclasses import replace
@@ -6,12 +9,20 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from lungseg_utils.core.classes import LUNG_OTHER
 from lungseg_utils.core.files import InputError
 from lungseg_utils.core.image import body_mask, body_with_rim
 from lungseg_utils.data.datasets import SliceDataset
 from lungseg_utils.data.features import FEATURES, slice_features
 from lungseg_utils.data.phantom import _burn_text, phantom_volume
-from lungseg_utils.report.quality import check_scan
+from lungseg_utils.report.quality import (
+    CHEST_VOLUME,
+    aerated_share,
+    check_scan,
+    chest_doubt,
+    lung_outside,
+    size_doubt,
+)
 from lungseg_utils.scans.scan import Scan
 from lungseg_utils.training.model_card import training_ranges
 
@@ -120,3 +131,48 @@ def test_burned_in_text_is_told_from_table_and_anatomy(chest):
     assert len(found) == 1
     shown = body_with_rim(burned[4])
     assert shown.shape == (256, 256) and not shown[burned[4] != large[4]].any() and shown[128, 128]
+
+
+def test_a_crop_at_the_lungs_still_has_a_body_around_them(chest):
+    hu = chest.hu[7]
+    lungs = np.argwhere(body_mask(hu) & (hu < -600))
+    (top, left), (bottom, right) = lungs.min(0) + 4, lungs.max(0) - 4
+    cut = hu[top:bottom, left:right]
+    inside = body_mask(cut)
+    assert inside[cut < -600].mean() > 0.95
+    assert lung_outside(np.full((1, *cut.shape), LUNG_OTHER, np.uint8), cut[None]) < 0.05
+    assert aerated_share(cut) > aerated_share(hu) > CHEST_VOLUME
+
+
+def test_a_wall_that_noise_broke_is_mended():
+    clean = np.full((128, 128), -1000.0)
+    clean[20:110, 20:110] = 40
+    clean[32:98, 32:98] = -850
+    clean[60:62, 15:40] = -1000  # a gap
+    noisy = np.random.default_rng(0).normal(clean, 200)
+    assert body_mask(noisy)[30:100, 30:100].mean() > 0.95
+
+
+def test_gas_is_no_aerated_lung(chest):
+    gas = chest.hu.copy()
+    for hu in gas:
+        hu[body_mask(hu) & (hu < -500)] = -980
+    assert max(map(aerated_share, chest.hu)) > CHEST_VOLUME > 2 * max(map(aerated_share, gas))
+    assert chest_doubt(chest) is None and "look like a chest" in chest_doubt(replace(chest, hu=gas))
+
+
+def profile(*lung, step=10.0):
+    return {"lung": list(lung), "position": [step * i for i in range(len(lung))]}
+
+
+@pytest.mark.parametrize(("lung", "step", "millilitres", "words"), [
+    ((0, 100, 200, 200, 100, 0), 2.0, 120.0, "6 mm high"),
+    ((0, 100, 200, 200, 100, 0), 30.0, 150.0, "measure 150 ml"),
+    ((150, 100, 200, 200, 100, 0), 2.0, 120.0, None),  # a part of the lungs
+    ((0, 100, 200, 200, 100, 0), 60.0, 4000.0, None),
+    ((0, 100, 200, 200, 100, 0), 60.0, 14000.0, "14,000 ml"),
+    ((0, 100, 200, 200, 200, 200, 100, 0), 100.0, 9000.0, "500 mm high"),
+])  # fmt: skip
+def test_lungs_of_impossible_size_are_noticed(chest, lung, step, millilitres, words):
+    found = size_doubt(chest, profile(*lung, step=step), millilitres)
+    assert found is None if words is None else words in found

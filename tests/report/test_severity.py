@@ -117,10 +117,13 @@ def test_the_midline_is_the_bodys_not_the_pictures():
 
 def test_thirds_ignore_stray_pixels_and_need_enough_lung():
     lung = np.array([1, 0, *[1000] * 9, 0, 3])
-    third = third_of_slices(lung, 15.0)
+    third = third_of_slices(lung, np.full(13, 15.0))
     assert third.tolist() == [0, 0, 0, 0, 0, 1, 1, 1, 2, 2, 2, 2, 2]
-    assert third_of_slices(lung, 5.0) is None and third_of_slices(np.full(5, 9), 50.0) is None
-    assert third_of_slices(np.zeros(20, int), 15.0) is None
+    assert (
+        third_of_slices(lung, np.full(13, 5.0)) is None
+        and third_of_slices(np.full(5, 9), np.full(5, 50.0)) is None
+    )
+    assert third_of_slices(np.zeros(13, int), np.full(13, 15.0)) is None
 
 
 def test_unordered_slices_have_no_zones_no_millilitres_and_their_own_midlines():

@@ -1,14 +1,20 @@
-"""DICOM: series, order, rescale, compression, archives; the segmentation lies where the scan lies, and names nobody."""
+"""DICOM: series, order, rescale, compression, archives.
 
+The segmentation lies where the scan lies, and names nobody.
+"""
+
+import gzip
 import io
-import os
+import re
 import stat
+import tarfile
 import tempfile
 import warnings
 import zipfile
 from pathlib import Path
 
 import highdicom as hd
+import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
@@ -16,11 +22,14 @@ from helpers import FRAME, SPACING, STUDY, chest, marked, write_series
 from PIL import Image
 from pydicom.data import get_testdata_file
 from pydicom.encaps import encapsulate
+from pydicom.fileset import FileSet
 from pydicom.uid import (
+    CTImageStorage,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
+    JPEGExtended12Bit,
     JPEGLSLossless,
     RLELossless,
     generate_uid,
@@ -28,7 +37,7 @@ from pydicom.uid import (
 
 from lungseg_utils.core.classes import BACKGROUND, CLASSES
 from lungseg_utils.core.files import InputError
-from lungseg_utils.scans.io import read_scan, write_masks
+from lungseg_utils.scans.io import check_writable, read_scan, write_masks
 from lungseg_utils.scans.orientation import LPS
 
 MARKER = "MARKER7"
@@ -99,8 +108,10 @@ def test_scan_and_segmentation_agree_in_every_layout(tmp_path, layout):
     assert any("oblique or tilted" in note for note in scan.notes) == (
         "oblique" in layout or "tilt" in layout
     )
-    (path,) = write_masks(scan, marked(scan), tmp_path / "out")
-    assert path.name == "mask.dcm"
+    path, *straight = write_masks(scan, marked(scan), tmp_path / "out")
+    assert path.name == "mask.dcm" and [file.name for file in straight] == ["mask.nii.gz"] * (
+        layout == "gantry tilt"
+    )
     segmentation = hd.seg.segread(path)
     expected, source = source_place(folder)
     ((found, referenced),) = mask_places(segmentation, 1)
@@ -111,7 +122,7 @@ def test_scan_and_segmentation_agree_in_every_layout(tmp_path, layout):
 
 
 def test_highdicom_places_the_mask_on_the_scans_own_volume(tmp_path):
-    """The volume that a viewer builds of the segmentation, by affine, against the one it builds of the scan."""
+    """The volume that a viewer builds of the segmentation, against the one it builds of the scan."""
     folder = write_series(tmp_path / "scan", chest(), signs=(-1, 1, 1), directions=turned(9, 2))
     scan = read_scan(folder)
     (path,) = write_masks(scan, marked(scan), tmp_path / "out")
@@ -154,9 +165,10 @@ def compress(syntax):
 
 
 @pytest.mark.parametrize(
-    "syntax", [RLELossless, JPEGLSLossless, JPEG2000Lossless, DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian],
+    "syntax",
+    [RLELossless, JPEGLSLossless, JPEG2000Lossless, DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian],
     ids=lambda syntax: syntax.keyword,
-)  # fmt: skip
+)
 def test_transfer_syntaxes(tmp_path, syntax):
     write_series(tmp_path / "scan", chest(), change=compress(syntax))
     np.testing.assert_array_equal(read_scan(tmp_path / "scan").hu, chest())
@@ -183,8 +195,8 @@ def test_pydicoms_own_ct_files_are_read(name, landmarks):
 @pytest.mark.parametrize(("name", "words"), [
     ("MR_small.dcm", "images of modality MR"), ("MR_small_RLE.dcm", "modality MR"), ("JPEG2000.dcm", "modality NM"),
     ("rtplan.dcm", "modality RTPLAN"), ("liver_1frame.dcm", "modality SEG"), ("SC_rgb_jpeg.dcm", "modality OT"),
-    ("no_meta.dcm", "of another kind"), ("meta_missing_tsyntax.dcm", "without images"), ("DICOMDIR", "without images"),
-    ("badVR.dcm", "modality RTDOSE"),
+    ("no_meta.dcm", "of another kind"), ("meta_missing_tsyntax.dcm", "without images"), ("DICOMDIR", "expected the number of one|without images|expected at least 96"),
+    ("badVR.dcm", "modality RTDOSE|damaged"),
 ])  # fmt: skip
 def test_pydicoms_other_files_are_refused(name, words):
     with pytest.raises(InputError, match=words):
@@ -248,7 +260,7 @@ def test_missing_slices_are_reported_and_the_mask_leaves_them_out(tmp_path):
 
 def test_copies_and_repeated_places_are_left_out_and_reported(tmp_path):
     folder = write_series(tmp_path / "scan", chest())
-    one = sorted(folder.iterdir())[0]
+    one = min(folder.iterdir())
     (folder / "copy").write_bytes(one.read_bytes())
     dataset = pydicom.dcmread(sorted(folder.iterdir())[1])
     dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = generate_uid()
@@ -278,7 +290,9 @@ def test_uneven_steps_are_reported(tmp_path):
         dataset.ImagePositionPatient = [x, y, float(z) + (1 if i == 3 else 0)]
 
     write_series(tmp_path / "scan", chest(), change=change)
-    assert any("uneven, 4.0 to 6.0 mm; 5.0 mm" in note for note in read_scan(tmp_path / "scan").notes)
+    assert any(
+        "steps between slices vary, 4.0 to 6.0 mm" in note for note in read_scan(tmp_path / "scan").notes
+    )
 
 
 def test_several_series_are_listed_and_one_is_chosen_by_number_or_uid(tmp_path):
@@ -291,16 +305,167 @@ def test_several_series_are_listed_and_one_is_chosen_by_number_or_uid(tmp_path):
 
     write_series(folder, chest(1), series="1", change=scout)
     (folder / "notes.txt").write_text("not DICOM")
-    with pytest.raises(InputError, match="2 series, and none was chosen") as caught:
+    with pytest.raises(InputError, match="2 series or acquisitions, and none was chosen") as caught:
         read_scan(folder)
-    assert "1: 6 slices of 100 x 112, 5.00 mm apart; 2: 9 slices of 100 x 112, 3.00 mm apart" in str(
-        caught.value
+    assert re.search(
+        "[(]2: 6 slices of 100 x 112, 5.00 mm apart.*; 5: 9 slices of 100 x 112, 3.00 mm", str(caught.value)
     )
-    for series in (2, "2", generate_uid(entropy_srcs=["series", "5"])):
+    for series in (5, "5", generate_uid(entropy_srcs=["series", "5"])):
         assert len(read_scan(folder, series).hu) == 9
     for series in (0, 3, "1.2.3"):
         with pytest.raises(InputError, match=f"none is {series}"):
             read_scan(folder, series)
+
+
+def joined(dataset, **other):
+    """One series, study and frame of reference for all; and other attributes."""
+    dataset.SeriesInstanceUID, dataset.StudyInstanceUID, dataset.FrameOfReferenceUID = (
+        "1.2.3",
+        "1.2.4",
+        "1.2.5",
+    )
+    for keyword, value in other.items():
+        setattr(dataset, keyword, value)
+
+
+def write_two(folder, first, second, shift, hu=None):
+    """Two scans of twelve slices in one series, the second `shift` mm higher; first, second: what differs in them."""
+    hu = chest(12) if hu is None else hu
+    write_series(folder, hu, series="1", change=lambda d, i: joined(d, SeriesNumber=3, **first))
+
+    def change(dataset, i):
+        x, y, z = dataset.ImagePositionPatient
+        joined(dataset, SeriesNumber=3, ImagePositionPatient=[x, y, float(z) + shift], **second)
+
+    return write_series(folder, np.roll(hu, 6, 1), series="2", change=change)
+
+
+@pytest.mark.parametrize("shift", [0, 2, 20, 300])
+@pytest.mark.parametrize(("keyword", "values"), [
+    ("PatientID", "ab"), ("PatientName", ("A^B", "C^D")), ("PatientBirthDate", ("19500101", "19600101")),
+    ("AcquisitionNumber", (1, 2)), ("ConvolutionKernel", ("B30f", "B70f")), ("SliceThickness", ("1", "4.5")),
+    ("KVP", (80, 140)), ("AcquisitionDate", ("20200101", "20200203")), ("PatientPosition", ("HFS", "HFP")),
+    ("ImageType", (["ORIGINAL", "PRIMARY", "AXIAL"], ["DERIVED", "PRIMARY", "AXIAL"])),
+    ("NominalPercentageOfCardiacPhase", (0, 50)), ("SeriesDescription", ("insp", "exp")),
+])  # fmt: skip
+def test_two_scans_in_one_series_are_told_apart_and_never_mixed(tmp_path, keyword, values, shift):
+    folder = write_two(tmp_path / "scan", *({keyword: value} for value in values), shift)
+    if shift == 300 and keyword not in (
+        "PatientID",
+        "PatientName",
+        "PatientBirthDate",
+    ):  # one after the other: table positions of one scan
+        return
+    with pytest.raises(InputError, match="2 series or acquisitions") as caught:
+        read_scan(folder)
+    assert "3a: 12 slices" in str(caught.value) and "3b: 12 slices" in str(caught.value)
+    assert "A^B" not in str(caught.value) and "1950" not in str(caught.value)
+    np.testing.assert_array_equal(read_scan(folder, "3a").hu, chest(12))
+
+
+def test_two_scans_that_only_their_numbering_tells_apart(tmp_path):
+    folder = write_two(tmp_path / "scan", {}, {}, 2)
+
+    def renumber(path):
+        dataset = pydicom.dcmread(path)
+        dataset.InstanceNumber += 12
+        dataset.save_as(path)
+
+    for path in folder.iterdir():
+        if path.name.endswith("2"):
+            renumber(path)
+    with pytest.raises(InputError, match="2 series or acquisitions"):
+        read_scan(folder)
+
+
+def test_table_positions_that_follow_each_other_are_one_scan(tmp_path):
+    def change(dataset, i):
+        dataset.AcquisitionNumber = i // 4
+
+    scan = read_scan(write_series(tmp_path / "scan", chest(12), change=change))
+    np.testing.assert_array_equal(scan.hu, chest(12))
+    assert any("3 acquisitions that follow each other" in note for note in scan.notes)
+    alone = write_series(tmp_path / "each", chest(12), change=lambda d, i: setattr(d, "AcquisitionNumber", i))
+    np.testing.assert_array_equal(read_scan(alone).hu, chest(12))
+
+
+def test_slices_with_one_identifier_are_all_read(tmp_path):
+    def change(dataset, i):
+        dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = "1.2.3"
+
+    scan = read_scan(write_series(tmp_path / "scan", chest(), change=change))
+    np.testing.assert_array_equal(scan.hu, chest())
+    assert any("no identifiers" in note for note in scan.notes)
+    (path,) = write_masks(scan, marked(scan), tmp_path / "out")
+    references = hd.seg.segread(path).ReferencedSeriesSequence[0].ReferencedInstanceSequence
+    assert len({reference.ReferencedSOPInstanceUID for reference in references}) == 6
+
+
+def test_slices_that_all_claim_one_position_are_refused_in_these_words(tmp_path):
+    change = {"ImagePositionPatient": [0, 0, 0]}
+    folder = write_series(
+        tmp_path / "scan", chest(), change=lambda d, i: d.__setattr__(*next(iter(change.items())))
+    )
+    with pytest.raises(InputError, match=r"6 slices that all claim one position, \(0, 0, 0\) mm"):
+        read_scan(folder)
+
+
+@pytest.mark.parametrize(
+    "keyword", ["ImageOrientationPatient", "PixelSpacing", "FrameOfReferenceUID", "StudyDate"]
+)
+def test_headers_that_differ_in_the_last_digit_make_one_mask(tmp_path, keyword):
+    values = {
+        "ImageOrientationPatient": lambda i: [1, i % 2 * 1e-6, 0, -(i % 2) * 1e-6, 1, 0],
+        "PixelSpacing": lambda i: [0.75 + i % 2 * 1e-6, 0.9],
+        "FrameOfReferenceUID": lambda i: f"1.2.{i}",
+        "StudyDate": lambda i: f"2020010{i % 2 + 1}",
+    }
+    scan = read_scan(
+        write_series(
+            tmp_path / "scan", chest(), change=lambda d, i: setattr(d, keyword, values[keyword](i // 3))
+        )
+    )
+    check_writable(scan)
+    (path,) = write_masks(scan, marked(scan), tmp_path / "out")
+    assert hd.seg.segread(path).pixel_array.any()
+
+
+def test_each_slice_counts_with_its_own_step(tmp_path):
+    hu = chest(12)
+    skipped = write_series(tmp_path / "scan", hu, skip=(3, 4, 6, 8, 9))
+    scan = read_scan(skipped)
+    assert scan.places == (0, 5, 10, 25, 35, 50, 55)
+    backwards = read_scan(write_series(tmp_path / "head", hu, signs=(-1, 1, 1), skip=(0, 2, 3)))
+    assert backwards.places == (0, 5, 10, 15, 20, 25, 30, 35, 50) and len(backwards.hu) == 9
+    assert any("steps between slices vary, 5.0 to 15.0 mm" in note for note in scan.notes)
+
+
+def test_the_straightened_mask_of_a_tilted_scan_lies_where_the_scan_lies(tmp_path):
+    folder = write_series(tmp_path / "scan", chest(12), **LAYOUTS["gantry tilt"])
+    scan = read_scan(folder)
+    assert any("3D Slicer" in note for note in scan.notes)
+    image = nib.load(write_masks(scan, marked(scan), tmp_path / "out")[1])
+    steps = image.affine[:3, :3] / np.linalg.norm(image.affine[:3, :3], axis=0)
+    np.testing.assert_allclose(steps.T @ steps, np.eye(3), atol=1e-6)
+    found = image.affine @ [*np.argwhere(np.asarray(image.dataobj) == 1)[0], 1]
+    np.testing.assert_allclose(found[:3] * [-1, -1, 1], source_place(folder)[0], atol=0.5)
+    assert (np.asarray(image.dataobj) > 0).sum() == (marked(scan) != BACKGROUND).sum()
+
+
+def test_derived_pictures_are_not_taken_for_the_scan_and_the_list_shows_no_name(tmp_path):
+    folder = write_series(tmp_path / "scan", chest(12), series="2", change=lambda d, i: setattr(
+        d, "SeriesDescription", "Thorax DOE^JANE lung 5 mm 19500101"))  # fmt: skip
+    for number, kind in enumerate((["DERIVED", "SECONDARY", "MIP"], ["DERIVED", "SECONDARY", "MPR"]), 3):
+        write_series(
+            folder, chest(12), series=str(number), change=lambda d, i, k=kind: setattr(d, "ImageType", k)
+        )
+    scan = read_scan(folder)
+    assert any(
+        "Of 2 series, 2: 12 slices" in note and "left out: 4: 12 slices" in note for note in scan.notes
+    )
+    shown = " ".join(scan.notes)
+    assert '"Thorax lung 5 mm"' in shown and "DOE" not in shown and "1950" not in shown
+    assert len(read_scan(folder, 4).hu) == 12
 
 
 def test_one_slice_has_its_thickness_as_spacing(tmp_path):
@@ -320,7 +485,7 @@ def test_a_scan_that_does_not_say_its_thickness(tmp_path):
     (path,) = write_masks(scan, marked(scan), tmp_path / "out")
     measures = hd.seg.segread(path).SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
     assert measures.SliceThickness == 5
-    alone = read_scan(sorted(folder.iterdir())[0])
+    alone = read_scan(min(folder.iterdir()))
     assert alone.spacing == (1, 0.75, 0.9) and any("1 mm is assumed" in note for note in alone.notes)
 
 
@@ -344,6 +509,79 @@ def test_a_zip_is_read_from_memory_and_leaves_nothing_behind(tmp_path, monkeypat
         "scan",
         "scratch",
     ]
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz"])
+def test_a_tar_is_read_from_memory(tmp_path, mode):
+    with tarfile.open(tmp_path / "a", mode) as archive:
+        archive.add(write_series(tmp_path / "scan", chest()), "scan")
+    np.testing.assert_array_equal(read_scan(tmp_path / "a").hu, chest())
+
+
+def test_a_tar_with_a_link_is_refused(tmp_path):
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        archive.add(write_series(tmp_path / "scan", chest()), "scan")
+        info = tarfile.TarInfo("link")
+        info.type, info.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        archive.addfile(info)
+    with pytest.raises(InputError, match="a link"):
+        read_scan(tmp_path / "a.tar")
+
+
+def test_gzipped_files_and_linked_folders_are_read(tmp_path):
+    folder = write_series(tmp_path / "scan", chest())
+    for path in folder.iterdir():
+        path.write_bytes(gzip.compress(path.read_bytes()))
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links" / "scan").symlink_to(folder)
+    (folder / "up").symlink_to(tmp_path / "links")  # a circle
+    np.testing.assert_array_equal(read_scan(tmp_path / "links").hu, chest())
+
+
+def test_a_dicomdir_stands_for_its_folder(tmp_path):
+    folder = write_series(tmp_path / "medium", chest())
+    files = FileSet()
+    for path in folder.iterdir():
+        dataset = pydicom.dcmread(path)
+        dataset.StudyDate, dataset.StudyTime, dataset.StudyID = "20200101", "120000", "1"
+        files.add(dataset)
+    files.write(tmp_path / "disc")
+    np.testing.assert_array_equal(read_scan(tmp_path / "disc" / "DICOMDIR").hu, chest())
+
+
+def sequence(**attributes):
+    item = pydicom.Dataset()
+    for keyword, value in attributes.items():
+        setattr(item, keyword, value)
+    return [item]
+
+
+def test_an_enhanced_multi_frame_ct_is_read_frame_by_frame(tmp_path):
+    datasets = [pydicom.dcmread(path) for path in write_series(tmp_path / "scan", chest()).iterdir()]
+    datasets.sort(key=lambda dataset: -dataset.InstanceNumber)  # frames from head to feet
+    whole, shared = datasets[0], pydicom.Dataset()
+    shared.PlaneOrientationSequence = sequence(ImageOrientationPatient=whole.ImageOrientationPatient)
+    shared.PixelMeasuresSequence = sequence(PixelSpacing=whole.PixelSpacing, SliceThickness=4.5)
+    whole.PerFrameFunctionalGroupsSequence = []
+    for i, dataset in enumerate(datasets):
+        frame = pydicom.Dataset()
+        frame.PlanePositionSequence = sequence(ImagePositionPatient=dataset.ImagePositionPatient)
+        scale = dict(RescaleSlope=1, RescaleIntercept=-1100 - i, RescaleType="HU")
+        frame.PixelValueTransformationSequence = sequence(**scale)
+        whole.PerFrameFunctionalGroupsSequence.append(frame)
+    whole.PixelData = b"".join((d.pixel_array + i).astype("<u2").tobytes() for i, d in enumerate(datasets))
+    whole.SharedFunctionalGroupsSequence, whole.NumberOfFrames = [shared], 6
+    whole.SOPClassUID = whole.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.2.1"
+    for keyword in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness",
+                    "RescaleSlope", "RescaleIntercept", "RescaleType"):  # fmt: skip
+        delattr(whole, keyword)
+    whole.save_as(tmp_path / "enhanced")
+    scan = read_scan(tmp_path / "enhanced")
+    np.testing.assert_array_equal(scan.hu, chest())
+    np.testing.assert_allclose(scan.spacing, SPACING)
+    (path,) = write_masks(scan, marked(scan), tmp_path / "out")
+    place = mask_places(hd.seg.segread(path), 1)[0][0]
+    np.testing.assert_allclose(place, source_place(tmp_path / "scan")[0], atol=1e-4)
 
 
 def member(name, mode=stat.S_IFREG | 0o644):
@@ -424,6 +662,69 @@ def test_a_truncated_file_is_refused(tmp_path, share):
         read_scan(path)
 
 
+def test_the_damaged_slice_is_named(tmp_path):
+    folder = write_series(tmp_path / "scan", chest())
+    path = next(path for path in folder.iterdir() if pydicom.dcmread(path).InstanceNumber == 4)
+    path.write_bytes(path.read_bytes()[:9000])
+    with pytest.raises(
+        InputError, match=r"InstanceNumber 4, at 125.0 mm\) that is cut short or damaged; .* copy"
+    ):
+        read_scan(folder)
+
+
+def test_a_compression_that_nothing_decodes_is_named(tmp_path):
+    def change(dataset, i):
+        dataset.file_meta.TransferSyntaxUID = JPEGExtended12Bit
+        dataset.PixelData = encapsulate([b"\xff\xd8\xff\xc1" + bytes(200) + b"\xff\xd9"])
+        dataset["PixelData"].VR = "OB"
+        dataset["PixelData"].is_undefined_length = True
+
+    folder = write_series(tmp_path / "scan", chest(1), change=change)
+    with pytest.raises(InputError, match="its compression is JPEG Extended.*pylibjpeg-libjpeg") as caught:
+        read_scan(folder)
+    assert "install python-gdcm" not in str(caught.value)
+
+
+def bare(change):
+    """The files as older consoles write them: no preamble, no header of the file's own."""
+
+    def strip(dataset, path):
+        del dataset.file_meta
+        pydicom.dcmwrite(path, dataset, implicit_vr=change, little_endian=True, enforce_file_format=False)
+
+    return strip
+
+
+@pytest.mark.parametrize("implicit", [True, False])
+def test_files_without_a_preamble_are_read(tmp_path, implicit):
+    folder = write_series(tmp_path / "scan", chest())
+    for path in folder.iterdir():
+        bare(implicit)(pydicom.dcmread(path), path)
+    scan = read_scan(folder)
+    np.testing.assert_array_equal(scan.hu, chest())
+    assert read_scan(next(folder.iterdir())).kind == "dicom"
+    assert write_masks(scan, marked(scan), tmp_path / "out")
+
+
+@pytest.mark.parametrize("keep_meta", [True, False])
+def test_files_whose_identifiers_are_blank_are_one_scan(tmp_path, keep_meta):
+    def change(dataset, i):
+        dataset.SOPClassUID = dataset.SOPInstanceUID = dataset.SeriesInstanceUID = (
+            dataset.StudyInstanceUID
+        ) = ""
+        dataset.file_meta.MediaStorageSOPInstanceUID = f"1.2.3.{i + 1}" if keep_meta else "1.2.3"
+        dataset.file_meta.MediaStorageSOPClassUID = CTImageStorage
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        folder = write_series(tmp_path / "scan", chest(), change=change, strict=False)
+    scan = read_scan(folder)
+    np.testing.assert_array_equal(scan.hu, chest())
+    assert any("no identifiers" in note for note in scan.notes) != keep_meta
+    (path,) = write_masks(scan, marked(scan), tmp_path / "out")
+    assert hd.seg.segread(path).SeriesInstanceUID
+
+
 @pytest.mark.parametrize(
     "syntax", [ExplicitVRLittleEndian, JPEGLSLossless, RLELossless], ids=lambda uid: uid.keyword
 )
@@ -487,8 +788,15 @@ def test_only_what_an_overlay_needs_is_copied_unless_the_identity_is_kept(tmp_pa
         ):
             assert segmentation[keyword].is_empty
     else:
-        assert copied == {"PatientName", "PatientID", "PatientSex", "StudyID", "StudyDescription", "AccessionNumber",
-                          "ReferringPhysicianName"}  # fmt: skip
+        assert copied == {
+            "PatientName",
+            "PatientID",
+            "PatientSex",
+            "StudyID",
+            "StudyDescription",
+            "AccessionNumber",
+            "ReferringPhysicianName",
+        }
     assert not any(element.tag.is_private for element in segmentation.iterall())
     assert segmentation.preamble == bytes(128)
 
@@ -536,4 +844,6 @@ def test_a_scan_without_a_frame_of_reference_or_with_text_for_a_uid_gets_new_one
         (path,) = write_masks(scan, marked(scan), tmp_path / "out", keep_identity=True)
     segmentation = pydicom.dcmread(path)
     assert segmentation.FrameOfReferenceUID.is_valid and segmentation.StudyInstanceUID.is_valid
-    assert MARKER.encode() not in path.read_bytes() and os.listdir(tmp_path / "out") == ["mask.dcm"]
+    assert MARKER.encode() not in path.read_bytes() and [p.name for p in (tmp_path / "out").iterdir()] == [
+        "mask.dcm"
+    ]

@@ -1,4 +1,7 @@
-"""The example scan: read as any scan is, the same bytes each time, its front in front and its liver at the left."""
+"""The example scan.
+
+Read as any scan is, the same bytes each time, its front in front and its liver at the left.
+"""
 
 import numpy as np
 

@@ -1,6 +1,11 @@
-"""Scans of any kind: told by content, brought to one orientation, refused in one sentence; masks in its grid."""
+"""Scans of any kind: told by content, brought to one orientation, refused in one sentence.
+
+Masks in its grid.
+"""
 
 import os
+import sys
+import zipfile
 from itertools import permutations, product
 
 import nibabel as nib
@@ -71,6 +76,11 @@ def test_a_blank_slice_among_others_is_reported(tmp_path):
     assert "1 of 6 slices are blank." in read_scan(tmp_path / "a.npy").notes
 
 
+def test_negative_values_without_a_sign_are_read_as_they_were(tmp_path):
+    np.save(tmp_path / "a.npy", chest().astype(np.uint16))
+    np.testing.assert_array_equal(read_scan(tmp_path / "a.npy").hu, chest())
+
+
 def with_value(value):
     hu = chest().astype(float)
     hu[2, 5, 5] = value
@@ -87,7 +97,9 @@ def with_value(value):
     (chest() + 1024, "none is air; expected Hounsfield units"),
     (np.clip(chest(), -200, 200), "none is air"),
     ((chest() > 0).astype(np.uint8), "as labels have"),
-    (chest() / 3000 + 0.5, "as labels have"),
+    (chest() / 3000 + 0.5, "they were scaled .normalised."),
+    ((chest() - chest().mean()) / chest().std(), "they were scaled"),
+    (np.where(np.hypot(*np.mgrid[-50:50, -56:56]) > 55, -2000, chest() + 1024), "an offset of about 1024"),
     (np.array([[{}]]), "no array of numbers"),
     (chest()[:0], "expected at least"),
 ])  # fmt: skip
@@ -147,6 +159,74 @@ def test_damaged_bytes_in_a_header_end_in_a_scan_or_in_one_sentence(tmp_path, na
             assert read_scan(tmp_path / name).hu.dtype == np.int16
         except InputError as error:
             assert "expected" in str(error)
+
+
+def test_the_one_scan_of_a_folder_is_read_and_several_are_named(tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "notes.txt").write_text("text")
+    np.save(tmp_path / "in" / "a.npy", chest())
+    np.testing.assert_array_equal(read_scan(tmp_path / "in").hu, chest())
+    nib.save(
+        nib.Nifti1Image(chest().transpose(2, 1, 0), np.diag([-1, -1, 5, 1])), tmp_path / "in" / "b.nii.gz"
+    )
+    with pytest.raises(InputError, match="2 files, .npy arrays and NIfTI; expected one scan"):
+        read_scan(tmp_path / "in")
+    zipfile.ZipFile(tmp_path / "a.zip", "w").write(tmp_path / "in" / "b.nii.gz", "b.nii.gz")
+    with pytest.raises(InputError, match="an archive of 1 files, NIfTI; .* unpack it and name the file"):
+        read_scan(tmp_path / "a.zip")
+
+
+def test_pictures_of_a_folder_are_the_slices_of_one_scan(tmp_path):
+    grey = np.clip(np.rint((chest() + 1350) / 1500 * 255), 0, 255).astype(np.uint8)
+    grey[:, :8, :8] = 0
+    for i, picture in enumerate(grey):
+        picture[:8, :8] = 20 * i
+        Image.fromarray(picture).save(tmp_path / f"slice{5 + i}.png")
+    scan = read_scan(tmp_path)
+    assert scan.hu.shape == chest().shape and (np.diff(scan.hu[:, 2, 2]) > 0).all()
+    assert any("order of their names" in note for note in scan.notes)
+    (path,) = write_masks(scan, marked(scan), tmp_path / "out")
+    assert np.load(path).shape == chest().shape
+
+
+@pytest.mark.parametrize("shape", [(6, 112, 112), (6, 100, 112), (120, 112, 112)])
+def test_slices_along_the_last_axis_are_recognised_and_the_mask_is_alike(tmp_path, shape):
+    hu = chest(*shape)
+    np.save(tmp_path / "a.npy", hu.transpose(1, 2, 0))
+    scan = read_scan(tmp_path / "a.npy")
+    np.testing.assert_array_equal(scan.hu, hu)
+    labels = marked(scan)
+    mask = np.load(write_masks(scan, labels, tmp_path / "out")[0])
+    np.testing.assert_array_equal(mask, labels.transpose(1, 2, 0))
+
+
+@pytest.mark.parametrize("name", ["a.mha", "a.mhd", "a.nrrd"])
+def test_metaimage_and_nrrd_are_read_with_simpleitk(tmp_path, name):
+    sitk = pytest.importorskip("SimpleITK")
+    image = sitk.GetImageFromArray(np.ascontiguousarray(chest()[::-1, :, ::-1]))
+    image.SetSpacing((0.9, 0.75, 5.0))
+    image.SetDirection((-1, 0, 0, 0, 1, 0, 0, 0, -1))
+    image.SetOrigin((50, -30, 110))
+    sitk.WriteImage(image, str(tmp_path / name), name == "a.nrrd")
+    scan = read_scan(tmp_path / name)
+    np.testing.assert_array_equal(scan.hu, chest())
+    assert scan.spacing == (5.0, 0.75, 0.9)
+    (path,) = write_masks(scan, marked(scan), tmp_path / "out")
+    mask = sitk.ReadImage(str(path))
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(mask) == 1, sitk.GetArrayFromImage(image) == 1200)
+    np.testing.assert_allclose(mask.GetOrigin(), image.GetOrigin(), atol=1e-4)
+    np.testing.assert_allclose(mask.GetDirection(), image.GetDirection(), atol=1e-6)
+    (tmp_path / "cut.mha").write_bytes((tmp_path / name).read_bytes()[:200])
+    if name != "a.mhd":
+        with pytest.raises(InputError, match="not all of it"):
+            read_scan(tmp_path / "cut.mha")
+
+
+def test_without_simpleitk_the_way_to_it_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "SimpleITK", None)
+    (tmp_path / "a.mha").write_bytes(b"ObjectType = Image\nNDims = 3\n")
+    with pytest.raises(InputError, match="takes SimpleITK.* pip install"):
+        read_scan(tmp_path / "a.mha")
 
 
 def test_a_missing_file_and_an_empty_folder_are_refused(tmp_path):

@@ -16,7 +16,7 @@ MARKER = "MARKER7"
 
 
 def rearrange(volume, affine, order, signs):
-    """The same volume in another order and direction of axes, with the affine that keeps every voxel in its place."""
+    """The same volume in another order and direction of axes, every voxel kept in its place."""
     change = np.zeros((4, 4))
     change[3, 3] = 1
     for new, old in enumerate(order):
@@ -138,6 +138,59 @@ def test_a_file_that_says_nothing_of_its_place_gives_a_note_and_no_spacing(tmp_p
     np.testing.assert_array_equal(nib.load(mask).affine, nib.load(tmp_path / "a.nii").affine)
 
 
+def with_header(path, **fields):
+    raw = bytearray(path.read_bytes())
+    header = np.frombuffer(raw, nib.nifti1.header_dtype, 1)
+    for name, value in fields.items():
+        header[name][0] = value
+    path.write_bytes(raw)
+    return path
+
+
+def test_sizes_that_contradict_each_other_are_withheld(tmp_path):
+    volume, affine = rearrange(chest(), affine_of(), (2, 1, 0), (1, 1, 1))
+    path = save(tmp_path / "a.nii", volume, affine, qform=0)
+    zooms = nib.load(path).header["pixdim"].copy()
+    assert read_scan(path).spacing is not None
+    unit = np.eye(4, dtype=np.float32)
+    scan = read_scan(with_header(path, srow_x=unit[0], srow_y=unit[1], srow_z=unit[2]))
+    assert scan.spacing is None and any(
+        "contradicts itself" in note and "pixdim" in note for note in scan.notes
+    )
+    (mask,) = write_masks(scan, marked(scan), tmp_path / "out")
+    np.testing.assert_array_equal(nib.load(mask).affine, nib.load(path).affine)
+    zooms[1:4] = 1
+    scan = read_scan(with_header(path, pixdim=zooms))
+    assert scan.spacing is None and any("identity" in note for note in scan.notes)
+
+
+def test_a_default_pixdim_leaves_the_affine_its_word(tmp_path):
+    volume, affine = rearrange(chest(), affine_of(), (2, 1, 0), (1, 1, 1))
+    path = save(tmp_path / "a.nii", volume, affine, qform=0)
+    scan = read_scan(with_header(path, pixdim=[1] * 8))
+    np.testing.assert_allclose(scan.spacing, SPACING, rtol=1e-6)
+    assert any("by default" in note for note in scan.notes)
+
+
+@pytest.mark.parametrize(("flip", "words"), [((-1, 1, 1), "exchanged"), ((-1, -1, 1), "disagree")])
+def test_an_sform_and_a_qform_that_disagree_on_the_sides_are_a_note(tmp_path, flip, words):
+    volume, affine = rearrange(chest(), affine_of(), (2, 1, 0), (1, 1, 1))
+    image = nib.Nifti1Image(volume, affine)
+    image.set_sform(affine, 1)
+    image.set_qform(np.diag([*flip, 1]) @ affine, 1)
+    nib.save(image, tmp_path / "a.nii")
+    (note,) = read_scan(tmp_path / "a.nii").notes
+    assert words in note and "sform is used" in note
+
+
+def test_a_sheared_grid_is_measured_by_its_determinant(tmp_path):
+    volume, affine = rearrange(chest(), affine_of(), (2, 1, 0), (1, 1, 1))
+    affine[1, 2] = 3.0  # each slice lies 3 mm further to the front
+    scan = read_scan(save(tmp_path / "a.nii", volume, affine, qform=0))
+    np.testing.assert_allclose(np.prod(scan.spacing), np.prod(SPACING), rtol=1e-6)
+    np.testing.assert_allclose(scan.spacing, SPACING, rtol=1e-6)
+
+
 def test_coarse_coronal_slices_are_refused_and_nearly_cubic_ones_are_turned(tmp_path):
     hu = chest(100, 100, 112)
     save(tmp_path / "cubic.nii", *rearrange(hu, affine_of(spacing=(1.0, 1.0, 0.9)), (2, 0, 1), (1, 1, 1)))
@@ -195,5 +248,5 @@ def test_an_impossible_header_is_refused(tmp_path, field, value, words):
 
 def test_another_gzip_file_is_refused(tmp_path):
     (tmp_path / "scan.nii.gz").write_bytes(gzip.compress(b"text" * 500))
-    with pytest.raises(InputError, match="no NIfTI file"):
+    with pytest.raises(InputError, match="of another kind"):
         read_scan(tmp_path / "scan.nii.gz")

@@ -7,8 +7,8 @@ from PIL import Image
 
 from lungseg_utils.core.classes import CLASSES, GROUND_GLASS
 from lungseg_utils.core.files import InputError
-from lungseg_utils.data.phantom import phantom_slice
 from lungseg_utils.data.grey import fit_grey
+from lungseg_utils.data.phantom import phantom_slice
 from lungseg_utils.scans.io import read_scan, write_masks
 
 SLICE = chest()[LANDMARK[0]]
@@ -70,7 +70,9 @@ def test_the_mask_has_the_pictures_size_and_the_classes_colours(tmp_path):
     image = Image.open(picture)
     np.testing.assert_array_equal(np.asarray(image), np.load(array))
     assert image.size == (112, 100) and image.getpixel((25, 30)) == GROUND_GLASS
-    assert "#%02X%02X%02X" % image.convert("RGB").getpixel((25, 30)) == CLASSES[GROUND_GLASS].color
+    assert (
+        "#{:02X}{:02X}{:02X}".format(*image.convert("RGB").getpixel((25, 30))) == CLASSES[GROUND_GLASS].color
+    )
 
 
 def test_text_in_a_picture_reaches_no_output(tmp_path):

@@ -1,4 +1,7 @@
-"""The runner, on four tiny notebooks of its own: order, parameters, failures, going on, and what run.json says."""
+"""The runner, on four tiny notebooks of its own.
+
+Order, parameters, failures, going on, and what run.json says.
+"""
 
 import difflib
 import errno
@@ -88,7 +91,10 @@ def tiny(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def history(tiny, tmp_path_factory):
-    """Three runs on one run directory: 03 fails; go on from there; 01 alone. Jupyter's own `python3` is broken."""
+    """Three runs on one run directory: 03 fails; go on from there; 01 alone.
+
+    Jupyter's own `python3` is broken.
+    """
     home = tmp_path_factory.mktemp("home")
     broken = home / "jupyter" / "kernels" / "python3" / "kernel.json"
     broken.parent.mkdir(parents=True)
@@ -138,7 +144,9 @@ def history(tiny, tmp_path_factory):
         )
         keep(
             "only",
-            CliRunner().invoke(main, [*run, "--only", "01_look", "--data-dir", "auto", "-p", "clip_min", "-800"]),
+            CliRunner().invoke(
+                main, [*run, "--only", "01_look", "--data-dir", "auto", "-p", "clip_min", "-800"]
+            ),
         )
         assert os.environ["JUPYTER_PATH"] == str(home / "jupyter")
     return found
@@ -181,8 +189,10 @@ def test_failure_is_three_lines_on_a_clean_screen(history):
     assert {line.split(":")[0] for line in bars if "100%" in line} == {"01_look", "02_prepare"}
     copy = history["out"] / "notebooks" / "03_train.ipynb"
     assert lines == [
-        f"error: notebook 03_train failed; partial copy: {copy}; "
-        f"go on with: lungseg run --run-dir {history['out']} --from 03",
+        (
+            f"error: notebook 03_train failed; partial copy: {copy}; "
+            f"go on with: lungseg run --run-dir {history['out']} --from 03"
+        ),
         "cell 4: # a comment first",
         "ZeroDivisionError: division by zero",
     ]
@@ -315,7 +325,10 @@ def test_dead_kernel_is_a_failure_too(tmp_path, capfd):
         ({"only": "07"}, "no notebook '07'; expected one of 01_look, 02_prepare, 03_train"),
         ({"start": "training"}, "no notebook 'training'"),
         ({"only": "01", "start": "02"}, "both --only and --from"),
-        ({"only": "02", "parameters": {"epochs": "3"}}, "epochs does nothing in 02_prepare.*or run 03_train too"),
+        (
+            {"only": "02", "parameters": {"epochs": "3"}},
+            "epochs does nothing in 02_prepare.*or run 03_train too",
+        ),
         ({"start": "02", "data_dir": "phantom"}, "data_dir does nothing in 02_prepare, 03_train"),
         ({"data_dir": "/no/such"}, "/no/such is not a folder"),
         ({"parameters": {"seed": "-1"}}, "seed is -1; expected a number from 0"),
@@ -381,7 +394,13 @@ def test_what_means_nothing_is_refused_with_what_would(values, message):
 
 
 NAMESPACE = {
-    "__annotations__": {"flip": bool, "learning_rate": float, "epochs": int, "workers": int | None, "other": list},
+    "__annotations__": {
+        "flip": bool,
+        "learning_rate": float,
+        "epochs": int,
+        "workers": int | None,
+        "other": list,
+    },
     "flip": "false",
     "learning_rate": "1e-3",
     "epochs": 8,
@@ -416,14 +435,19 @@ def test_every_notebook_checks_its_parameters_and_takes_every_profile():
         [first] = [k for k, cell in enumerate(cells) if "parameters" in cell.metadata.get("tags", [])]
         assert cells[first + 1].source.startswith("check_values(globals())"), notebook.name
         declared = declared_parameters(notebook)
-        for profile in (NOTEBOOKS / "profiles").glob("*.yaml"):  # README: papermill -f hands all of it to each
+        for profile in (NOTEBOOKS / "profiles").glob(
+            "*.yaml"
+        ):  # README: papermill -f hands all of it to each
             for name in load_profile(profile).keys() - declared.keys():
                 assert not difflib.get_close_matches(name, declared, 1, MISSPELT), (notebook.name, name)
 
 
 def test_one_runner_at_a_time_and_none_beside_a_writing_notebook(tiny, tmp_path):
     for name in (series.RUNNER_LOCK, LOCK):
-        with locked(tmp_path, "another", name), pytest.raises(InputError, match="is being written by another"):
+        with (
+            locked(tmp_path, "another", name),
+            pytest.raises(InputError, match="is being written by another"),
+        ):
             run_series(run_dir=str(tmp_path), folder=tiny)
 
 
@@ -536,7 +560,9 @@ def test_refresh_leaves_only_what_means_something(tmp_path, monkeypatch):
     after = nbformat.read(path, 4)
     assert [c.id for c in after.cells] == [c.id for c in before.cells]
     assert [c.source for c in after.cells] == [c.source for c in before.cells]
-    printed = ["".join(o.text for o in c.outputs) for c in after.cells[2:4]]  # a busy machine sends it in pieces
+    printed = [
+        "".join(o.text for o in c.outputs) for c in after.cells[2:4]
+    ]  # a busy machine sends it in pieces
     assert printed == ["False\n", "runs/tiny\n"]
     assert after.cells[4].outputs == []
     assert [c.metadata for c in after.cells] == [c.metadata for c in before.cells]

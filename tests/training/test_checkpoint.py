@@ -1,11 +1,11 @@
-"""Nothing is lost: a run that is killed, interrupted or out of time goes on and ends as if nothing had happened."""
+"""Nothing is lost: a run that is killed, interrupted or out of time ends as if it had not been."""
 
+import itertools
 import multiprocessing
 import os
-import random
+import pkgutil
 import shutil
 import signal
-import time
 from collections import namedtuple
 from dataclasses import replace
 
@@ -13,7 +13,7 @@ import pandas as pd
 import psutil
 import pytest
 import torch
-from helpers import CPU, SERVER, TINY_CONFIG
+from helpers import CPU, SERVER, TINY_CONFIG, wait_for
 from safetensors.torch import load_file
 
 from lungseg_utils.core.files import InputError
@@ -24,16 +24,36 @@ from lungseg_utils.training.checkpoint import check_room
 from lungseg_utils.training.loop import train
 
 ALWAYS = 1e-9  # minutes: a checkpoint after each step
-# Drop-connect draws random numbers in each step, batch norm and the average remember, slices grow: a checkpoint has it all.
+# Drop-connect draws random numbers in each step, batch norm and the average remember, slices grow: a
+# checkpoint has it all.
 CONFIG = replace(
-    TINY_CONFIG, encoder="efficientnet-b0", epochs=3, growth="64x1", batch_size=4, ema_decay=0.9, max_grad_norm=1.0,
-    freeze_encoder_epochs=1, checkpoint_minutes=ALWAYS,
-)  # fmt: skip
+    TINY_CONFIG,
+    encoder="efficientnet-b0",
+    epochs=3,
+    growth="64x1",
+    batch_size=4,
+    ema_decay=0.9,
+    max_grad_norm=1.0,
+    freeze_encoder_epochs=1,
+    checkpoint_minutes=ALWAYS,
+)
 FINISHED, STOPPED = 0, 3
 
 
-def in_a_process(prepared_dir, run_dir, config):
+def in_a_process(prepared_dir, run_dir, config, kill_at=None):
+    """Train; kill_at: (owner as module:name, function, n): instead of its n-th call the process kills itself."""
     torch.set_num_threads(1)
+    if kill_at:
+        place, name, n = kill_at
+        owner = pkgutil.resolve_name(place)
+        function, calls = getattr(owner, name), itertools.count(1)
+
+        def counted(*args):
+            if next(calls) == n:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return function(*args)
+
+        setattr(owner, name, counted)
     multiprocessing.set_start_method(
         "fork", force=True
     )  # for the loader's workers; else the server's way goes on here
@@ -57,14 +77,10 @@ def finish(*args):
 
 @pytest.fixture(scope="module")
 def never_stopped(prepared_dir, tmp_path_factory):
-    """Run directory of CONFIG without any interruption, and the seconds that it took."""
+    """Run directory of CONFIG without any interruption."""
     folder = tmp_path_factory.mktemp("never_stopped")
-    server = SERVER.Process(target=int)  # the first one waits for the server's imports
-    server.start()
-    server.join()
-    began = time.monotonic()
     assert finish(prepared_dir, folder, CONFIG) == FINISHED
-    return folder, time.monotonic() - began
+    return folder
 
 
 def assert_same(folder, other):
@@ -75,32 +91,30 @@ def assert_same(folder, other):
     pd.testing.assert_frame_equal(a, b, check_exact=True)
 
 
-def test_killed_at_three_random_points_it_ends_with_the_same_weights(prepared_dir, never_stopped, tmp_path):
-    expected, seconds = never_stopped
-    draw, killed = random.Random(time.time_ns()), []
-    for workers in (0, 1, 0):  # their number may change on the way
-        process = start(prepared_dir, tmp_path, replace(CONFIG, workers=workers))
-        time.sleep(seconds * draw.uniform(0.1, 0.4))
-        process.kill()
-        process.join()
-        killed.append(process.exitcode)
-    assert -signal.SIGKILL in killed
-    if (tmp_path / "checkpoint" / "last.pt").exists():
-        assert finish(prepared_dir, tmp_path, CONFIG) == FINISHED
-    assert_same(tmp_path, expected)
+def test_killed_anywhere_it_ends_with_the_same_weights(prepared_dir, never_stopped, tmp_path):
+    in_a_step = ("lungseg_utils.training.learner:Learner", "take_step")
+    with_a_half_written_file = ("os", "replace")
+    killed = [
+        finish(
+            prepared_dir, tmp_path, replace(CONFIG, workers=workers), (*place, n)
+        )  # workers may change on the way
+        for workers, place, n in ((0, in_a_step, 3), (1, with_a_half_written_file, 2), (0, in_a_step, 4))
+    ]
+    assert killed == [-signal.SIGKILL] * 3
+    assert finish(prepared_dir, tmp_path, CONFIG) == FINISHED
+    assert_same(tmp_path, never_stopped)
 
 
 def test_sigterm_saves_and_the_run_goes_on(prepared_dir, never_stopped, tmp_path):
     process = start(prepared_dir, tmp_path, replace(CONFIG, checkpoint_minutes=60))
-    while not (tmp_path / "history.csv").exists():
-        time.sleep(0.01)
+    wait_for((tmp_path / "history.csv").exists)
     process.terminate()
     process.join()
     assert process.exitcode == STOPPED
     state = torch.load(tmp_path / "checkpoint" / "last.pt", weights_only=True)
     assert (len(state["history"]), state["step"]) > (1, 0)  # the epoch at hand is in it
     assert finish(prepared_dir, tmp_path, CONFIG) == FINISHED
-    assert_same(tmp_path, never_stopped[0])
+    assert_same(tmp_path, never_stopped)
 
 
 def test_an_interrupt_or_the_budget_ends_the_batch_and_leaves_the_process_usable(
@@ -139,8 +153,7 @@ def test_a_stopped_run_leaves_no_worker_behind(prepared_dir, tmp_path):
 
 def test_a_signal_to_the_whole_group_reaches_the_workers_too(prepared_dir, tmp_path):
     process = start(prepared_dir, tmp_path, replace(CONFIG, workers=1, checkpoint_minutes=60))
-    while not (tmp_path / "history.csv").exists():
-        time.sleep(0.01)
+    wait_for((tmp_path / "history.csv").exists)
     for child in psutil.Process(process.pid).children():
         child.terminate()
     process.terminate()

@@ -31,9 +31,15 @@ SMALL = replace(
 
 def one_of_two(process, port, function, args):
     torch.set_num_threads(1)
-    os.environ |= {"RANK": str(process), "LOCAL_RANK": str(process), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1",
-                   "MASTER_PORT": str(port), "GLOO_SOCKET_IFNAME": "lo",
-                   "TORCHELASTIC_RUN_ID": "tests"}  # fmt: skip
+    os.environ |= {
+        "RANK": str(process),
+        "LOCAL_RANK": str(process),
+        "WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "GLOO_SOCKET_IFNAME": "lo",
+        "TORCHELASTIC_RUN_ID": "tests",
+    }
     function(*args)
 
 
@@ -51,7 +57,7 @@ def together(function, *args):
 
 
 def gradients(prepared_dir, config, path):
-    """Save the first step's gradients, batch norm and drop-connect in eval mode, and two epochs of learning rates."""
+    """Save the first step's gradients, in eval mode, and two epochs of learning rates."""
     accelerator = make_accelerator(CPU, config.accumulation)
     dataset = SliceDataset(prepared_dir, "train", config.image_size, config.augmentation, config.seed)
     share = {"processes": accelerator.num_processes, "process": accelerator.process_index}

@@ -1,4 +1,4 @@
-"""The loop: what it writes, that it learns, keeps the best, stops early, notices when it goes wrong, and refuses bad settings."""
+"""The loop: what it writes, learns, keeps, when it stops, what it notices and refuses."""
 
 import json
 import math
@@ -254,9 +254,14 @@ def test_the_sampling_and_the_architecture_of_the_settings_are_those_that_train(
 
 
 def test_what_each_monitor_would_have_kept():
-    history = pd.DataFrame({
-        "epoch": [1, 2, 3], "val_loss": [0.5, 0.3, 0.4], "val_miou": [0.2, 0.3, 0.6], "val_lesion_dice": [0.7, 0.1, 0.7],
-    })  # fmt: skip
+    history = pd.DataFrame(
+        {
+            "epoch": [1, 2, 3],
+            "val_loss": [0.5, 0.3, 0.4],
+            "val_miou": [0.2, 0.3, 0.6],
+            "val_lesion_dice": [0.7, 0.1, 0.7],
+        }
+    )
     kept = kept_by_monitor(history)
     assert kept.epoch.to_dict() == {
         "val_loss": 2,
@@ -278,7 +283,7 @@ def test_depthwise_convolutions_stay_in_float32_also_in_the_average():
         seen = {}
         for module in network.modules():
             if isinstance(module, torch.nn.Conv2d):
-                module.register_forward_hook(lambda layer, _, out: seen.update({layer: out.dtype}))
+                module.register_forward_hook(lambda layer, _, out, seen=seen: seen.update({layer: out.dtype}))
         with torch.no_grad(), learner.accelerator.autocast():
             network(torch.zeros(2, 1, 32, 32))
         kinds = {layer.groups > 1: set() for layer in seen}
@@ -287,7 +292,9 @@ def test_depthwise_convolutions_stay_in_float32_also_in_the_average():
         assert kinds == {True: {torch.float32}, False: {torch.bfloat16}}
 
 
-def test_nothing_in_the_environment_overrules_the_runs_own_settings(prepared_dir, trained_dir, tmp_path, monkeypatch):
+def test_nothing_in_the_environment_overrules_the_runs_own_settings(
+    prepared_dir, trained_dir, tmp_path, monkeypatch
+):
     strange = {
         "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "4",
         "ACCELERATE_MIXED_PRECISION": "bf16",

@@ -59,7 +59,10 @@ def test_every_loss_understands_a_lesion_of_unknown_kind(name):
 
 
 def test_the_dice_of_the_lesion_as_one():
-    """Four pixels with p(lesion) 0.8, 0.5, 0.25 and 0.5; the first two are lesion: 1 - 2 * 1.3 / (2.05 + 2)."""
+    """Four pixels with p(lesion) 0.8, 0.5, 0.25 and 0.5.
+
+    The first two are lesion: 1 - 2 * 1.3 / (2.05 + 2).
+    """
     p = torch.tensor(
         [[0.3, 0.5, 0.1, 0.1], [0.4, 0.1, 0.2, 0.3], [0.15, 0.1, 0.5, 0.25], [0.5, 0.0, 0.25, 0.25]]
     )
