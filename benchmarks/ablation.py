@@ -21,7 +21,7 @@ import pandas as pd
 from folds import fold_splits, link_prepared
 
 from lungseg_utils.core.files import InputError, atomic_write, resolve_path, write_csv
-from lungseg_utils.data.preprocessing import Prepared, load_prepared
+from lungseg_utils.data.preprocessing import Prepared, fingerprint, load_prepared
 from lungseg_utils.evaluation import metrics
 from lungseg_utils.evaluation.improvements import NETWORK, REFERENCE, effects
 from lungseg_utils.evaluation.results import slice_table
@@ -30,7 +30,6 @@ from lungseg_utils.inference.settings import InferenceSettings
 from lungseg_utils.series.parameters import Parameter, check_parameters
 from lungseg_utils.training.config import TrainingConfig
 from lungseg_utils.training.loop import train
-from lungseg_utils.training.model_card import fingerprint
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from tqdm.auto import tqdm
 
 from lungseg_utils.core.files import InputError, atomic_write, resolve_path, write_csv
 from lungseg_utils.core.image import resize_nearest
-from lungseg_utils.data.preprocessing import Prepared, load_prepared
+from lungseg_utils.data.preprocessing import Prepared, fingerprint, load_prepared
 from lungseg_utils.evaluation import metrics
 from lungseg_utils.evaluation.calibration import Reliability, calibration_summary, reliability
 from lungseg_utils.evaluation.intervals import paired_difference
@@ -39,7 +39,6 @@ from lungseg_utils.inference.segmenter import Segmenter
 from lungseg_utils.inference.settings import InferenceSettings
 from lungseg_utils.training.config import TrainingConfig
 from lungseg_utils.training.loop import train
-from lungseg_utils.training.model_card import fingerprint
 
 PLAIN = InferenceSettings()
 MIRROR = replace(PLAIN, flip=True)

@@ -20,14 +20,13 @@ from folds import link_prepared
 from tqdm.auto import tqdm
 
 from lungseg_utils.core.files import InputError, atomic_write, resolve_path
-from lungseg_utils.data.preprocessing import Prepared, load_prepared
+from lungseg_utils.data.preprocessing import Prepared, fingerprint, load_prepared
 from lungseg_utils.evaluation import metrics
 from lungseg_utils.evaluation.intervals import paired_difference
 from lungseg_utils.evaluation.scores import by_label
 from lungseg_utils.inference.segmenter import Segmenter
 from lungseg_utils.training.config import TrainingConfig
 from lungseg_utils.training.loop import train
-from lungseg_utils.training.model_card import fingerprint
 
 SCORES = by_label("lesion_dice", "classes.ground_glass.dice", "classes.consolidation.dice", "mean_iou")
 

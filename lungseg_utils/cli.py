@@ -1,26 +1,43 @@
 """The command line: `lungseg` or `python -m lungseg_utils`. Heavy libraries load only where needed."""
 
+from contextlib import suppress
+
 import click
 
 from lungseg_utils import __version__
-from lungseg_utils.core.files import InputError, resolve_path, standing_path
+from lungseg_utils.core.files import InputError, first_line, in_words, resolve_path, standing_path
+from lungseg_utils.core.stopping import NOT_FINISHED, stops_interrupt
 
 
 class Group(click.Group):
     """What people can mend is one message without a traceback.
 
-    Exit 2 for bad input, 1 for a failed notebook.
+    Exit status 2 for bad input and for what the operating system refuses, 1 for a failed notebook, 75 for what
+    was stopped.
     """
 
     def invoke(self, ctx: click.Context) -> object:
         """Run a command; an error that people can mend ends it with its sentence."""
-        from lungseg_utils.series.run import NotebookError
+        from lungseg_utils.series.run import NotebookError, NotebookStopped
 
-        try:
-            return super().invoke(ctx)
-        except (InputError, NotebookError) as error:
-            click.echo(f"error: {error}", err=True)
-            ctx.exit(2 if isinstance(error, InputError) else 1)
+        with stops_interrupt():
+            try:
+                return super().invoke(ctx)
+            except (InputError, NotebookError) as error:
+                message = f"error: {error}"
+                stopped = isinstance(error, NotebookStopped)
+                status = 2 if isinstance(error, InputError) else NOT_FINISHED if stopped else 1
+            except (OSError, EOFError) as error:
+                if isinstance(error, BrokenPipeError):
+                    raise
+                words = in_words(error) if isinstance(error, OSError) else first_line(error)
+                message, status = f"error: {words}", 2
+            except KeyboardInterrupt:
+                message = "stopped before its end; nothing half-written is left; run the same command again"
+                status = NOT_FINISHED
+        with suppress(OSError):  # the terminal may be closed
+            click.echo(message, err=True)
+        ctx.exit(status)
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
@@ -171,13 +188,14 @@ def compare(runs: tuple[str, ...], out: str | None) -> None:
     from lungseg_utils.plots.comparison import plot_comparison
     from lungseg_utils.plots.slices import save_figure
 
-    loaded = load_runs(runs)
+    left_out: list[str] = []
+    loaded = load_runs(runs, left_out)
     table = compare_runs(loaded)
     folder = resolve_path(out) if out else loaded[0].folder / "compare"
     save_comparison(folder, loaded, table)
     save_figure(plot_comparison(table), folder, "comparison")
     click.echo(as_text(blocks(table)))
-    for note in notes(loaded):
+    for note in [*notes(loaded), *(f"Left out: {reason}" for reason in left_out)]:
         click.echo(textwrap.fill(note, 110, subsequent_indent="  "))
     click.echo(f"comparison: {folder}")
 

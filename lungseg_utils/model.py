@@ -1,5 +1,6 @@
 """The network: built by name, saved with all that a prediction needs, loaded offline."""
 
+import difflib
 import hashlib
 import json
 import math
@@ -15,7 +16,7 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from lungseg_utils.core.classes import NUM_CLASSES, SHORT_NAMES
-from lungseg_utils.core.files import InputError, atomic_write, resolve_path
+from lungseg_utils.core.files import InputError, atomic_write, first_line, resolve_path
 
 DOWNSAMPLING = 32  # the encoder halves the image five times
 FROM_SCRATCH_MOMENTUM = 0.1
@@ -44,11 +45,9 @@ def build_model(
     would normalise with statistics of a network that no longer exists, so a network without ImageNet weights
     gets torch's usual 0.1.
     """
-    if encoder not in (*smp.encoders.get_encoder_names(), *LITE_PACKAGES):
-        raise InputError(
-            f"encoder is {encoder!r}; expected a name that SMP knows, such as efficientnet-b2 or resnet34."
-        )
+    check_encoder(encoder)
     check_architecture(architecture)
+    check_encoder_weights(encoder_weights)
     if encoder_weights == "none":
         model = empty_model(encoder, architecture)
         for module in model.encoder.modules():
@@ -82,10 +81,6 @@ def empty_model(
 
 
 def _with_local_weights(encoder: str, path: Path, architecture: str) -> nn.Module:
-    if not path.is_file():
-        raise InputError(
-            f"encoder_weights is {str(path)!r}, and no such file exists; expected imagenet, none, or a file."
-        )
     try:
         state = (
             load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
@@ -126,6 +121,24 @@ def check_architecture(architecture: str) -> None:
     """Raises InputError for a name that is not in ARCHITECTURES."""
     if architecture not in ARCHITECTURES:
         raise InputError(f"architecture is {architecture!r}; expected one of {', '.join(ARCHITECTURES)}.")
+
+
+def check_encoder(encoder: str) -> None:
+    """Raises InputError for a name that SMP does not know, with the nearest that it does."""
+    known = [*smp.encoders.get_encoder_names(), *LITE_PACKAGES]
+    if encoder not in known:
+        nearest = difflib.get_close_matches(str(encoder), known, 3) or ["efficientnet-b2", "resnet34"]
+        raise InputError(
+            f"encoder is {encoder!r}; expected a name that SMP knows, such as {', '.join(nearest)}."
+        )
+
+
+def check_encoder_weights(encoder_weights: str) -> None:
+    """Raises InputError for what is neither imagenet nor none nor a file."""
+    if encoder_weights not in ("imagenet", "none") and not resolve_path(encoder_weights).is_file():
+        raise InputError(
+            f"encoder_weights is {encoder_weights!r}, and no such file exists; expected imagenet, none, or a file."
+        )
 
 
 def check_image_size(image_size: int) -> None:
@@ -211,16 +224,29 @@ def load_model(folder: str | Path, name: str = "weights") -> tuple[nn.Module, di
         raise InputError(
             f"{folder} holds no trained model ({weights.name} and config.json); run 03_training first."
         )
-    config = json.loads(config_path.read_text())
-    if hashlib.sha256(weights.read_bytes()).hexdigest() != config[f"{name}_sha256"]:
+    try:
+        config = json.loads(config_path.read_text(encoding="utf-8"))
+        needed = (f"{name}_sha256", "encoder", "architecture", "image_size", "preprocessing")
+        checksum, encoder, architecture, *_ = (config[key] for key in needed)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{config_path} is not a model's config.json, or is damaged ({error!r}); run 03_training again."
+        ) from error
+    if hashlib.sha256(weights.read_bytes()).hexdigest() != checksum:
         raise InputError(
             f"{weights} is not the file that {config_path.name} describes; run 03_training again."
         )
-    architecture = config["architecture"].lower()  # it was "Unet" before there was a choice
+    architecture = architecture.lower()  # it was "Unet" before there was a choice
     check_architecture(architecture)
-    networks = [empty_model(config["encoder"], architecture) for _ in range(config.get("members", 1))]
-    model = Members(networks) if len(networks) > 1 else networks[0]
-    model.load_state_dict(load_file(weights))
+    check_encoder(encoder)
+    try:
+        networks = [empty_model(encoder, architecture) for _ in range(config.get("members", 1))]
+        model = Members(networks) if len(networks) > 1 else networks[0]
+        model.load_state_dict(load_file(weights))
+    except Exception as error:  # not a .safetensors, or another network's: any kind of error
+        raise InputError(
+            f"{weights} does not hold the weights of {architecture} with {encoder} ({first_line(error)}); run 03_training again."
+        ) from error
     return model.eval(), config
 
 

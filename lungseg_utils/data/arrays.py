@@ -4,6 +4,7 @@ Source: kaggle.com/c/covid-segmentation (arrays of medicalsegmentation.com). dat
 """
 
 import shlex
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -106,7 +107,7 @@ class OpenedArrays:
             if finding.level == "error":
                 raise InputError(
                     f"{self.dir / finding.item}: found {finding.found}; expected {finding.expected}; "
-                    f"`lungseg check {shlex.quote(str(self.dir))}` lists all problems; {HOW_TO_GET}"
+                    f"`lungseg check {shlex.quote(str(self.dir))}` lists all problems; {how_to_get(self.dir)}"
                 )
         return CTData(self.dir, self.images, self.masks, self.volumes)
 
@@ -128,6 +129,24 @@ def load_data(folder: str | Path) -> CTData:
         InputError: A file is missing or unreadable, or shapes or types do not fit.
     """
     return open_arrays(resolve_path(folder)).data()
+
+
+def how_to_get(folder: Path) -> str:
+    """What to do where arrays are missing in a folder: name where they lie, packed or deeper, else where to get them."""
+    marker = FILES["medseg"][0]
+    if (folder / marker).is_file():
+        return "get the competition's own files again, or correct these"
+    inside = sorted(path for depth in ("*", "*/*", "*/*/*") for path in folder.glob(f"{depth}/{marker}"))
+    if inside:
+        return f"they are in {inside[0].parent}: name that folder, as in --data-dir {shlex.quote(str(inside[0].parent))}"
+    around = folder.parent if folder.suffix == ".zip" or not folder.is_dir() else folder
+    for path in [folder] if folder.is_file() else sorted(around.glob("*.zip")):
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                if any(Path(name).name in (marker, f"{marker}.zip") for name in archive.namelist()):
+                    target = shlex.quote(str(path.with_suffix("")))
+                    return f"they are packed in {path}: unzip {shlex.quote(str(path))} -d {target}, and name that folder"
+    return HOW_TO_GET
 
 
 def to_labels(masks: np.ndarray, one_hot: bool) -> np.ndarray:

@@ -104,6 +104,12 @@ class Picture(A.ImageOnlyTransform):
             return img
 
 
+def check_augmentation(name: str) -> None:
+    """Raises InputError for a name that is not in AUGMENTATIONS."""
+    if name not in AUGMENTATIONS:
+        raise InputError(f"augmentation is {name!r}; expected one of {', '.join(AUGMENTATIONS)}.")
+
+
 def check_resize(resize: str) -> None:
     """Raises InputError for a name that is not in RESIZES."""
     if resize not in RESIZES:

@@ -4,6 +4,7 @@
 """
 
 import hashlib
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,6 +47,20 @@ class DataReport:
     def usable(self) -> bool:
         """True if nothing breaks the contract; warnings do not."""
         return all(finding.level != "error" for finding in self.findings)
+
+    def require_usable(self) -> None:
+        """Print a note for each thing that is odd. Raises InputError, with the first line of the table that is an error."""
+        for finding in self.findings:
+            if finding.level == "warning":
+                print(f"note: {finding.item}: {finding.found}; expected {finding.expected}")
+        folder = self.opened.dir
+        errors = [finding for finding in self.findings if finding.level == "error"]
+        if errors:
+            worst, more = errors[0], f", and {len(errors) - 1} more" if errors[1:] else ""
+            raise InputError(
+                f"{folder / worst.item}: found {worst.found}; expected {worst.expected}{more}; "
+                f"`lungseg check {shlex.quote(str(folder))}` lists all; {how_to_get(folder)}"
+            )
 
     def frame(self) -> pd.DataFrame:
         """The findings as a table with columns level, item, found, expected."""

@@ -3,6 +3,7 @@
 It lives here, not in a notebook cell, so that workers can import it.
 """
 
+import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -22,6 +23,7 @@ from lungseg_utils.data.preprocessing import load_prepared
 from lungseg_utils.model import check_image_size
 
 MOST_WORKERS = 16
+SHARED_MEMORY = Path("/dev/shm")  # on Linux; Docker gives 64 MB
 SAMPLINGS = ("every_slice", "sources", "lesions")
 
 
@@ -233,6 +235,15 @@ def choose_workers(workers: int, device: Device, processes: int = 1) -> int:
     if workers >= 0 or device.type == "cpu":
         return max(workers, 0)
     return min(MOST_WORKERS, max(1, usable_cores() // processes))
+
+
+def workers_that_fit(workers: int, batch_size: int, image_size: int) -> int:
+    """workers, or 0 where shared memory has no room for the batches that they hand on; results are the same."""
+    if not workers or not SHARED_MEMORY.is_dir():
+        return workers
+    batch = batch_size * image_size**2 * 5  # bytes: a float32 and a uint8 a pixel
+    waiting = 2 * workers * 3  # two loaders; each worker fills one batch while two wait
+    return workers if shutil.disk_usage(SHARED_MEMORY).free > waiting * batch else 0
 
 
 def make_loader(

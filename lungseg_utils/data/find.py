@@ -1,10 +1,11 @@
 """Where the competition's five arrays lie: the phantom, Kaggle's input, a folder."""
 
 import os
+import shlex
 from pathlib import Path
 
 from lungseg_utils.core.files import InputError, resolve_path
-from lungseg_utils.data.arrays import FILES, HOW_TO_GET
+from lungseg_utils.data.arrays import FILES, how_to_get
 
 KAGGLE_INPUT = Path("/kaggle/input")
 
@@ -26,14 +27,14 @@ def find_data(data_dir: str | Path = "phantom") -> Path:
         folder = resolve_path(data_dir)
         if not folder.is_dir():
             raise InputError(
-                f"{folder} is not a folder; expected the folder of the five .npy files; {HOW_TO_GET}"
+                f"{folder} is not a folder; expected the folder of the five .npy files; {how_to_get(folder)}"
             )
         return folder
     if os.environ.get("LUNGSEG_DATA_DIR"):
         folder = resolve_path(os.environ["LUNGSEG_DATA_DIR"])
         if not (folder / marker).is_file():
             raise InputError(
-                f"no {marker} in LUNGSEG_DATA_DIR, {folder}; correct or unset the variable; {HOW_TO_GET}"
+                f"no {marker} in LUNGSEG_DATA_DIR, {folder}; correct or unset the variable; {how_to_get(folder)}"
             )
         return folder
     # The mount point depends on how the data were attached, so search; the shallowest, then the first by
@@ -44,5 +45,26 @@ def find_data(data_dir: str | Path = "phantom") -> Path:
             return folder
     raise InputError(
         f"no {marker} under {KAGGLE_INPUT} or in {resolve_path('data')}, and LUNGSEG_DATA_DIR is not set; "
-        f"{HOW_TO_GET}"
+        f"{how_to_get(resolve_path('data'))}"
     )
+
+
+def listed_folders(text: str) -> list[Path]:
+    """The folders of a list that is parted by spaces; quotes hold a name with spaces together, as in a shell.
+
+    Raises InputError for what is no folder.
+    """
+    if resolve_path(text).is_dir() and text:
+        return [resolve_path(text)]  # one folder, whatever its name holds
+    try:
+        folders = [resolve_path(part) for part in shlex.split(text)]
+    except ValueError as error:
+        raise InputError(
+            f"{text!r} is no list of folders ({error}); quote a name that holds spaces"
+        ) from error
+    for folder in folders:
+        if not folder.is_dir():
+            raise InputError(
+                f"{folder} is not a folder; expected folders parted by spaces, names with spaces in quotes"
+            )
+    return folders

@@ -35,6 +35,7 @@ from lungseg_utils.core.files import (
     InputError,
     atomic_write,
     first_line,
+    locked,
     replace_folder,
     resolve_path,
     write_csv,
@@ -277,10 +278,11 @@ def add_to_prepared(imported_dir: str | Path, prepared_dir: str | Path) -> Path:
         raise InputError(
             f"{prepared.dir} holds {source} already; expected it once; run 02_preprocessing to start anew"
         )
-    for path in arrays:
-        (prepared.dir / path.name).unlink(missing_ok=True)  # of an earlier try that was cut off
-        (prepared.dir / path.name).symlink_to(path)
-    write_csv(prepared.dir / "slices.csv", pd.concat([prepared.slices, slices], ignore_index=True))
+    with locked(prepared.dir.parent, "02_preprocessing"):
+        for path in arrays:
+            (prepared.dir / path.name).unlink(missing_ok=True)  # of an earlier try that was cut off
+            (prepared.dir / path.name).symlink_to(path)
+        write_csv(prepared.dir / "slices.csv", pd.concat([prepared.slices, slices], ignore_index=True))
     return prepared.dir
 
 

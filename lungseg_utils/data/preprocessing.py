@@ -5,24 +5,26 @@ bound a robust range; mean and standard deviation of the values strictly inside 
 images.
 """
 
+import hashlib
 import json
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from lungseg_utils.core.classes import SHORT_NAMES
-from lungseg_utils.core.files import InputError, atomic_write, replace_folder, resolve_path, write_csv
+from lungseg_utils.core.files import InputError, atomic_write, locked, replace_folder, resolve_path, write_csv
 from lungseg_utils.core.npy import INT16, chunks, round_to_int16, write_npy_header
 from lungseg_utils.data.arrays import FILES, CTData, to_labels
 
 PERCENTILES = (5, 95)
 UNITS = "HU; mean and std after clipping"
 INTEGER_COLUMNS = ("volume", *SHORT_NAMES)
+FINGERPRINT_LENGTH = 32  # older models have 16 digits, which covered neither pixels nor labels
 RUN_FIRST = "run 02_preprocessing first (notebooks/02_preprocessing.ipynb, or `lungseg run --only 02`)"
 
 
@@ -133,6 +135,21 @@ def weighted_percentile(values: np.ndarray, counts: np.ndarray, percent: float) 
     return float(below + (position - ranks[0]) * (above - below))
 
 
+def check_fit_on(fit_on: str) -> None:
+    """Raises InputError for what is neither "all" nor a source with labels."""
+    sources = [source for source, (_, masks) in FILES.items() if masks]
+    if fit_on not in ("all", *sources):
+        raise InputError(f"fit_on is {fit_on!r}; expected 'all' or one of {', '.join(sources)}")
+
+
+def check_clip(clip_min: float, clip_max: float) -> None:
+    """Raises InputError unless there is something between the two."""
+    if not clip_min < clip_max:
+        raise InputError(
+            f"clip_min is {clip_min} and clip_max {clip_max}; expected clip_min below clip_max, in HU"
+        )
+
+
 def fit_preprocessing(
     data: CTData,
     slices: pd.DataFrame,
@@ -147,8 +164,8 @@ def fit_preprocessing(
     (mean and std within 1 HU on the competition's arrays: values that round to the ends of the range count as
     outside). Raises InputError if there is nothing to fit on.
     """
-    if fit_on not in ("all", *data.sources):
-        raise InputError(f"fit_on is {fit_on!r}; expected 'all' or one of {', '.join(data.sources)}")
+    check_fit_on(fit_on)
+    check_clip(clip_min, clip_max)
     sources = data.sources if fit_on == "all" else (fit_on,)
     training = slices[slices["split"] == "train"]
     counts = np.zeros(INT16.max - INT16.min + 1, np.int64)
@@ -179,8 +196,8 @@ def prepare(data: CTData, slices: pd.DataFrame, preprocessing: Preprocessing, ou
     images_SOURCE.npy (int16 HU), labels_SOURCE.npy (uint8), slices.csv and preprocessing.json in out_dir.
 
     Chunk by chunk; an older prepared folder is replaced at the end, and stays as it was if anything fails.
-    Raises InputError if out_dir holds something else, the slices are not those of the data, or HU do not fit
-    into int16.
+    Raises InputError if out_dir holds something else, the slices are not those of the data, HU do not fit into int16, or
+    another process writes in the run directory, the folder that holds out_dir.
     """
     out_dir = resolve_path(out_dir)
     if misfit := _misfit(slices, data.images, data.masks):
@@ -191,7 +208,7 @@ def prepare(data: CTData, slices: pd.DataFrame, preprocessing: Preprocessing, ou
         raise InputError(
             f"{out_dir} holds other things; expected a new name or an older prepared folder; rename"
         )
-    with replace_folder(out_dir) as new:
+    with locked(out_dir.parent, "02_preprocessing"), replace_folder(out_dir) as new:
         for source, images in data.images.items():
             _write_npy(new / f"images_{source}.npy", images, images.shape, np.int16, round_to_int16)
         for source, masks in data.masks.items():
@@ -224,6 +241,26 @@ def load_prepared(prepared_dir: str | Path) -> Prepared:
             f"{folder}: the {misfit} images, labels and slices.csv differ in number or size; {RUN_FIRST}"
         )
     return Prepared(folder, images, labels, slices, preprocessing)
+
+
+def fingerprint(prepared_dir: str | Path) -> str:
+    """Checksum of all that a training sees of a prepared folder: pixels, labels, the slices' table and preprocessing.
+
+    What was made from one prepared folder says so by it: checkpoint, model and results. Each file is read once a process
+    and again when it has changed (half a gigabyte takes a second).
+    """
+    folder, whole = resolve_path(prepared_dir), hashlib.sha256()
+    for path in sorted([folder / "slices.csv", folder / "preprocessing.json", *folder.glob("*.npy")]):
+        about = path.stat()
+        digest = _digest(path.resolve(), about.st_size, about.st_mtime_ns, about.st_ino)
+        whole.update(f"{path.name} {digest}\n".encode())
+    return whole.hexdigest()[:FINGERPRINT_LENGTH]
+
+
+@cache
+def _digest(path: Path, size: int, changed: int, inode: int) -> str:
+    with open(path, "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def _misfit(slices: pd.DataFrame, images: dict[str, np.ndarray], labels: dict[str, np.ndarray]) -> str | None:

@@ -13,6 +13,12 @@ REFERENCE_VALIDATION = 24  # the reference recipe validates on the first 24 MedS
 VALIDATION_VOLUME = 1  # see make_slices
 
 
+def check_split(split: str) -> None:
+    """Raises InputError for an unknown split."""
+    if split not in ("reference", "by_volume"):
+        raise InputError(f"split is {split!r}; expected 'reference' or 'by_volume'")
+
+
 def make_slices(
     data: CTData, split: str = "reference", validation_volume: int = VALIDATION_VOLUME
 ) -> pd.DataFrame:
@@ -29,8 +35,7 @@ def make_slices(
     none). Volume is missing outside Radiopaedia, class pixels for the unlabelled test slices (pandas NA,
     Int64). Raises InputError for an unknown split or volume.
     """
-    if split not in ("reference", "by_volume"):
-        raise InputError(f"split is {split!r}; expected 'reference' or 'by_volume'")
+    check_split(split)
     if split == "by_volume" and validation_volume not in data.volumes:
         known = ", ".join(map(str, np.unique(data.volumes)))
         raise InputError(

@@ -17,6 +17,7 @@ import pandas as pd
 
 from lungseg_utils.core.classes import SHORT_NAMES
 from lungseg_utils.core.files import InputError, atomic_write, resolve_path, write_csv
+from lungseg_utils.data.preprocessing import fingerprint
 from lungseg_utils.evaluation.intervals import INTERVAL_NOTE, clusters, paired_difference
 from lungseg_utils.evaluation.results import COUNT_COLUMNS, SCHEMA, counts_of
 from lungseg_utils.evaluation.scores import HEADLINE, stored
@@ -53,24 +54,40 @@ class Run:
     counts: np.ndarray | None
 
 
-def load_runs(paths: Iterable[str | Path]) -> list[Run]:
+class Unfinished(InputError):
+    """A run directory without results, or with results that are not of what lies beside them."""
+
+
+def load_runs(paths: Iterable[str | Path], left_out: list[str] | None = None) -> list[Run]:
     """The runs in these run directories, in this order; one that is named twice counts once.
 
-    A run's name is its path below the folder that all of them share. Raises InputError, naming the run, for a
-    folder that is no finished run, and for a metrics.json that cannot be read or is newer than this package.
+    A run's name is its path below the folder that all of them share. left_out: if given, unfinished runs are left out and
+    the reasons added to it, as long as there is another. Raises InputError, naming the run, for a folder that is no finished
+    run, and for a metrics.json that cannot be read or is newer than this package.
     """
     folders = list(dict.fromkeys(resolve_path(path) for path in paths))
     shared = os.path.commonpath([folder.parent for folder in folders])
-    return [_load_run(folder, folder.relative_to(shared).as_posix()) for folder in folders]
+    runs, unfinished = [], []
+    for folder in folders:
+        try:
+            runs.append(_load_run(folder, folder.relative_to(shared).as_posix()))
+        except Unfinished as error:
+            unfinished.append(error)
+    if unfinished and (left_out is None or not runs):
+        raise unfinished[0]
+    if left_out is not None:
+        left_out += map(str, unfinished)
+    return runs
 
 
 def _load_run(folder: Path, name: str) -> Run:
     path = folder / "results" / "metrics.json"
     if (record := _read_json(path)) is None:
-        found = "has no results/metrics.json" if folder.is_dir() else "is no folder"
-        raise InputError(
-            f"{folder} {found}; expected a run directory in which 04_results has finished; run it, or leave "
-            "it out."
+        found, kind = (
+            ("has no results/metrics.json", Unfinished) if folder.is_dir() else ("is no folder", InputError)
+        )
+        raise kind(
+            f"{folder} {found}; expected a run directory in which 04_results has finished; run it, or leave it out."
         )
     schema = record.get("schema")
     if isinstance(schema, int) and schema > SCHEMA:
@@ -79,7 +96,7 @@ def _load_run(folder: Path, name: str) -> Run:
     slices, counts = _read_slices(folder / "results" / "per_slice.csv")
     try:
         rows, columns = record["size"]
-        return Run(
+        run = Run(
             folder=folder,
             name=name,
             parameters=_parameters(runner, model, record),
@@ -90,6 +107,10 @@ def _load_run(folder: Path, name: str) -> Run:
             slices=slices,
             counts=counts,
         )
+        _check_ties(run, model)
+        return run
+    except InputError:
+        raise
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(
             f"{path} is not as the README documents it ({error!r}); run 04_results there again."
@@ -118,6 +139,24 @@ def _as_json(settings: dict[str, Any]) -> dict[str, Any]:
 def _interval(record: dict[str, Any], score: str) -> tuple[float, float]:
     low, high = record.get("intervals", {}).get(score) or (np.nan, np.nan)
     return float(low), float(high)
+
+
+def _check_ties(run: Run, model: dict[str, Any]) -> None:
+    """Raises Unfinished if model/ or prepared/ were made anew since 04_results: the settings are then not the scores'."""
+    tie = run.record.get("tie")  # older results have none
+    if not tie:
+        return
+    stale = None
+    if not run.record.get("model") and model and model.get("weights_sha256") != tie["weights"]:
+        stale = "model"
+    if (run.folder / "prepared" / "slices.csv").exists() and fingerprint(run.folder / "prepared") != tie[
+        "prepared"
+    ]:
+        stale = "prepared"
+    if stale:
+        raise Unfinished(
+            f"{run.folder}: results/ is of an earlier {stale}/ than is there now; run what follows it again, or leave it out."
+        )
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:

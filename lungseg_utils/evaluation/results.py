@@ -19,16 +19,18 @@ SCHEMA = 2  # of metrics.json, as the README documents it
 COUNT_COLUMNS = tuple(f"{true}_as_{predicted}" for true in SHORT_NAMES for predicted in SHORT_NAMES)
 
 
-def split_statement(slices: pd.DataFrame) -> list[str]:
-    """Sentences on what a split of `slices` holds apart, and what it cannot exclude.
+def split_statement(slices: pd.DataFrame, doubt: str | None = None) -> list[str]:
+    """Sentences on what a split of `slices` (columns source, volume, split) holds apart, and what it cannot exclude.
 
-    slices: with the columns source, volume, split.
+    doubt: why the split says nothing about the model that is scored, as `inference.check_tie` has it.
     """
     train, validation = slices[slices.split == "train"], slices[slices.split == "validation"]
     sources = " and ".join(
         f"{count} of {source}" for source, count in train.source.value_counts(sort=False).items()
     )
     sentences = [f"Validation: {len(validation)} slices of {validation.source.iloc[0]}. Training: {sources}."]
+    if doubt:
+        return [*sentences, doubt]
     volumes = validation.volume.dropna().unique()
     shared = sorted(set(volumes) & set(train.volume.dropna()))
     if shared:

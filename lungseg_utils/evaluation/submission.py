@@ -22,6 +22,7 @@ from lungseg_utils.evaluation import metrics
 from lungseg_utils.inference.pretrained import model_folder
 from lungseg_utils.inference.segmenter import Segmenter
 from lungseg_utils.inference.settings import InferenceSettings
+from lungseg_utils.inference.ties import check_tie
 from lungseg_utils.scans.pictures import write_picture
 
 HEADER = b"Id,Predicted\n"
@@ -42,7 +43,8 @@ def submit(source: str | Path) -> tuple[Path, int]:
         The file, and its number of rows.
 
     Raises:
-        InputError: The source is neither.
+        InputError: The source is neither, the run's own model has learned from other prepared slices, or 04_results has
+            scored another model than is there now.
     """
     source = resolve_path(source)
     if source.suffix == ".png":
@@ -56,8 +58,15 @@ def submit(source: str | Path) -> tuple[Path, int]:
 def _answer(run_dir: Path) -> np.ndarray:
     """Labels (N, H, W) of a run's test slices."""
     hu = load_prepared(run_dir / "prepared").images["test"]
-    model, settings = _scored(run_dir / "results" / "metrics.json")
+    path = run_dir / "results" / "metrics.json"
+    model, settings, weights = _scored(path)
     segmenter = Segmenter.load(model_folder(model, run_dir), settings=settings)
+    tie = check_tie(model_folder(model, run_dir), run_dir)
+    if weights not in (None, tie.weights):
+        raise InputError(
+            f"{path} is of an earlier model than {model_folder(model, run_dir)}; run 04_results again, or delete it for "
+            "plain argmax."
+        )
     return segmenter.labels(hu, batch_size=2, description="test slices")
 
 
@@ -84,16 +93,18 @@ def read_labels(path: Path) -> np.ndarray:
     return labels.reshape(-1, width, width)
 
 
-def _scored(path: Path) -> tuple[str, InferenceSettings]:
+def _scored(path: Path) -> tuple[str, InferenceSettings, str | None]:
+    """What 04_results scored: model, steps, and the checksum of the weights, which older results lack."""
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-        return record.get("model", ""), InferenceSettings(**record["inference"])
+        weights = record.get("tie", {}).get("weights")
+        return record.get("model", ""), InferenceSettings(**record["inference"]), weights
     except (
         FileNotFoundError,
         KeyError,
     ):  # 04_results has not run, or was of schema 1, which knew argmax alone
-        return "", InferenceSettings()
-    except (OSError, ValueError, TypeError) as error:
+        return "", InferenceSettings(), None
+    except (OSError, ValueError, TypeError, AttributeError) as error:
         raise InputError(
             f"{path} cannot be used: {error}; run 04_results again, or delete it for plain argmax."
         ) from error

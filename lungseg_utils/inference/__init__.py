@@ -12,5 +12,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "pretrained": ["load_pretrained", "model_folder", "pretrained_dir", "read_history"],
         "segmenter": ["Segmenter"],
         "settings": ["InferenceSettings"],
+        "ties": ["check_tie"],
     },
 )

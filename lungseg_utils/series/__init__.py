@@ -6,7 +6,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "exercises": ["check"],
-        "parameters": ["load_profile"],
+        "parameters": ["check_values", "load_profile"],
         "run": ["run_series"],
     },
 )

@@ -1,24 +1,56 @@
 """The notebooks' parameters.
 
-What each declares, what a profile or the command line gives, and whether the two agree.
-
-papermill passes "false" as text and only warns of an unknown name, so both are settled here, before anything
-runs.
+What each declares, what a profile or the command line gives, and whether the two agree. papermill passes
+"false" as text and only warns of an unknown name, so both are settled here: by the runner before anything runs,
+and by each notebook in the cell after its parameters.
 """
 
 import ast
 import difflib
 import json
+import math
+import re
+import typing
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from lungseg_utils.core.files import CHECKOUT, InputError, resolve_path
 
 NOTEBOOKS = CHECKOUT / "notebooks"
 KINDS = {"bool": bool, "int": int, "float": float, "str": str}
+WORDS = {"bool": "bool, true or false", "int": "int", "float": "float, a finite number", "str": "str"}
+CELL = "this notebook"
+MISSPELT = 0.85  # how alike two names are, from 0 to 1, of which one is a slip
 WORDS_FOR_BOOL = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+
+
+CORE_SCHEMA = {
+    "null": r"^(?:null|Null|NULL|~|)$",
+    "bool": r"^(?:true|True|TRUE|false|False|FALSE)$",
+    "int": r"^[-+]?(?:0|[1-9][0-9]*)$",
+    "float": r"^[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?$|^[-+]?\.(?:inf|Inf|INF)$|^\.(?:nan|NaN|NAN)$",
+}
+
+
+class Yaml12(yaml.SafeLoader):
+    """YAML 1.2, its core schema (yaml.org/spec/1.2.2, 10.3): 1e-3 is a number, `no` is text. No key twice."""
+
+    yaml_implicit_resolvers: dict = {}
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        """As PyYAML does it, but a key that is there already is an error."""
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        if twice := [key for key in keys if keys.count(key) > 1]:
+            raise yaml.YAMLError(f"{twice[0]} is given twice")
+        return super().construct_mapping(node, deep)
+
+
+for _kind, _pattern in CORE_SCHEMA.items():
+    Yaml12.add_implicit_resolver(f"tag:yaml.org,2002:{_kind}", re.compile(_pattern), None)
 
 
 @dataclass(frozen=True)
@@ -70,32 +102,31 @@ def declared_parameters(notebook: Path) -> dict[str, Parameter]:
 
 
 def _converted(parameter: Parameter, value: object, origin: str) -> object:
-    """`value` as the declared kind.
-
-    Text is parsed where it came from -p; a profile's YAML has types of its own.
-    """
+    """`value` as the declared kind. Text is parsed where it may stand for another kind; a profile has types of its own."""
     if parameter.optional and value in (None, "none", "None", "null"):
         return None
+    text = origin in ("-p", CELL) and isinstance(value, str)
     try:
-        if origin == "-p" and isinstance(value, str):
-            return WORDS_FOR_BOOL[value.lower()] if parameter.kind == "bool" else KINDS[parameter.kind](value)
-        if type(value) is KINDS[parameter.kind]:
+        if text:
+            value = (
+                WORDS_FOR_BOOL[value.lower()] if parameter.kind == "bool" else KINDS[parameter.kind](value)
+            )
+        elif parameter.kind == "float" and type(value) is int:
+            value = float(value)
+        if type(value) is KINDS[parameter.kind] and not (
+            parameter.kind == "float" and not math.isfinite(value)
+        ):
             return value
-        if parameter.kind == "float" and type(value) is int:
-            return float(value)
-    except (KeyError, ValueError):
+    except (KeyError, ValueError, OverflowError):
         pass
-    hint = " (YAML reads 1e-3 as text: write 0.001)" if parameter.kind == "float" and origin != "-p" else ""
+    like = "" if parameter.default is None else f", like the default {parameter.default!r}"
     raise InputError(
-        f"parameter {parameter.name} is {value!r} in {origin}; expected {parameter.kind}, like the "
-        f"default {parameter.default!r}{hint}"
+        f"parameter {parameter.name} is {value!r} in {origin}; expected {WORDS[parameter.kind]}{like}"
     )
 
 
 def load_profile(profile: str | Path, folder: Path = NOTEBOOKS) -> dict[str, object]:
     """The YAML mapping of a profile: a name in `folder`/profiles ("demo"), or a file."""
-    import yaml
-
     named = folder / "profiles" / f"{profile}.yaml"
     path = named if named.exists() else resolve_path(profile)
     if not path.is_file():
@@ -104,8 +135,8 @@ def load_profile(profile: str | Path, folder: Path = NOTEBOOKS) -> dict[str, obj
             f"there is no profile {str(profile)!r} ({path}); expected one of {known}, or a YAML file"
         )
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        values = yaml.load(path.read_text(encoding="utf-8"), Yaml12)
+    except (yaml.YAMLError, ValueError, TypeError) as error:
         problem = " ".join(str(error).split())
         raise InputError(f"{path} is not YAML ({problem}); expected lines like `epochs: 10`") from None
     if not isinstance(values, dict):
@@ -128,3 +159,71 @@ def check_parameters(
             expected = f"did you mean {nearest[0]}?" if nearest else f"expected one of {', '.join(declared)}"
             raise InputError(f"no notebook has the parameter {name!r} of {origin}; {expected}")
     return {name: _converted(declared[name], value, origin) for name, value in given.items()}
+
+
+def check_values(namespace: dict[str, Any]) -> None:
+    """Check the parameters of the notebook whose globals() these are: kind and meaning of each.
+
+    Plain papermill hands on text (`-p flip false`, a profile's 1e-3): it becomes the declared kind here, in place. Raises
+    InputError for what is of another kind or means nothing, and for a misspelt name, of which papermill only warns.
+    """
+    annotations = namespace.get("__annotations__") or namespace.get("__annotate__", lambda _: {})(1)
+    declared = {}
+    for name, annotation in annotations.items():
+        kinds = {getattr(kind, "__name__", kind) for kind in typing.get_args(annotation) or (annotation,)}
+        optional, kinds = "NoneType" in kinds, kinds - {"NoneType"}
+        if len(kinds) == 1 and kinds <= KINDS.keys():
+            declared[name] = Parameter(name, kinds.pop(), optional, None)
+    injected = [
+        source for source in namespace.get("In", ()) if source.startswith("# Parameters")
+    ]  # by papermill
+    names = [
+        line.targets[0].id
+        for line in ast.parse(injected[-1] if injected else "").body
+        if isinstance(line, ast.Assign)
+    ]
+    for name in names:
+        if name not in declared and (near := difflib.get_close_matches(name, declared, 1, MISSPELT)):
+            raise InputError(f"this notebook has no parameter {name!r}; did you mean {near[0]}?")
+    values = {name: _converted(parameter, namespace[name], CELL) for name, parameter in declared.items()}
+    check_meaning(values)
+    namespace.update(values)
+
+
+def check_meaning(values: Mapping[str, Any]) -> None:
+    """Raises InputError for a value that some notebook would refuse, maybe hours later; any of them may be missing."""
+    from lungseg_utils.data.find import listed_folders
+    from lungseg_utils.data.preprocessing import check_clip, check_fit_on
+    from lungseg_utils.data.splits import check_split
+    from lungseg_utils.inference.pretrained import model_folder
+    from lungseg_utils.inference.settings import InferenceSettings
+    from lungseg_utils.model import check_encoder_weights
+    from lungseg_utils.training.config import TrainingConfig
+
+    training = {field.name: values[field.name] for field in fields(TrainingConfig) if field.name in values}
+    TrainingConfig(**training)
+    thresholds = [values.get(f"{name}_threshold", 1.0) for name in ("ground_glass", "consolidation")]
+    angle = values.get("angle", 0.0)
+    InferenceSettings(
+        angles=(-angle, angle) if angle else (),
+        thresholds=(*thresholds, 1.0, 1.0),
+        **{
+            name: values[name]
+            for name in ("temperature", "min_lung_share", "min_lesion_pixels")
+            if name in values
+        },
+    )
+    check_split(values.get("split", "reference"))
+    check_fit_on(values.get("fit_on", "all"))
+    check_clip(values.get("clip_min", -math.inf), values.get("clip_max", math.inf))
+    check_encoder_weights(values.get("encoder_weights", "none"))
+    listed_folders(values.get("further_data", ""))
+    for name in ("processes", "validation_volume"):
+        if values.get(name, 1) < 1:
+            raise InputError(f"{name} is {values[name]}; expected 1 or more")
+    if model := values.get("model"):
+        folder = model_folder(model, "")
+        if not (folder / "config.json").is_file():
+            raise InputError(
+                f"model is {model!r}; expected a folder with a trained model, or pretrained; {folder} is none"
+            )

@@ -4,9 +4,10 @@ import json
 import logging
 import os
 import platform
-import signal
+import shlex
+import socket
+import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,8 +15,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from lungseg_utils import installed_versions
-from lungseg_utils.core.files import CHECKOUT, InputError, atomic_write, resolve_path
-from lungseg_utils.series.parameters import NOTEBOOKS, check_parameters, declared_parameters, load_profile
+from lungseg_utils.core.files import CHECKOUT, InputError, atomic_write, clear_leftovers, locked, resolve_path
+from lungseg_utils.core.stopping import stops_interrupt
+from lungseg_utils.series.parameters import (
+    NOTEBOOKS,
+    Parameter,
+    check_meaning,
+    check_parameters,
+    declared_parameters,
+    load_profile,
+)
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 LIBRARIES = (
@@ -32,6 +41,8 @@ LIBRARIES = (
     "matplotlib",
     "papermill",
 )
+RUNNER_LOCK = ".run.lock"  # beside files.LOCK, which the notebooks' own processes take
+NOTE = "note: "  # what a notebook prints after it is for the terminal too
 PATIENCE = 240.0  # seconds that a kernel has after a stop: training finishes its step and saves
 
 
@@ -111,31 +122,17 @@ def own_kernel() -> Iterator[None]:
                 os.environ["JUPYTER_PATH"] = before
 
 
-@contextmanager
-def sigterm_interrupts() -> Iterator[None]:
-    """Within, SIGTERM does what Ctrl-C does.
-
-    The kernel is shut down and told so, not left to die with this process.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _read_json(path: Path) -> dict:
+    """The object in a JSON file; empty if there is none that can be read."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError):
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
         return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _write_record(run_dir: Path, record: dict) -> None:
@@ -147,8 +144,11 @@ def _write_record(run_dir: Path, record: dict) -> None:
         handle.write("\n")
 
 
-def _failure(notebook: Path, copy: Path, error: BaseException) -> NotebookError:
-    """The three lines. The cell is the last one that started, counted from 1 as in the notebook itself."""
+def _failure(notebook: Path, copy: Path, error: BaseException, stopped: bool = False) -> NotebookError:
+    """The three lines. The cell is the last one that started, counted from 1 as in the notebook itself.
+
+    stopped: a stop was asked for, whatever the error says.
+    """
     added = {"injected-parameters", "papermill-error-cell-tag"}
     cells = [c for c in _read_json(copy).get("cells", ()) if not added & {*c["metadata"].get("tags", ())}]
     started = [n for n, c in enumerate(cells, 1) if c["metadata"].get("papermill", {}).get("start_time")]
@@ -159,12 +159,45 @@ def _failure(notebook: Path, copy: Path, error: BaseException) -> NotebookError:
         )
     name, text = getattr(error, "ename", type(error).__name__), getattr(error, "evalue", str(error))
     what = f"{name}: {' '.join(text.split())}"
-    again = f"lungseg run --run-dir {copy.parent.parent} --from {notebook.stem.split('_')[0]}"
-    stopped = name in ("Stopped", "KeyboardInterrupt")
+    run_dir, number = copy.parent.parent, notebook.stem.split("_")[0]
+    again = f"lungseg run --run-dir {shlex.quote(str(run_dir))} --from {number}"
+    if name != "Stopped" and (stopped or name == "KeyboardInterrupt"):
+        stopped, what = True, f"Stopped: {_saved(run_dir, number)}"
+    stopped |= name == "Stopped"
     kind, verb = (NotebookStopped, "stopped") if stopped else (NotebookError, "failed")
     return kind(
         f"notebook {notebook.stem} {verb}; partial copy: {copy}; go on with: {again}\n{where}\n{what}"
     )
+
+
+def _saved(run_dir: Path, number: str) -> str:
+    """What a stopped notebook leaves to go on with, in words."""
+    progress = _read_json(run_dir / "checkpoint" / "progress.json")
+    if number == "03" and progress:
+        return (
+            f"everything is saved in {run_dir / 'checkpoint'}, up to epoch {progress.get('epoch')} after step "
+            f"{progress.get('step')}; the training goes on from there"
+        )
+    return "what the notebooks before it wrote is whole; this one starts again from its beginning"
+
+
+def _notes(copy: Path) -> list[str]:
+    """The lines that an executed notebook printed for the terminal."""
+    outputs = [output for cell in _read_json(copy).get("cells", ()) for output in cell.get("outputs", ())]
+    lines = "".join("".join(output.get("text", "")) for output in outputs).splitlines()
+    return [line for line in lines if line.startswith(NOTE)]
+
+
+def check_loopback() -> None:
+    """Raises InputError if this machine cannot talk to itself, as a notebook and its kernel do."""
+    try:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            socket.create_connection(server.getsockname(), 10).close()
+    except OSError as error:
+        raise InputError(
+            f"127.0.0.1 does not answer ({error.strerror or error}); expected a loopback network interface, by which a notebook "
+            "and its kernel talk; switch it on (ip link set lo up), or allow it in the container or sandbox"
+        ) from error
 
 
 def run_series(
@@ -183,10 +216,11 @@ def run_series(
     `only` may also be one beyond the series.
 
     Values win in this order: `parameters` (text is converted to the declared kind), `data_dir` and `run_dir`,
-    `profile`, the notebooks' own defaults. Going on (`only`, `start`) without a profile takes the values that
-    the run directory's last run was given. Everything is checked before anything runs (InputError). The run
-    directory gets notebooks/ (executed copies, the failing one as far as it came) and run.json, rewritten
-    after each notebook. A notebook that fails raises NotebookError.
+    `profile`, the notebooks' own defaults. Going on (`only`, `start`) without a profile takes the values that the run
+    directory's last run was given. Everything is checked before anything runs (InputError). The run directory gets
+    notebooks/ (executed copies, the failing one as far as it came) and run.json, rewritten after each notebook: its status
+    is running, finished, failed or stopped, and killed where the next call finds a run that ended without a word.
+    A notebook that fails raises NotebookError, one that is stopped NotebookStopped.
     """
     notebooks = find_notebooks(folder)
     chosen = select_notebooks(all_notebooks(folder) if only else notebooks, only, start)
@@ -198,9 +232,11 @@ def run_series(
         **check_parameters(declared, {k: v for k, v in options.items() if v is not None}, "the command line"),
         **check_parameters(declared, parameters or {}, "-p"),
     }
+    _check_effect(explicit, chosen, declared_by)
     base = check_parameters(declared, load_profile(profile, folder) if profile else {}, f"profile {profile}")
     out = resolve_path(explicit.get("run_dir") or base.get("run_dir") or declared["run_dir"].default)
-    earlier = _read_json(out / "run.json") if only or start else {}
+    last = _read_json(out / "run.json")
+    earlier = last if only or start else {}
     if not profile:
         base = check_parameters(declared, earlier.get("given", {}), f"{out / 'run.json'}")
         profile = earlier.get("profile")
@@ -214,6 +250,48 @@ def run_series(
         given["data_dir"] = str(resolve_path(given["data_dir"]))
 
     resolved = {name: given.get(name, p.default) for name, p in declared.items()}
+    used = {name: resolved[name] for path in chosen for name in declared_by[path]}
+    check_meaning(used)
+    if used.get("data_dir", "phantom") != "phantom":
+        from lungseg_utils.data.find import find_data
+
+        find_data(used["data_dir"])
+    check_loopback()
+    with locked(out, "lungseg run", RUNNER_LOCK):
+        with locked(out, "lungseg run"):  # a notebook that is open elsewhere may be writing
+            for place in (out, out / "checkpoint", out / "results", out / "figures", out / "notebooks"):
+                clear_leftovers(place)
+        for stem, entry in last.get("notebooks", {}).items():
+            if entry.get("status") == "running":  # but no process has the lock
+                entry.update(status="killed", error="it ended without a word")
+                print(f"{NOTE}the last run in {out} was killed in {stem}", file=sys.stderr)
+        return _run(chosen, out, given, resolved, declared_by, earlier, profile, progress)
+
+
+def _check_effect(
+    explicit: Mapping[str, object], chosen: list[Path], declared_by: Mapping[Path, Mapping[str, Parameter]]
+) -> None:
+    """Raises InputError for a setting that none of the chosen notebooks has: it would do nothing."""
+    for name in explicit:
+        owners = [path.stem for path, own in declared_by.items() if name in own]
+        if name != "run_dir" and not {path.stem for path in chosen} & {*owners}:
+            raise InputError(
+                f"{name} does nothing in {', '.join(path.stem for path in chosen)}; expected parameters of what runs; "
+                f"leave it out, or run {owners[0]} too"
+            )
+
+
+def _run(
+    chosen: list[Path],
+    out: Path,
+    given: dict[str, object],
+    resolved: dict[str, object],
+    declared_by: Mapping[Path, Mapping[str, Parameter]],
+    earlier: dict,
+    profile: str | Path | None,
+    progress: bool,
+) -> Path:
+    """`run_series` after its checks, alone in the run directory."""
     done = earlier.get("notebooks", {})
     record = {
         "schema": 1,
@@ -230,7 +308,7 @@ def run_series(
         "platform": platform.platform(),
         "notebooks": {
             p.stem: {"status": "pending"} if p in chosen else done[p.stem]
-            for p in notebooks
+            for p in declared_by
             if p in chosen or p.stem in done
         },
     }
@@ -238,7 +316,8 @@ def run_series(
     copies.mkdir(parents=True, exist_ok=True)
     for path in chosen:  # what an earlier run left under these names is not this run's
         (copies / path.name).unlink(missing_ok=True)
-    with own_kernel(), sigterm_interrupts():
+    said: list[str] = []  # 01 and 02 both look at the data
+    with own_kernel(), stops_interrupt() as came:
         for path in chosen:
             entry = record["notebooks"][path.stem]
             entry.update(
@@ -250,24 +329,22 @@ def run_series(
             )
             _write_record(out, record)
             clock = time.monotonic()
+            own = {k: v for k, v in given.items() if k in declared_by[path]}
             try:
-                _execute(
-                    path,
-                    copies / path.name,
-                    {k: v for k, v in given.items() if k in declared_by[path]},
-                    progress,
-                )
+                _execute(path, copies / path.name, own, progress)
                 entry["status"] = "finished"
-            except BaseException as error:
-                failed = isinstance(error, NotebookError) and not isinstance(error, NotebookStopped)
-                entry.update(
-                    status="failed" if failed else "interrupted", error=str(error) or type(error).__name__
-                )
+            except (Exception, KeyboardInterrupt) as error:
+                failure = _failure(path, copies / path.name, error, stopped=bool(came))
+                stopped = isinstance(failure, NotebookStopped)
+                entry.update(status="stopped" if stopped else "failed", error=str(failure))
                 record.update(status=entry["status"], finished=_now())
-                raise
+                raise failure from error
             finally:
                 entry.update(finished=_now(), seconds=round(time.monotonic() - clock, 2))
                 _write_record(out, record)
+            new = [note for note in _notes(copies / path.name) if note not in said]
+            print(*new, sep="\n", end="\n" * bool(new), file=sys.stderr, flush=True)
+            said += new
     record.update(status="finished", finished=_now())
     _write_record(out, record)
     return out
@@ -281,19 +358,16 @@ def _execute(notebook: Path, copy: Path, parameters: dict[str, object], progress
     source, target = (
         str(path).replace("{", "{{").replace("}", "}}") for path in (notebook, copy)
     )  # it formats paths
-    try:
-        papermill.execute_notebook(
-            source,
-            target,
-            parameters,
-            kernel_name="python3",
-            language="python",
-            cwd=notebook.parent,
-            progress_bar=progress and {"desc": notebook.stem},
-            config=Config({"KernelManager": {"shutdown_wait_time": PATIENCE}}),
-        )
-    except (Exception, KeyboardInterrupt) as error:
-        raise _failure(notebook, copy, error) from error
+    papermill.execute_notebook(
+        source,
+        target,
+        parameters,
+        kernel_name="python3",
+        language="python",
+        cwd=notebook.parent,
+        progress_bar=progress and {"desc": notebook.stem},
+        config=Config({"KernelManager": {"shutdown_wait_time": PATIENCE}}),
+    )
 
 
 def refresh_notebooks(folder: Path = NOTEBOOKS) -> None:

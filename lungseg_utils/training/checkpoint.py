@@ -3,6 +3,7 @@
 And when to write it.
 """
 
+import json
 import shutil
 import tempfile
 import time
@@ -11,11 +12,14 @@ from typing import Any
 
 import torch
 
-from lungseg_utils.core.files import InputError, atomic_write
+from lungseg_utils.core.files import InputError, atomic_write, first_line
 from lungseg_utils.core.stopping import Stopped, StopRequest
 from lungseg_utils.training.accelerator import any_process
 from lungseg_utils.training.learner import Learner
 
+PROGRESS = (
+    "progress.json"  # beside the checkpoint, in words for who cannot open it: the epoch at hand and its steps
+)
 AGREE_EVERY = 10  # batches: several processes must wait for each other to agree that it is time
 
 
@@ -43,7 +47,14 @@ class Keeper:
                 f"{self.path} is not there for every process; put run_dir on a disk that all machines share."
             )
         if state:
-            self.learner.load_state_dict(state)
+            try:
+                self.learner.load_state_dict(state)
+            except (
+                Exception
+            ) as error:  # what an older version or another program has left out or named otherwise
+                raise InputError(
+                    f"{self.path} does not fit this training ({first_line(error)}); delete {self.path.parent} to start again."
+                ) from error
         return state is not None
 
     def save(self) -> None:
@@ -51,6 +62,8 @@ class Keeper:
         state = self.learner.state_dict()
         if self.learner.accelerator.is_main_process:
             save_checkpoint(self.path, {**state, "config": self.config})
+            with atomic_write(self.path.with_name(PROGRESS)) as handle:
+                json.dump({"epoch": len(self.learner.history) + 1, "step": self.learner.step}, handle)
         self.saved = time.monotonic()
 
     def after_batch(self) -> None:
@@ -89,8 +102,21 @@ def load_checkpoint(path: Path, config: dict[str, Any]) -> dict[str, Any] | None
     """
     if not path.exists():
         return None
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    differing = sorted(key for key in config | state["config"] if config.get(key) != state["config"].get(key))
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        theirs = state["config"]
+        differing = sorted(key for key in config | theirs if config.get(key) != theirs.get(key))
+    except Exception as error:  # cut off, empty, another file: torch raises anything
+        raise InputError(
+            f"{path} is no checkpoint of a training, or is damaged ({first_line(error)}); expected a whole one; delete "
+            f"{path.parent} to start again."
+        ) from error
+    if "prepared" in differing:
+        raise InputError(
+            f"{path.parent} holds an unfinished run that learned from other prepared slices (fingerprint "
+            f"{theirs.get('prepared')}, now {config['prepared']}); run 02_preprocessing as it was to go on, choose another "
+            "run_dir, or delete that folder to start again."
+        )
     if differing:
         raise InputError(
             f"{path.parent} holds an unfinished run that differs in {', '.join(differing)}; expected the "

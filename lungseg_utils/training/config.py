@@ -5,9 +5,9 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from lungseg_utils.core.files import InputError
-from lungseg_utils.data.augmentation import check_resize
+from lungseg_utils.data.augmentation import check_augmentation, check_resize
 from lungseg_utils.data.datasets import check_sampling, parse_growth, parse_shares
-from lungseg_utils.model import check_architecture, check_image_size
+from lungseg_utils.model import check_architecture, check_encoder, check_image_size
 from lungseg_utils.training.losses import build_loss
 
 MONITORS = {"val_loss": -1, "val_miou": 1, "val_lesion_dice": 1}  # 1: more is better
@@ -58,6 +58,8 @@ class TrainingConfig:
         check_image_size(self.image_size)
         build_loss(self.loss)
         check_architecture(self.architecture)
+        check_encoder(self.encoder)
+        check_augmentation(self.augmentation)
         check_sampling(self.sampling)
         check_resize(self.resize)
         parse_shares(self.shares)
@@ -84,6 +86,8 @@ class TrainingConfig:
             raise InputError(
                 f"workers is {self.workers}; expected a number of processes, or -1: the device decides."
             )
+        if not 0 <= self.seed < 2**32:
+            raise InputError(f"seed is {self.seed}; expected a number from 0 to {2**32 - 1}.")
         if not 0 <= self.ema_decay < 1:
             raise InputError(
                 f"ema_decay is {self.ema_decay}; expected 0 (no average) or a share below 1, such as 0.999."

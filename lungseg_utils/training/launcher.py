@@ -9,7 +9,6 @@ import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import torch
@@ -18,14 +17,14 @@ from accelerate.state import AcceleratorState, PartialState
 
 from lungseg_utils.core.device import Device, choose_device
 from lungseg_utils.core.files import InputError, resolve_path
-from lungseg_utils.core.stopping import Stopped
+from lungseg_utils.core.stopping import NOT_FINISHED, Stopped
 from lungseg_utils.series.parameters import Parameter, check_parameters, load_profile
+from lungseg_utils.training.accelerator import own_settings
 from lungseg_utils.training.config import TrainingConfig
 from lungseg_utils.training.loop import train
 
 # A sentence says all of these.
 FOR_PEOPLE = {error.__name__: error for error in (InputError, Stopped, FloatingPointError)}
-NOT_FINISHED = 75  # EX_TEMPFAIL of sysexits.h: run the same command again
 
 
 def launch(
@@ -44,8 +43,15 @@ def launch(
     processes.
     """
     device = device or choose_device()
-    if processes == 1:
-        return train(prepared_dir, run_dir, config, device, on_epoch)
+    with own_settings(launched=False):
+        if processes == 1:
+            return train(prepared_dir, run_dir, config, device, on_epoch)
+        return _launch_several(processes, prepared_dir, run_dir, config, device)
+
+
+def _launch_several(
+    processes: int, prepared_dir: str | Path, run_dir: str | Path, config: TrainingConfig, device: Device
+) -> pd.DataFrame:
     if not 1 <= processes <= device.count:
         raise InputError(
             f"processes is {processes}, and training runs on {device.count} {device.type} device(s), one "
@@ -106,14 +112,17 @@ def train_alone(
     Returns:
         The exit status: 0 finished; NOT_FINISHED stopped in good order; 1 it diverged; 2 bad input.
     """
-    declared = {
-        f.name: Parameter(f.name, type(f.default).__name__, False, f.default) for f in fields(TrainingConfig)
-    }
+    with own_settings():
+        return _train_alone(run_dir, prepared, profile, dict(given or {}))
+
+
+def _train_alone(run_dir: str, prepared: str | None, profile: str | None, given: dict[str, str]) -> int:
+    declared = {f.name: Parameter(f.name, f.type.__name__, False, f.default) for f in fields(TrainingConfig)}
     try:
         settings = load_profile(profile) if profile else {}
         settings = {name: value for name, value in settings.items() if name in declared}
-        values: dict[str, Any] = check_parameters(declared, settings, f"profile {profile}")
-        values |= check_parameters(declared, dict(given or {}), "-p")
+        values = check_parameters(declared, settings, f"profile {profile}")
+        values |= check_parameters(declared, given, "-p")
         config, device = TrainingConfig(**values), choose_device()
         if PartialState(cpu=device.type == "cpu").is_main_process:
             print(device)

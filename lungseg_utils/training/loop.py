@@ -2,12 +2,13 @@
 
 A loss by name, AdamW, a one-cycle learning rate, early stopping, the best and the last weights.
 
-`python -m lungseg_utils.training --help`, alone or under `accelerate launch`, trains without a notebook.
+`lungseg train --help`, alone or under `accelerate launch`, trains without a notebook.
 """
 
 import math
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,8 @@ from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from lungseg_utils.core.device import Device, choose_device
-from lungseg_utils.core.files import replace_folder, resolve_path, write_csv
-from lungseg_utils.core.stopping import StopRequest
+from lungseg_utils.core.files import InputError, locked, replace_folder, resolve_path, write_csv
+from lungseg_utils.core.stopping import Stopped, StopRequest
 from lungseg_utils.data.datasets import (
     EpochBatches,
     SliceDataset,
@@ -27,15 +28,23 @@ from lungseg_utils.data.datasets import (
     make_loader,
     parse_growth,
     slice_chances,
+    workers_that_fit,
 )
+from lungseg_utils.data.preprocessing import fingerprint
 from lungseg_utils.model import save_model
-from lungseg_utils.training.accelerator import keep_freed_memory, make_accelerator, memory_advice
+from lungseg_utils.training.accelerator import (
+    is_first_process,
+    keep_freed_memory,
+    make_accelerator,
+    memory_advice,
+    own_settings,
+)
 from lungseg_utils.training.checkpoint import Keeper, check_room
 from lungseg_utils.training.config import MONITORS, TrainingConfig
 from lungseg_utils.training.epoch_scores import Tally
 from lungseg_utils.training.learner import Learner
 from lungseg_utils.training.losses import Loss, build_loss
-from lungseg_utils.training.model_card import fingerprint, model_config, write_model_card
+from lungseg_utils.training.model_card import model_config, write_model_card
 from lungseg_utils.training.snapshots import choose_examples, predict_examples, save_examples
 
 
@@ -48,15 +57,25 @@ def train(
 ) -> pd.DataFrame:
     """Train on the prepared slices; returns the history, one row an epoch.
 
-    on_epoch is called with it after each.
-
-    Writes under run_dir: `history.csv` (a line more each epoch) and `checkpoint/last.pt`, from which the next
-    call with the same configuration goes on; at the end `model/` (weights of the best epoch by config.monitor
-    and of the last, config.json, README.md) and `examples.npz` (a few validation slices as each epoch saw
-    them), and the checkpoint goes. Raises Stopped, all saved, on Ctrl-C, SIGTERM or after config.max_minutes;
-    FloatingPointError if it diverges.
+    Writes under run_dir: `history.csv` (a line more each epoch) and `checkpoint/last.pt`, from which the next call with
+    the same configuration goes on; at the end `model/` (weights of the best epoch by config.monitor and of the last,
+    config.json, README.md) and `examples.npz` (a few validation slices as each epoch saw them), and the checkpoint goes.
+    Raises Stopped, all saved, on Ctrl-C, SIGTERM, SIGHUP or after config.max_minutes; FloatingPointError if it diverges;
+    InputError if another process writes in run_dir, or if the prepared slices are changed meanwhile.
     """
-    run_dir, device = resolve_path(run_dir), device or choose_device()
+    run_dir = resolve_path(run_dir)
+    with own_settings(), locked(run_dir, "a training") if is_first_process() else nullcontext():
+        return _train(prepared_dir, run_dir, config, device or choose_device(), on_epoch)
+
+
+def _train(
+    prepared_dir: str | Path,
+    run_dir: Path,
+    config: TrainingConfig,
+    device: Device,
+    on_epoch: Callable[[pd.DataFrame], None] | None,
+) -> pd.DataFrame:
+    """`train`, alone in its run directory."""
     accelerator = make_accelerator(device, config.accumulation)
     train_set = SliceDataset(
         prepared_dir,
@@ -74,6 +93,9 @@ def train(
         len(train_set), config.batch_size, config.seed, config.accumulation, **share, chances=chances
     )
     pinned, workers = device.type == "cuda", choose_workers(config.workers, device, accelerator.num_processes)
+    if workers != (fitting := workers_that_fit(workers, config.batch_size, config.image_size)):
+        accelerator.print(f"workers is {fitting}, not {workers}: /dev/shm is too small for their batches.")
+        workers = fitting
     train_loader = make_loader(train_set, batches, workers, pinned)
     val_loader = make_loader(val_set, EpochBatches(len(val_set), config.batch_size, **share), workers, pinned)
     learner = Learner(config, accelerator, batches.steps)
@@ -83,8 +105,8 @@ def train(
             run_dir, 12 * learner.size()
         )  # two checkpoints of at most five copies of the weights, two models
 
-    stop = StopRequest(config.max_minutes)
-    settings = {**config.result(), "prepared": fingerprint(train_set.folder)}
+    stop, prepared = StopRequest(config.max_minutes), fingerprint(train_set.folder)
+    settings = {**config.result(), "prepared": prepared}
     keeper = Keeper(run_dir / "checkpoint" / "last.pt", learner, settings, config.checkpoint_minutes, stop)
     if keeper.resume():
         accelerator.print(
@@ -109,8 +131,10 @@ def train(
                 )
                 break
             batches.epoch, batches.start = learner.epoch, learner.step
-            run_epoch(learner, train_loader, loss_function, after_step)
-            end_epoch(learner, validate(learner, val_loader, loss_function, keeper.after_batch))
+            with unchanged(train_set.folder, prepared):
+                run_epoch(learner, train_loader, loss_function, after_step)
+                val_scores = validate(learner, val_loader, loss_function, keeper.after_batch)
+            end_epoch(learner, val_scores)
             learner.examples.append(predict_examples(learner.eval_mode(), val_set, shown, accelerator.device))
             history = pd.DataFrame(learner.history)
             if accelerator.is_main_process:
@@ -124,7 +148,7 @@ def train(
     network = learner.eval_mode()
     if accelerator.is_main_process:
         best = max((row for row in learner.history if row["best"]), key=lambda row: row["epoch"])
-        record = model_config(config, train_set, device, accelerator.num_processes, best)
+        record = model_config(config, train_set, prepared, device, accelerator.num_processes, best)
         with replace_folder(run_dir / "model") as folder:  # only ever a finished run's
             save_model(folder, network, record, name="last")
             assert learner.best is not None  # an epoch has ended
@@ -136,6 +160,25 @@ def train(
         shutil.rmtree(keeper.path.parent)
     accelerator.wait_for_everyone()
     return pd.DataFrame(learner.history)
+
+
+@contextmanager
+def unchanged(prepared_dir: Path, prepared: str) -> Iterator[None]:
+    """Raises InputError at its end unless the slices are still those of this fingerprint: no model mixes two data sets."""
+    cause = None
+    try:
+        yield
+    except Stopped:
+        raise
+    except Exception as error:  # half of the other slices may be there, or fewer
+        cause = error
+    if not prepared_dir.exists() or fingerprint(prepared_dir) != prepared:
+        raise InputError(
+            f"{prepared_dir} was changed while a training read it; expected the same slices to the end; run "
+            "02_preprocessing as it was to go on, or delete the run's checkpoint/ to train anew."
+        ) from cause
+    if cause:
+        raise cause
 
 
 def run_epoch(

@@ -1,6 +1,5 @@
 """What stands beside the weights: config.json's account of how they came about, and a card for people."""
 
-import hashlib
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,18 +18,17 @@ LIBRARIES = ("torch", "accelerate", "segmentation-models-pytorch", "timm", "albu
 TRAINING_SLICES = 256  # slices of a training set that are looked at
 
 
-def fingerprint(prepared_dir: Path) -> str:
-    """Short checksum of the prepared slices' table and preprocessing: a run cannot go on with other data."""
-    files = (prepared_dir / "slices.csv", prepared_dir / "preprocessing.json")
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
-
-
 def model_config(
-    config: TrainingConfig, train_set: SliceDataset, device: Device, processes: int, best: dict[str, Any]
+    config: TrainingConfig,
+    train_set: SliceDataset,
+    prepared: str,
+    device: Device,
+    processes: int,
+    best: dict[str, Any],
 ) -> dict[str, Any]:
-    """What config.json says.
+    """What config.json says: all that a prediction needs, and all that it takes to train the same weights again.
 
-    All that a prediction needs, and all that it takes to train the same weights again.
+    prepared: the fingerprint of the slices that it learned from.
     """
     return {
         "architecture": config.architecture,
@@ -42,7 +40,7 @@ def model_config(
         "training": {
             **asdict(config),
             "train_slices": len(train_set),
-            "prepared": fingerprint(train_set.folder),
+            "prepared": prepared,
         },
         "device": str(device),
         "precision": device.precision,

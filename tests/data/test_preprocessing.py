@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from lungseg_utils.core import npy
-from lungseg_utils.core.files import InputError
+from lungseg_utils.core.files import LOCK, InputError
 from lungseg_utils.data import preprocessing as P
 from lungseg_utils.data.arrays import CTData, load_data
 from lungseg_utils.data.similarity import near_duplicates
@@ -232,7 +232,7 @@ def test_prepare_and_load(tmp_path):
         "slices.csv",
         "preprocessing.json",
     }
-    assert [path.name for path in out.parent.iterdir()] == ["prepared"]
+    assert {path.name for path in out.parent.iterdir()} == {"prepared", LOCK}
     prepared = P.load_prepared(out)
     for source, images in data.images.items():
         stored = prepared.images[source]
@@ -263,7 +263,7 @@ def test_prepare_replaces_an_older_folder(tmp_path):
     P.prepare(data, make_slices(data), FITTED, tmp_path / "prepared")
     assert len(P.load_prepared(tmp_path / "prepared").images["medseg"]) == 26
     assert not (tmp_path / "prepared" / "stray.txt").exists()
-    assert [path.name for path in tmp_path.iterdir()] == ["prepared"]
+    assert {path.name for path in tmp_path.iterdir()} == {"prepared", LOCK}
 
 
 @pytest.mark.parametrize(
@@ -283,7 +283,7 @@ def test_a_failure_leaves_the_older_folder_as_it_was(tmp_path, break_it):
         with pytest.raises(InputError):
             P.prepare(data, slices, FITTED, tmp_path / name)
     assert contents(tmp_path / "prepared") == before
-    assert [path.name for path in tmp_path.iterdir()] == ["prepared"]
+    assert {path.name for path in tmp_path.iterdir()} == {"prepared", LOCK}
 
 
 def test_prepare_never_replaces_something_else(tmp_path):

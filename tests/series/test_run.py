@@ -3,11 +3,15 @@
 Order, parameters, failures, going on, and what run.json says.
 """
 
+import difflib
+import errno
 import functools
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import nbformat
@@ -17,9 +21,17 @@ from click.testing import CliRunner
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from lungseg_utils.cli import main
-from lungseg_utils.core.files import InputError
+from lungseg_utils.core.files import LOCK, InputError, locked
 from lungseg_utils.series import run as series
-from lungseg_utils.series.parameters import NOTEBOOKS, check_parameters, declared_parameters, load_profile
+from lungseg_utils.series.parameters import (
+    MISSPELT,
+    NOTEBOOKS,
+    check_meaning,
+    check_parameters,
+    check_values,
+    declared_parameters,
+    load_profile,
+)
 from lungseg_utils.series.run import (
     NotebookError,
     all_notebooks,
@@ -100,6 +112,9 @@ def history(tiny, tmp_path_factory):
         patch.setenv("JUPYTER_PATH", str(home / "jupyter"))
         patch.setenv("MPLBACKEND", "Agg")
         run = ["run", "--run-dir", "runs/a"]
+        (home / "some" / "data").mkdir(parents=True)
+        (home / "some" / "data" / "images_medseg.npy").touch()
+        patch.setenv("LUNGSEG_DATA_DIR", "some/data")
         arguments = [
             "--data-dir",
             "some/data",
@@ -129,7 +144,9 @@ def history(tiny, tmp_path_factory):
         )
         keep(
             "only",
-            CliRunner().invoke(main, [*run, "--only", "01_look", "--data-dir", "auto", "-p", "seed", "8"]),
+            CliRunner().invoke(
+                main, [*run, "--only", "01_look", "--data-dir", "auto", "-p", "clip_min", "-800"]
+            ),
         )
         assert os.environ["JUPYTER_PATH"] == str(home / "jupyter")
     return found
@@ -199,7 +216,7 @@ def test_a_stop_is_not_a_failure(tmp_path):
     ):
         run_series(run_dir=str(tmp_path / "out"), folder=tmp_path, progress=False)
     record = json.loads((tmp_path / "out" / "run.json").read_text())
-    assert record["status"] == record["notebooks"]["03_train"]["status"] == "interrupted"
+    assert record["status"] == record["notebooks"]["03_train"]["status"] == "stopped"
 
 
 def test_an_interrupt_says_how_to_go_on(tmp_path, monkeypatch):
@@ -210,7 +227,7 @@ def test_an_interrupt_says_how_to_go_on(tmp_path, monkeypatch):
     write_notebook(tmp_path / "03_train.ipynb", "run_dir: str = 'runs/a'", "pass")
     with pytest.raises(NotebookError, match="(?s)03_train stopped; .*go on with: .*--from 03"):
         run_series(run_dir=str(tmp_path / "out"), folder=tmp_path, progress=False)
-    assert json.loads((tmp_path / "out" / "run.json").read_text())["status"] == "interrupted"
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["status"] == "stopped"
 
 
 def test_run_json_of_a_failed_run(history):
@@ -308,6 +325,14 @@ def test_dead_kernel_is_a_failure_too(tmp_path, capfd):
         ({"only": "07"}, "no notebook '07'; expected one of 01_look, 02_prepare, 03_train"),
         ({"start": "training"}, "no notebook 'training'"),
         ({"only": "01", "start": "02"}, "both --only and --from"),
+        (
+            {"only": "02", "parameters": {"epochs": "3"}},
+            "epochs does nothing in 02_prepare.*or run 03_train too",
+        ),
+        ({"start": "02", "data_dir": "phantom"}, "data_dir does nothing in 02_prepare, 03_train"),
+        ({"data_dir": "/no/such"}, "/no/such is not a folder"),
+        ({"parameters": {"seed": "-1"}}, "seed is -1; expected a number from 0"),
+        ({"parameters": {"clip_min": "nan"}}, "clip_min is 'nan' in -p; expected float, a finite number"),
     ],
 )
 def test_mistakes_are_refused_before_anything_runs(tiny, tmp_path, options, message):
@@ -321,8 +346,10 @@ def test_mistakes_are_refused_before_anything_runs(tiny, tmp_path, options, mess
     ("text", "message"),
     [
         ("epochs: '3'", "epochs is '3' in profile"),
-        ("clip_min: 1e-3", "write 0.001"),
+        ("clip_min: low", "expected float"),
         ("flip: 1", "expected bool"),
+        ("flip: no", "expected bool, true or false"),
+        ("epochs: 3\nepochs: 4", "epochs is given twice"),
         ("epocs: 3", "did you mean epochs"),
         ("- epochs", "holds list; expected a YAML mapping"),
         ("a: b: c", "is not YAML"),
@@ -335,6 +362,138 @@ def test_mistakes_in_a_profile_are_refused(tiny, tmp_path, text, message):
         run_series(run_dir=str(tmp_path / "run"), profile=tmp_path / "mine.yaml", folder=tiny)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_profile_is_yaml_1_2(tmp_path):
+    (tmp_path / "mine.yaml").write_text("a: 1e-3\nb: no\nc: -1500\nd: 1:30\ne: true\nf:\ng: .5\n")
+    values = load_profile(tmp_path / "mine.yaml")
+    assert values == {"a": 0.001, "b": "no", "c": -1500, "d": "1:30", "e": True, "f": None, "g": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"loss": "focal"}, "loss is 'focal'; expected one of cross_entropy, dice_cross_entropy"),
+        ({"encoder": "efficientnet_b2"}, "efficientnet-b2"),
+        ({"image_size": 100}, "a multiple of 32"),
+        ({"augmentation": "heavy"}, "expected one of none, reference"),
+        ({"split": "random"}, "'reference' or 'by_volume'"),
+        ({"fit_on": "test"}, "'all' or one of medseg, radiopaedia"),
+        ({"clip_min": 500.0, "clip_max": 0.0}, "clip_min below clip_max"),
+        ({"further_data": "'/no such'"}, "/no such is not a folder"),
+        ({"model": "/no/such"}, "expected a folder with a trained model, or pretrained"),
+        ({"encoder_weights": "/no/such.pt"}, "expected imagenet, none, or a file"),
+        ({"angle": 90.0}, "degrees from -45 to 45"),
+        ({"consolidation_threshold": 0.0}, "numbers above 0"),
+        ({"processes": 0}, "expected 1 or more"),
+    ],
+)
+def test_what_means_nothing_is_refused_with_what_would(values, message):
+    with pytest.raises(InputError, match=message):
+        check_meaning(values)
+
+
+NAMESPACE = {
+    "__annotations__": {
+        "flip": bool,
+        "learning_rate": float,
+        "epochs": int,
+        "workers": int | None,
+        "other": list,
+    },
+    "flip": "false",
+    "learning_rate": "1e-3",
+    "epochs": 8,
+    "workers": "2",
+    "other": [],
+}
+
+
+def test_a_notebook_makes_what_plain_papermill_hands_on_its_own_kind():
+    namespace = {**NAMESPACE}
+    check_values(namespace)
+    assert namespace == {**NAMESPACE, "flip": False, "learning_rate": 0.001, "workers": 2}
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"flip": "maybe"}, "flip is 'maybe' in this notebook; expected bool, true or false"),
+        ({"epochs": 3.5}, "expected int"),
+        ({"epochs": 0}, "epochs is 0; expected a number above 0"),
+        ({"In": ["", "# Parameters\nepoch = 3\n"]}, "no parameter 'epoch'; did you mean epochs"),
+    ],
+)
+def test_a_notebook_refuses_what_plain_papermill_lets_through(given, message):
+    with pytest.raises(InputError, match=message):
+        check_values({**NAMESPACE, **given})
+
+
+def test_every_notebook_checks_its_parameters_and_takes_every_profile():
+    for notebook in all_notebooks():
+        cells = nbformat.read(notebook, 4).cells
+        [first] = [k for k, cell in enumerate(cells) if "parameters" in cell.metadata.get("tags", [])]
+        assert cells[first + 1].source.startswith("check_values(globals())"), notebook.name
+        declared = declared_parameters(notebook)
+        for profile in (NOTEBOOKS / "profiles").glob(
+            "*.yaml"
+        ):  # README: papermill -f hands all of it to each
+            for name in load_profile(profile).keys() - declared.keys():
+                assert not difflib.get_close_matches(name, declared, 1, MISSPELT), (notebook.name, name)
+
+
+def test_one_runner_at_a_time_and_none_beside_a_writing_notebook(tiny, tmp_path):
+    for name in (series.RUNNER_LOCK, LOCK):
+        with (
+            locked(tmp_path, "another", name),
+            pytest.raises(InputError, match="is being written by another"),
+        ):
+            run_series(run_dir=str(tmp_path), folder=tiny)
+
+
+def test_a_machine_that_cannot_talk_to_itself_is_named(monkeypatch, tiny, tmp_path):
+    def unreachable(*_):
+        raise OSError(errno.EADDRNOTAVAIL, "Cannot assign requested address")
+
+    monkeypatch.setattr("socket.create_server", unreachable)
+    with pytest.raises(InputError, match="loopback network interface"):
+        run_series(run_dir=str(tmp_path / "run"), folder=tiny)
+
+
+def test_what_a_notebook_notes_is_said_on_the_terminal(tmp_path, capfd):
+    write_notebook(tmp_path / "01_look.ipynb", RUN, "print('seen')\nprint('note: odd')", "print('note: odd')")
+    run_series(run_dir=str(tmp_path / "my run"), folder=tmp_path, progress=False)
+    assert capfd.readouterr().err == "note: odd\n"
+    write_notebook(tmp_path / "01_look.ipynb", RUN, "1 / 0")
+    with pytest.raises(NotebookError, match=f"--run-dir '{tmp_path / 'my run'}' --from 01"):
+        run_series(run_dir=str(tmp_path / "my run"), folder=tmp_path, progress=False)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_stop_ends_in_good_order_and_a_kill_is_told_by_the_next_call(tmp_path, number):
+    waits = "from pathlib import Path\nPath(run_dir, 'here').touch()\nimport time\ntime.sleep(9999)"
+    write_notebook(tmp_path / "01_look.ipynb", RUN, "pass")
+    write_notebook(tmp_path / "03_train.ipynb", RUN, waits)
+    out = tmp_path / "out"
+    command = [sys.executable, "-c", COMMAND, tmp_path, "run", "--run-dir", out, "--from", "03"]
+    status = []
+    for signal_sent in (number, signal.SIGKILL):
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        while not (out / "here").exists():
+            time.sleep(0.05)
+        (out / "here").unlink()
+        if signal_sent != signal.SIGKILL:
+            (out / "checkpoint").mkdir()
+            (out / "checkpoint" / "progress.json").write_text('{"epoch": 2, "step": 7}')
+        process.send_signal(signal_sent)
+        message = process.communicate()[1]
+        status.append((process.returncode, json.loads((out / "run.json").read_text())["status"]))
+        if signal_sent != signal.SIGKILL:
+            assert "03_train stopped" in message and "up to epoch 2 after step 7" in message
+    assert status == [(75, "stopped"), (-signal.SIGKILL, "running")]
+    write_notebook(tmp_path / "03_train.ipynb", RUN, "pass")
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0 and f"note: the last run in {out} was killed in 03_train" in done.stderr
 
 
 def test_run_directory_that_is_a_file_is_refused(tiny, tmp_path):
@@ -401,7 +560,10 @@ def test_refresh_leaves_only_what_means_something(tmp_path, monkeypatch):
     after = nbformat.read(path, 4)
     assert [c.id for c in after.cells] == [c.id for c in before.cells]
     assert [c.source for c in after.cells] == [c.source for c in before.cells]
-    assert [o.text for c in after.cells[2:4] for o in c.outputs] == ["False\n", "runs/tiny\n"]
+    printed = [
+        "".join(o.text for o in c.outputs) for c in after.cells[2:4]
+    ]  # a busy machine sends it in pieces
+    assert printed == ["False\n", "runs/tiny\n"]
     assert after.cells[4].outputs == []
     assert [c.metadata for c in after.cells] == [c.metadata for c in before.cells]
     assert after.metadata.language_info == {"name": "python"}

@@ -38,6 +38,7 @@ def one_of_two(process, port, function, args):
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
         "GLOO_SOCKET_IFNAME": "lo",
+        "TORCHELASTIC_RUN_ID": "tests",
     }
     function(*args)
 
@@ -51,7 +52,7 @@ def together(function, *args):
     for process in both:
         process.start()
     for process in both:
-        process.join(120)
+        process.join()
     assert [process.exitcode for process in both] == [0, 0]
 
 
@@ -180,7 +181,7 @@ def from_a_notebook(prepared_dir, run_dir):
 def test_launch_from_a_notebook(prepared_dir, tmp_path):
     process = SERVER.Process(target=from_a_notebook, args=(prepared_dir, tmp_path))
     process.start()
-    process.join(120)
+    process.join()
     assert process.exitcode == 0
 
 

@@ -2,6 +2,8 @@
 
 import json
 import math
+import os
+from collections import namedtuple
 from dataclasses import replace
 
 import numpy as np
@@ -12,10 +14,10 @@ from helpers import CPU, TINY_CONFIG
 from safetensors.torch import load_file
 
 from lungseg_utils.core.files import InputError
-from lungseg_utils.data.datasets import SliceDataset
+from lungseg_utils.data.datasets import SliceDataset, workers_that_fit
 from lungseg_utils.inference.segmenter import Segmenter
 from lungseg_utils.training import loop as training
-from lungseg_utils.training.accelerator import make_accelerator, memory_advice
+from lungseg_utils.training.accelerator import is_first_process, make_accelerator, memory_advice, own_settings
 from lungseg_utils.training.config import TrainingConfig
 from lungseg_utils.training.epoch_scores import Tally
 from lungseg_utils.training.learner import Learner
@@ -288,3 +290,46 @@ def test_depthwise_convolutions_stay_in_float32_also_in_the_average():
         for layer, kind in seen.items():
             kinds[layer.groups > 1].add(kind)
         assert kinds == {True: {torch.float32}, False: {torch.bfloat16}}
+
+
+def test_nothing_in_the_environment_overrules_the_runs_own_settings(
+    prepared_dir, trained_dir, tmp_path, monkeypatch
+):
+    strange = {
+        "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "4",
+        "ACCELERATE_MIXED_PRECISION": "bf16",
+        "ACCELERATE_USE_FSDP": "true",
+        "RANK": "1",
+        "LOCAL_RANK": "1",
+        "WORLD_SIZE": "2",
+        "MASTER_ADDR": "192.0.2.1",
+        "MASTER_PORT": "29500",
+        "OMPI_COMM_WORLD_SIZE": "2",
+        "SLURM_PROCID": "1",
+    }
+    for name, value in strange.items():
+        monkeypatch.setenv(name, value)
+    torch.set_num_threads(1)
+    train(prepared_dir, tmp_path, TINY_CONFIG, CPU)
+    found, expected = (load_file(folder / "model" / "last.safetensors") for folder in (tmp_path, trained_dir))
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
+    assert {name: os.environ[name] for name in strange} == strange
+
+
+def test_a_launchers_processes_keep_their_numbers(monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    with own_settings():
+        assert "RANK" not in os.environ and is_first_process()
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "x")
+    with own_settings():
+        assert not is_first_process()
+    with own_settings(launched=False):  # a notebook of a kernel that a launcher's process has started
+        assert is_first_process()
+
+
+def test_workers_do_without_a_shared_memory_that_is_too_small(monkeypatch):
+    usage = namedtuple("usage", "free")
+    monkeypatch.setattr("shutil.disk_usage", lambda _: usage(4 << 20))
+    assert [workers_that_fit(workers, 4, 96) for workers in (0, 2, 16)] == [0, 2, 0]
+    with pytest.raises(InputError, match="set workers to 0"), memory_advice(TINY_CONFIG):
+        raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Bus error.")

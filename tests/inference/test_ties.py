@@ -1,0 +1,163 @@
+"""Prepared slices, checkpoint, model and results: used together only if they belong together."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from helpers import CPU, TINY_CONFIG
+
+from lungseg_utils.core.files import InputError, locked
+from lungseg_utils.core.stopping import Stopped
+from lungseg_utils.data.preprocessing import fingerprint, load_prepared, prepare
+from lungseg_utils.evaluation.compare import Unfinished, load_runs
+from lungseg_utils.evaluation.evaluator import collect_predictions, evaluate
+from lungseg_utils.evaluation.results import save_results, split_statement
+from lungseg_utils.evaluation.submission import submit
+from lungseg_utils.inference.pretrained import pretrained_dir
+from lungseg_utils.inference.segmenter import Segmenter
+from lungseg_utils.inference.settings import InferenceSettings
+from lungseg_utils.inference.ties import check_tie
+from lungseg_utils.model import load_model
+from lungseg_utils.training.loop import train
+
+
+@pytest.fixture
+def run(prepared_dir, trained_dir, tmp_path):
+    """A run directory with prepared/ and the model that learned from it."""
+    folder = shutil.copytree(trained_dir, tmp_path / "run")
+    shutil.copytree(prepared_dir, folder / "prepared")
+    return folder
+
+
+def other_pixels(folder):
+    images = np.load(folder / "images_radiopaedia.npy")
+    images[-1, 0, 0] += 1
+    np.save(folder / "images_radiopaedia.npy", images)
+
+
+def other_labels(folder):
+    labels = np.load(folder / "labels_medseg.npy", mmap_mode="r+")
+    labels[0, 0, 0] = 3 - labels[0, 0, 0]
+    labels.flush()
+
+
+def other_split(folder):
+    slices = pd.read_csv(folder / "slices.csv")
+    slices.loc[slices.source == "medseg", "split"] = slices.split[::-1].to_numpy()[
+        : (slices.source == "medseg").sum()
+    ]
+    slices.to_csv(folder / "slices.csv", index=False)
+
+
+def other_normalisation(folder):
+    path = folder / "preprocessing.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"mean": -321.5}))
+
+
+CHANGES = [other_pixels, other_labels, other_split, other_normalisation]
+
+
+def score(run, model="model"):
+    """What 04_results leaves, in short."""
+    rows, hu, truth = load_prepared(run / "prepared").validation_slices()
+    tie = check_tie(run / model if model == "model" else model, run)
+    segmenter = Segmenter.load(run / "model", CPU)
+    scored = evaluate(truth, collect_predictions(segmenter, hu, truth), "medseg", rows["index"], rows.volume)
+    record = scored.record | {"model": "", "inference": vars(InferenceSettings()), "tie": vars(tie)}
+    save_results(run / "results", scored.table, scored.per_slice.sum(0), record)
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_the_fingerprint_covers_pixels_labels_split_and_preprocessing(prepared_dir, tmp_path, change):
+    copy = shutil.copytree(prepared_dir, tmp_path / "prepared")
+    assert fingerprint(copy) == fingerprint(prepared_dir)
+    change(copy)
+    assert fingerprint(copy) != fingerprint(prepared_dir)
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_model_of_other_slices_is_not_scored_as_the_runs_own(run, change):
+    assert check_tie(run / "model", run).doubt is None
+    change(run / "prepared")
+    for use in (lambda: check_tie(run / "model", run), lambda: submit(run)):
+        with pytest.raises(InputError, match="has learned from other slices than .*run 03_training again"):
+            use()
+
+
+def test_another_model_is_scored_but_the_split_vouches_for_nothing(run, tmp_path):
+    slices = load_prepared(run / "prepared").slices
+    for model in (pretrained_dir(), shutil.copytree(run / "model", tmp_path / "theirs")):
+        other_normalisation(run / "prepared")
+        statement = split_statement(slices, check_tie(model, run).doubt)
+        assert len(statement) == 2 and "may have been among them" in statement[1]
+
+
+def test_results_of_an_earlier_model_or_of_earlier_slices_are_left_out(run, tmp_path):
+    score(run)
+    other = shutil.copytree(run, tmp_path / "other")
+    submit(run)
+    train(run / "prepared", run, replace(TINY_CONFIG, seed=1), CPU)
+    with pytest.raises(InputError, match="of an earlier model.*run 04_results again"):
+        submit(run)
+    left_out = []
+    assert [r.name for r in load_runs([run, other], left_out)] == ["other"]
+    assert "earlier model/" in left_out[0]
+    other_split(other / "prepared")
+    with pytest.raises(Unfinished, match="earlier prepared/"):
+        load_runs([other])
+
+
+def test_a_checkpoint_of_other_slices_is_not_gone_on_with(run):
+    with pytest.raises(Stopped):
+        train(run / "prepared", run, replace(TINY_CONFIG, max_minutes=1e-9), CPU)
+    other_pixels(run / "prepared")
+    with pytest.raises(
+        InputError, match="learned from other prepared slices.*run 02_preprocessing as it was"
+    ):
+        train(run / "prepared", run, TINY_CONFIG, CPU)
+
+
+@pytest.mark.parametrize("change", [other_pixels, shutil.rmtree])
+def test_slices_that_change_while_a_training_reads_them_end_it_without_a_model(run, change):
+    shutil.rmtree(run / "model")
+    done = []
+
+    def meddle(history):
+        done.append(len(history))
+        change(run / "prepared")
+
+    with pytest.raises(InputError, match="was changed while a training read it"):
+        train(run / "prepared", run, TINY_CONFIG, CPU, on_epoch=meddle)
+    assert done == [1] and not (run / "model").exists()
+
+
+def test_a_run_directory_has_one_writer(run, tiny_phantom, monkeypatch):
+    prepared = load_prepared(run / "prepared")
+    with locked(run, "another training"):
+        with pytest.raises(InputError, match="is being written by another training"):
+            train(run / "prepared", run, TINY_CONFIG, CPU)
+        from lungseg_utils.data.arrays import load_data
+
+        with pytest.raises(InputError, match="is being written by another training"):
+            prepare(load_data(tiny_phantom), prepared.slices, prepared.preprocessing, run / "prepared")
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut off", b"\x80\x04N.", b"not a checkpoint"])
+def test_a_damaged_checkpoint_is_one_sentence(run, content):
+    (run / "checkpoint").mkdir()
+    (run / "checkpoint" / "last.pt").write_bytes(content)
+    with pytest.raises(InputError, match="no checkpoint of a training, or is damaged.*delete") as caught:
+        train(run / "prepared", run, TINY_CONFIG, CPU)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("file", ["config.json", "weights.safetensors"])
+@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"encoder": 3}', b"\x00\xff"])
+def test_a_damaged_model_is_one_sentence(run, file, content):
+    (run / "model" / file).write_bytes(content)
+    with pytest.raises(InputError, match="run 03_training again") as caught:
+        load_model(run / "model")
+    assert "\n" not in str(caught.value)
