@@ -121,7 +121,7 @@ def train(
     in good order, run the same command again to go on. 1: it diverged. 2: bad input. (A launcher of several
     processes makes 1 of them all.)
     """
-    from lungseg_utils.training.launcher import train_alone
+    from lungseg_utils.series.alone import train_alone
 
     ctx.exit(train_alone(run_dir, prepared, profile, dict(parameters)))
 
