@@ -13,6 +13,7 @@ from accelerate.state import AcceleratorState, PartialState
 from lungseg_utils.core.device import Device, choose_device
 from lungseg_utils.core.files import InputError, resolve_path
 from lungseg_utils.core.stopping import Stopped
+from lungseg_utils.training.accelerator import own_settings
 from lungseg_utils.training.config import TrainingConfig
 from lungseg_utils.training.loop import train
 
