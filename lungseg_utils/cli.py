@@ -306,13 +306,13 @@ def predict_scan(path: str, model: str | None, out: str, series: str | None, kee
     from lungseg_utils.report.page import check_case_folder, check_room, key_numbers, save_case
     from lungseg_utils.scans.io import read_scan
 
-    out = check_case_folder(standing_path(out))  # before the minutes that follow
+    target = check_case_folder(standing_path(out))  # before the minutes that follow
     model = str(standing_path(model)) if model and model != PRETRAINED else PRETRAINED
     segmenter = Segmenter.load(model_folder(model, ""))
     scan = read_scan(path, int(series) if series and series.isdecimal() else series)
-    check_room(out, scan)
+    check_room(target, scan)
     case = predict_case(scan, segmenter, description="slices")
-    folder = save_case(case, out, keep_identity)
+    folder = save_case(case, target, keep_identity)
     click.echo(case.summary["case"])
     for value, words in key_numbers(case.summary):
         click.echo(f"{value:>10}  {words}")

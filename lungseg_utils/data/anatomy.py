@@ -278,7 +278,10 @@ def _mediastinum(c: Canvas, p: Patient) -> np.ndarray:
         (28, -30, 105, 42, 43, 80, -0.2),
     )
     heart = np.maximum.reduce(
-        [c.blob(x, y, z, *(p.heart * np.array(half)), tilt) for x, y, z, *half, tilt in chambers]
+        [
+            c.blob(x, y, z, p.heart * wide, p.heart * deep, p.heart * high, tilt)
+            for x, y, z, wide, deep, high, tilt in chambers
+        ]
     )
     roots = np.maximum(
         c.blob(-22, 4, 165, 17, 20, 34, 0.4), c.blob(22, 6, 165, 15, 18, 30, -0.4)

@@ -11,7 +11,7 @@ import math
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,8 +93,8 @@ def case_slices(kind: Kind, case: Case, size: int) -> Iterator[tuple[np.ndarray,
     shared = kind.shared is not None and case.name.startswith(kind.shared)
     turn = _turn(case.image, kind.stack, as_stored=shared)
     images, to_hu = _voxels(case.image, turn)
-    lesions, to_lesion = _voxels(case.lesions, turn)
-    lungs, to_lung = _voxels(case.lungs, turn)
+    lesions = _voxels(case.lesions, turn) if case.lesions else None
+    lungs = _voxels(case.lungs, turn) if case.lungs else None
     outside = BACKGROUND if kind.lungs else NOT_LESION
     meaning = (GROUND_GLASS, CONSOLIDATION, BACKGROUND) if kind.effusion else (LESION,)
     grey = shared and to_hu(images.min()) >= 0 and to_hu(images.max()) <= 255  # as HU there would be no air
@@ -107,10 +107,12 @@ def case_slices(kind: Kind, case: Case, size: int) -> Iterator[tuple[np.ndarray,
                 f"{case.image} holds values that are not finite; expected HU; get the file again"
             )
         labels = np.full(hu.shape, outside, np.uint8)
-        if lungs is not None:
-            labels[to_lung(lungs[z]) != 0] = LUNG_OTHER
-        if lesions is not None:
-            mask = to_lesion(lesions[z])
+        if lungs:
+            voxels, to_mask = lungs
+            labels[to_mask(voxels[z]) != 0] = LUNG_OTHER
+        if lesions:
+            voxels, to_mask = lesions
+            mask = to_mask(voxels[z])
             if not np.isin(mask, range(len(meaning) + 1)).all():
                 raise InputError(
                     f"{case.lesions} holds values other than 0 to {len(meaning)}; get the published mask"
@@ -161,12 +163,10 @@ def _turn(path: Path, stack: bool, as_stored: bool) -> np.ndarray:
     return turn
 
 
-def _voxels(path: Path | None, turn: np.ndarray) -> tuple[np.ndarray | None, Any]:
+def _voxels(path: Path, turn: np.ndarray) -> tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]:
     """The voxels in the file's own type, turned, (N, H, W), and what makes them float32 values."""
     from nibabel.orientations import apply_orientation
 
-    if path is None:
-        return None, None
     scan = open_scan(path)
     try:
         stored = scan.dataobj.get_unscaled()
@@ -175,9 +175,11 @@ def _voxels(path: Path | None, turn: np.ndarray) -> tuple[np.ndarray | None, Any
             f"{path} is not readable to its end ({first_line(error)}); get the file again"
         ) from error
     slope, intercept = np.float32(scan.dataobj.slope), np.float32(scan.dataobj.inter)
-    return apply_orientation(
-        stored, turn
-    ).T, lambda values: np.asarray(values, np.float32) * slope + intercept
+
+    def measured(values: np.ndarray) -> np.ndarray:
+        return np.asarray(values, np.float32) * slope + intercept
+
+    return apply_orientation(stored, turn).T, measured
 
 
 def import_data(name: str, source: str | Path, out: str | Path, size: int = SIZE) -> Path:

@@ -193,7 +193,14 @@ def _jump(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def write_phantom(
-    out_dir: str | Path, *, medseg=40, volumes=9, slices_per_volume=13, test=10, size=256, seed=0
+    out_dir: str | Path,
+    *,
+    medseg: int = 40,
+    volumes: int = 9,
+    slices_per_volume: int = 13,
+    test: int = 10,
+    size: int = 256,
+    seed: int = 0,
 ) -> Path:
     """Write the competition's five arrays, made of phantoms, and return their folder; same seed, same bytes.
 
@@ -214,7 +221,7 @@ def write_phantom(
     return out_dir
 
 
-DEFAULT_STAMP = {"generator": GENERATOR, **write_phantom.__kwdefaults__}
+DEFAULT_STAMP = {"generator": GENERATOR, **(write_phantom.__kwdefaults__ or {})}
 
 
 def default_phantom(folder: Path) -> Path:

@@ -227,7 +227,7 @@ class Segmenter:
         z = self.preprocessing.normalise(shrink(square, self.image_size))
         images = torch.from_numpy(z)[:, None].to(self.device.type, memory_format=torch.channels_last)
         at_once = max(1, PASS_PIXELS // self.image_size**2) if self.device.type == "cpu" else len(images)
-        parts = images.split(at_once)
+        parts = torch.split(images, at_once)
         rows, columns = hu.shape[1:]
         return Answers(
             logits={

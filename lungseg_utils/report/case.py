@@ -118,11 +118,11 @@ def _measure(scan: Scan, labels: np.ndarray) -> tuple[dict[str, Any], list[str]]
     reasons = []
     if scan.spacing is not None:
         lung_ml = (measured["all"]["millilitres"] or {}).get("lung")
-        reasons = [
+        doubts = [
             size_doubt(scan, measured["profile"], lung_ml),
             joined_doubt(scan) if scan.is_volume else None,
         ]
-    reasons = [reason for reason in reasons if reason]
+        reasons = [doubt for doubt in doubts if doubt]
     return (severity(labels, scan.hu, scan.spacing) if reasons else measured), reasons
 
 

@@ -11,7 +11,6 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from matplotlib.figure import Figure
 
 from lungseg_utils.core.classes import CLASSES, LESIONS, LUNG_WINDOW
@@ -199,7 +198,8 @@ def report_page(case: Case) -> Figure:
     )  # many doubts make a longer page rather than a smaller print
     if (spare := A4[1] - sum(heights)) > 0:
         heights = (*heights[:3], heights[3] + spare)
-    head, montage, charts, foot = np.ravel(page.subfigures(4, 1, height_ratios=heights))
+    parts: Any = page.subfigures(4, 1, height_ratios=heights)
+    head, montage, charts, foot = parts
     head.text(0.02, 0.84, TITLE, fontsize=17, fontweight="bold", color=INK, va="center")
     named = f"{summary['case']}   {date.today().isoformat()}"
     head.text(0.98, 0.84, named, fontsize=9, color=FAINT, ha="right", va="center")

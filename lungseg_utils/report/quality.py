@@ -111,6 +111,8 @@ def size_doubt(scan: Scan, profile: dict[str, Any], millilitres: float | None) -
 
     Profile, millilitres: of the lung, as `severity` has them.
     """
+    if scan.spacing is None:
+        return None
     low, high = BODY_LIMITS
     body = max(float(body_mask(hu[::4, ::4]).mean()) for hu in scan.hu[looked_at(len(scan.hu))])
     area = body * np.prod(scan.hu.shape[1:]) * np.prod(scan.spacing[1:]) / 100

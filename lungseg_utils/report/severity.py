@@ -4,6 +4,7 @@ Functions of arrays. Slices run from feet to head, columns from the patient's ri
 `scans.Scan`.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -184,10 +185,10 @@ def severity(
     """
     pixels = side_pixels(labels, hu, volume)
     lung = pixels[:, :, FOREGROUND].sum((1, 2))
-    measured = volume and spacing is not None
-    heights = slice_heights(places) if places else np.full(len(labels), spacing[0] if measured else 1.0)
-    voxel_ml = float(np.prod(spacing)) / 1000 if measured else None
-    counted = pixels * (heights / spacing[0])[:, None, None] if measured and places else pixels
+    measured = spacing if volume else None
+    heights = slice_heights(places) if places else np.full(len(labels), measured[0] if measured else 1.0)
+    voxel_ml = math.prod(measured) / 1000 if measured else None
+    counted = pixels * (heights / measured[0])[:, None, None] if measured and places else pixels
     third = third_of_slices(lung, heights) if measured else None
     record = {
         "all": region(counted.sum((0, 1)), voxel_ml),
@@ -199,9 +200,10 @@ def severity(
         zones = np.stack([counted[third == t].sum(0) for t in range(len(THIRDS))])
         record["thirds"] = {name: region(zones[t].sum(0), voxel_ml) for t, name in enumerate(THIRDS)}
         record["score"] = severity_score(zones)
-    if measured and not places:
-        places = np.arange(len(labels)) * spacing[0]
-    return record | {"profile": _profile(pixels.sum(1), third, spacing, heights, places if measured else ())}
+    above: Sequence[float] = ()
+    if measured:
+        above = places or (np.arange(len(labels)) * measured[0]).tolist()
+    return record | {"profile": _profile(pixels.sum(1), third, spacing, heights, above)}
 
 
 def _profile(
@@ -219,8 +221,8 @@ def _profile(
     measured = len(places) > 0
     named = {"lung": pixels[:, FOREGROUND].sum(1)} | {CLASSES[c].short: pixels[:, c] for c in LESIONS}
     limits = None
-    if third is not None:
-        first, last = lung_range(named["lung"])
+    if third is not None and (ends := lung_range(named["lung"])):
+        first, last = ends
         bottom, top = places[first] - heights[first] / 2, places[last] + heights[last] / 2
         limits = np.round(np.linspace(bottom, top, 4), 1).tolist()
     return {

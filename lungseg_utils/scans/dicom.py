@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, BinaryIO, cast
 
 import numpy as np
 from tqdm.auto import tqdm
@@ -217,7 +217,7 @@ def read_dicom(path: Path, series: str | int | None = None) -> Scan:
             raise InputError(f"{path} has {found}; expected even steps; export the axial series.")
     if inverted:
         notes.append("The stored values are inverted (MONOCHROME1), and were inverted back.")
-    is_hu, found = settle_values(hu)
+    is_hu, said = settle_values(hu)
     uids = {str(slice_.header.get("SOPInstanceUID", "")) for slice_ in stack}
     if len(uids) < len(stack) or "" in uids:
         notes.append(
@@ -233,12 +233,19 @@ def read_dicom(path: Path, series: str | int | None = None) -> Scan:
             "dcmqi) "
             "refuse a DICOM segmentation of it, so the mask is also written as NIfTI, in straightened slices."
         )
-    above = (
-        places - places[0] if not orientation.reversed[0] else (places[-1] - places)[::-1]
-    )  # the lowest slice
-    notes = (*left_out, *notes, *oblique, *found)
+    # The lowest slice is the first.
+    above = places - places[0] if not orientation.reversed[0] else (places[-1] - places)[::-1]
+    all_notes = (*left_out, *notes, *oblique, *said)
     return Scan(
-        hu, spacing, thickness, "dicom", is_hu, "CT", notes, frame, None if even else tuple(above.tolist())
+        hu,
+        spacing,
+        thickness,
+        "dicom",
+        is_hu,
+        "CT",
+        all_notes,
+        frame,
+        None if even else tuple(above.tolist()),
     )
 
 
@@ -297,9 +304,9 @@ def _stacks(path: Path, openers: Sequence[Callable[[], IO[bytes]]]) -> list[list
     if not stacks:
         found = " and ".join(sorted(others))
         raise InputError(f"{path} has no CT slice, but {found}; expected a chest CT; name its folder.")
-    found = [part for same in stacks.values() for stack in same for part in _parted(stack, SCANS)]
+    parts = [part for same in stacks.values() for stack in same for part in _parted(stack, SCANS)]
     return sorted(
-        found,
+        parts,
         key=lambda stack: (
             _number(stack[0], "SeriesNumber") or 0,
             str(stack[0].header.get("SeriesInstanceUID")),
@@ -595,7 +602,8 @@ def _decode(slice_: Slice, path: Path, inverted: bool) -> np.ndarray:
     from pydicom import dcmread
     from pydicom.pixels import apply_modality_lut, get_decoder, pixel_array
 
-    decoders, compression = (), ""
+    decoders: list[str] = []
+    compression = ""
     with slice_.open() as handle:
         try:
             many = slice_.header.get("NumberOfFrames", 1) is None  # as `frames` leaves it
@@ -608,7 +616,7 @@ def _decode(slice_: Slice, path: Path, inverted: bool) -> np.ndarray:
             plugin = decoders[0] if decoders else ""
             if many:  # one frame is read, and not the whole file for each
                 handle.seek(0)
-                stored = pixel_array(handle, index=slice_.frame, decoding_plugin=plugin)
+                stored = pixel_array(cast(BinaryIO, handle), index=slice_.frame, decoding_plugin=plugin)
             else:
                 stored = pixel_array(dataset, decoding_plugin=plugin)
             if inverted:  # both limits of what the bits can hold, so that it stays in them

@@ -78,7 +78,7 @@ def _segmentation(frame: DicomFrame, labels: np.ndarray, keep_identity: bool) ->
     with pydicom_quiet():
         values = MASK_TABLE[frame.orientation.to_file(labels)]
         sources = _linked(frame)
-        digest = hashlib.sha256(np.ascontiguousarray(values)).hexdigest()
+        digest = hashlib.sha256(np.ascontiguousarray(values).data).hexdigest()
         series = sources[0].SeriesInstanceUID
         uids = [generate_uid(entropy_srcs=[what, series, digest]) for what in ("series", "instance")]
         segmentation = Segmentation(
@@ -153,7 +153,7 @@ def _linked(frame: DicomFrame) -> list["Dataset"]:
         uid = UID(str(first.get(keyword) or ""))
         common[keyword] = uid if uid.is_valid else generate_uid(entropy_srcs=[keyword, series, study])
     sources = []
-    for number, (header, uid) in enumerate(zip(frame.headers, own, strict=True)):
+    for number, (header, own_uid) in enumerate(zip(frame.headers, own, strict=True)):
         source = Dataset()
         for keyword in EMPTY:
             setattr(source, keyword, "")
@@ -165,9 +165,9 @@ def _linked(frame: DicomFrame) -> list["Dataset"]:
         ]
         for keyword, value in common.items():
             setattr(source, keyword, value)
-        unique = UID(uid).is_valid and own.count(uid) == 1
+        unique = UID(own_uid).is_valid and own.count(own_uid) == 1
         source.SOPInstanceUID = (
-            UID(uid) if unique else generate_uid(entropy_srcs=["slice", str(number), uid, series])
+            UID(own_uid) if unique else generate_uid(entropy_srcs=["slice", str(number), own_uid, series])
         )
         source.SliceThickness = DSfloat(frame.thickness, auto_format=True)
         sources.append(source)
@@ -183,14 +183,13 @@ def _segments() -> list:
     family = CodedConcept("123110", "DCM", "Artificial Intelligence")
     algorithm = AlgorithmIdentificationSequence("lungseg", family, __version__)
     numbered = sorted((MASK_VALUES[tissue.index], tissue) for tissue in CLASSES if tissue.short in SEGMENTS)
-    return [
-        SegmentDescription(
-            number,
-            tissue.name,
-            *(CodedConcept(*code) for code in SEGMENTS[tissue.short]),
-            "AUTOMATIC",
-            algorithm,
-            display_color=CIELabColor.from_string(tissue.color),
+    segments = []
+    for number, tissue in numbered:
+        category, kind = (CodedConcept(*code) for code in SEGMENTS[tissue.short])
+        color = CIELabColor.from_string(tissue.color)
+        segments.append(
+            SegmentDescription(
+                number, tissue.name, category, kind, "AUTOMATIC", algorithm, display_color=color
+            )
         )
-        for number, tissue in numbered
-    ]
+    return segments

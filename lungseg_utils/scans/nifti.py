@@ -94,9 +94,9 @@ def _read(path: Path, version: int, image) -> Scan:
         position = (..., k, *(0 for _ in shape[3:])) if len(shape) > 2 else ...
         out[..., k] = to_int16(spread.seen(np.asanyarray(image.dataobj[position])))
     spread.check()
-    is_hu, found = settle_values(hu)
+    is_hu, said = settle_values(hu)
     frame = NiftiFrame(version, shape, orientation, affine, sform, qform, header.get_zooms(), unit)
-    return Scan(hu, between if sized else None, None, "nifti", is_hu, None, (*notes, *found), frame)
+    return Scan(hu, between if sized else None, None, "nifti", is_hu, None, (*notes, *said), frame)
 
 
 def _contradictions(
@@ -139,7 +139,7 @@ def _contradictions(
         )
     if sform[1] and qform[1]:
         ways = [matrix[:3, :3] / np.linalg.norm(matrix[:3, :3], axis=0) for matrix in (sform[0], qform[0])]
-        if not np.allclose(*ways, atol=0.1):
+        if not np.allclose(ways[0], ways[1], atol=0.1):
             mirrored = np.linalg.det(ways[0]) * np.linalg.det(ways[1]) < 0
             sides = ": right and left, or front and back, are exchanged between them" if mirrored else ""
             notes.append(

@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 import torch
@@ -189,7 +189,8 @@ def run_epoch(
     Raises FloatingPointError when loss or gradient is no longer finite.
     """
     accelerator, model = learner.accelerator, learner.train_mode()
-    for weight, (images, labels, rows) in zip(loader.batch_sampler.weights(), loader, strict=True):
+    batches = cast(EpochBatches, loader.batch_sampler)
+    for weight, (images, labels, rows) in zip(batches.weights(), loader, strict=True):
         images = images.to(accelerator.device, memory_format=torch.channels_last, non_blocking=True)
         labels = labels.to(accelerator.device, non_blocking=True).long()
         with accelerator.accumulate(model):  # a step may take several batches in a row and several processes
@@ -198,7 +199,7 @@ def run_epoch(
             accelerator.backward(
                 weight * loss
             )  # scaled where the precision needs it; averaged over the processes
-            rate = learner.scheduler.get_last_lr()[0]
+            rate = float(learner.scheduler.get_last_lr()[0])
             norm = learner.take_step() if accelerator.sync_gradients else None
         learner.tally.add(loss, logits, labels, rows, norm, rate)
         if accelerator.sync_gradients:
