@@ -14,7 +14,7 @@ import pandas as pd
 from lungseg_utils.core.classes import BACKGROUND, NUM_CLASSES, SHORT_NAMES
 from lungseg_utils.core.files import InputError, resolve_path
 from lungseg_utils.core.npy import chunks
-from lungseg_utils.data.arrays import FILES, CTData, Finding, OpenedArrays, open_arrays, to_labels
+from lungseg_utils.data.arrays import FILES, CTData, Finding, OpenedArrays, how_to_get, open_arrays, to_labels
 
 MAX_OVERLAP = 0.05  # share of pixels; above it, masks are not one-hot with slips but something else
 HU_CONTRACT = "HU, not 0..255 or 0..1: minimum in -3100..-500, maximum in 0..4100"
