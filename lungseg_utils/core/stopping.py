@@ -84,7 +84,7 @@ def stops_interrupt() -> Iterator[list[int]]:
 
     began = 0.0
 
-    def interrupt(number: int, frame: FrameType | None) -> None:
+    def interrupt(number: int, _: FrameType | None) -> None:
         nonlocal began
         came.append(number)
         if len(came) > 1 and not (number == signal.SIGINT and time.monotonic() - began > AGAIN):

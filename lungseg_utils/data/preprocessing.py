@@ -258,8 +258,8 @@ def fingerprint(prepared_dir: str | Path) -> str:
 
 
 @cache
-def _digest(path: Path, size: int, changed: int, inode: int) -> str:
-    with open(path, "rb") as handle:
+def _digest(path: Path, _size: int, _changed: int, _inode: int) -> str:
+    with path.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 

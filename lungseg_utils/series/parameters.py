@@ -14,7 +14,7 @@ import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 
@@ -39,7 +39,7 @@ CORE_SCHEMA = {
 class Yaml12(yaml.SafeLoader):
     """YAML 1.2, its core schema (yaml.org/spec/1.2.2, 10.3): 1e-3 is a number, `no` is text. No key twice."""
 
-    yaml_implicit_resolvers: dict = {}
+    yaml_implicit_resolvers: ClassVar[dict[str, list]] = {}
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
         """As PyYAML does it, but a key that is there already is an error."""
