@@ -21,7 +21,9 @@ def test_pictures_of_8_bits_end_the_series_with_the_tables_worst_line(arrays):
     path = arrays / FILES["medseg"][0]
     images = np.load(path)
     np.save(path, np.rint(np.interp(images, (-1500, 500), (0, 255))))
-    with pytest.raises(InputError, match=rf"{path}: found \d+ to \d+, not HU.*lungseg check '.*my data'") as caught:
+    with pytest.raises(
+        InputError, match=rf"{path}: found \d+ to \d+, not HU.*lungseg check '.*my data'"
+    ) as caught:
         check_data(arrays).require_usable()
     assert "\n" not in str(caught.value)
 
@@ -38,7 +40,9 @@ def test_what_is_only_odd_is_noted(arrays, capsys):
 
 
 def test_arrays_one_folder_deeper_are_named(arrays):
-    with pytest.raises(InputError, match=f"they are in {arrays}: name that folder, as in --data-dir '{arrays}'"):
+    with pytest.raises(
+        InputError, match=f"they are in {arrays}: name that folder, as in --data-dir '{arrays}'"
+    ):
         load_data(arrays.parent)
 
 
