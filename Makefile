@@ -4,11 +4,12 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 READY := .venv/ready
 
-.PHONY: help setup run test lint notebooks lab kaggle clean
+.PHONY: help setup run test quick lint notebooks lab kaggle clean
 
 help:
 	@echo "make run        the four notebooks on the phantom (ARGS='--profile reference --data-dir DIR' for more)"
 	@echo "make test       the tests (ARGS='-k metrics' for some)"
+	@echo "make quick      the tests that take seconds"
 	@echo "make lint       ruff, mypy and import-linter; a part of make test (FIX=1 mends what ruff can)"
 	@echo "make lab        open the notebooks in Jupyter"
 	@echo "make notebooks  re-execute the committed notebooks in place, on the phantom"
@@ -23,14 +24,21 @@ $(READY): pyproject.toml requirements.txt constraints.txt
 	Python 3.11 or newer is needed: name one, as in 'make run PYTHON=python3.12'." >&2; exit 1; }
 	@echo "Setting up .venv: once, some minutes and several GB (PyTorch)."
 	$(PYTHON) -m venv .venv
-	$(PIP) install -c constraints.txt -e ".[test,lint,fast]"
+	$(PIP) install -c constraints.txt -e ".[test,lint,fast,formats]"
 	@touch $@
 
 run: $(READY)
 	$(BIN)/lungseg run $(ARGS)
 
+# One thread a process: more would only wait for each other. PROCESSES=1 for a debugger.
+PROCESSES ?= 2
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(if $(filter-out 1,$(PROCESSES)),-n $(PROCESSES) --dist loadfile)
+
 test: lint
-	$(BIN)/python -m pytest $(ARGS)
+	$(PYTEST) $(ARGS)
+
+quick: $(READY)
+	$(PYTEST) -m "not slow" $(ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff check $(if $(FIX),--fix)

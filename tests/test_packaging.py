@@ -44,6 +44,7 @@ SAME_ON_CONDA = [
     "papermill",
     "pydicom",
     "pytest",
+    "pytest-xdist",
     "pyyaml",
     "safetensors",
     "scikit-learn",
