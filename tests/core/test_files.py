@@ -178,7 +178,7 @@ def test_a_failing_exchange_is_undone(fixed, monkeypatch, failing):
         with replace_folder(fixed) as new:
             fill(new, "new")
             (new / "more").write_text("new")
-    except OSError:
+    except InputError:
         assert contents(fixed) == before
     else:
         assert contents(fixed) == {"file": "new", "more": "new"}
