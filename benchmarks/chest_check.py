@@ -1,7 +1,9 @@
-"""Is it a chest? Aerated lung as a share of the body in real slices, of chests and of other regions: chest_check.md.
+"""Is it a chest? Aerated lung as a share of the body in real slices, of chests and of other regions.
 
-python benchmarks/chest_check.py ARRAYS [FILES...]: ARRAYS is a folder with the competition's arrays (any size), FILES are
-DICOM slices of other regions.
+chest_check.md.
+
+python benchmarks/chest_check.py ARRAYS [FILES...]: ARRAYS is a folder with the competition's arrays (any
+size), FILES are DICOM slices of other regions.
 """
 
 import sys

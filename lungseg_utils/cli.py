@@ -121,7 +121,7 @@ def train(
     in good order, run the same command again to go on. 1: it diverged. 2: bad input. (A launcher of several
     processes makes 1 of them all.)
     """
-    from lungseg_utils.training.launcher import train_alone
+    from lungseg_utils.series.alone import train_alone
 
     ctx.exit(train_alone(run_dir, prepared, profile, dict(parameters)))
 
@@ -293,10 +293,10 @@ def import_(kind: str, source: str, out: str) -> None:
 def predict_scan(path: str, model: str | None, out: str, series: str | None, keep_identity: bool) -> None:
     """Segment your own scan: masks and a report.
 
-    SCAN is NIfTI, DICOM (a file, a folder, a zip or a tar), MHA or NRRD (with SimpleITK), a .npy array in HU, or a PNG or
-    JPEG slice or a folder of them; where you stand, or relative to the checkout. In DIR land the mask in
-    the scan's own grid, report.html and report.png (one page), and report.json. No result names the file or the patient
-    unless --keep-identity is given. Research software, not a diagnosis.
+    SCAN is NIfTI, DICOM (a file, a folder, a zip or a tar), MHA or NRRD (with SimpleITK), a .npy array in HU,
+    or a PNG or JPEG slice or a folder of them; where you stand, or relative to the checkout. In DIR land the
+    mask in the scan's own grid, report.html and report.png (one page), and report.json. No result names the
+    file or the patient unless --keep-identity is given. Research software, not a diagnosis.
     """
     import textwrap
 
@@ -306,13 +306,13 @@ def predict_scan(path: str, model: str | None, out: str, series: str | None, kee
     from lungseg_utils.report.page import check_case_folder, check_room, key_numbers, save_case
     from lungseg_utils.scans.io import read_scan
 
-    out = check_case_folder(standing_path(out))  # before the minutes that follow
+    target = check_case_folder(standing_path(out))  # before the minutes that follow
     model = str(standing_path(model)) if model and model != PRETRAINED else PRETRAINED
     segmenter = Segmenter.load(model_folder(model, ""))
     scan = read_scan(path, int(series) if series and series.isdecimal() else series)
-    check_room(out, scan)
+    check_room(target, scan)
     case = predict_case(scan, segmenter, description="slices")
-    folder = save_case(case, out, keep_identity)
+    folder = save_case(case, target, keep_identity)
     click.echo(case.summary["case"])
     for value, words in key_numbers(case.summary):
         click.echo(f"{value:>10}  {words}")

@@ -128,7 +128,7 @@ def _requirements() -> tuple[str, ...]:
 
 
 def _installed(requirements: tuple[str, ...]) -> dict[str, str]:
-    versions = {}
+    versions: dict[str, str] = {}
     for name in (Requirement(line).name for line in requirements):
         for distribution in (name, name.removesuffix("-headless")):  # of OpenCV either will do
             with suppress(metadata.PackageNotFoundError):
@@ -218,7 +218,7 @@ def diagnose(machine: Machine) -> list[Finding]:
         name = Requirement(line).name
         findings.append(_judge_package(line, machine.installed.get(name), machine.broken.get(name)))
     if machine.probe:
-        findings += _judge_device(machine)
+        findings += _judge_device(machine, machine.probe)
     findings += _judge_resources(machine)
     findings.append(_judge_folder("runs", machine.runs, needed=True))
     findings.append(_judge_folder("data", machine.data, needed=not machine.phantom))
@@ -262,10 +262,10 @@ def _judge_package(line: str, version: str | None, broken: str | None = None) ->
     return Finding("ok", name, version)
 
 
-def _judge_device(machine: Machine) -> list[Finding]:
+def _judge_device(machine: Machine, probe: dict[str, Any]) -> list[Finding]:
     from lungseg_utils.core.device import PRECISIONS, decide, why_not
 
-    probe, device = machine.probe, decide(machine.probe)
+    device = decide(probe)
     name, level, found, fix = device.name, "ok", device.reason, ""
     if device.count > 1:
         name, fix = f"{device.count} x {name}", f"`-p processes {device.count}` trains on all of them"

@@ -74,7 +74,7 @@ def build_model(
 
 def empty_model(
     encoder: str, architecture: str, channels: int = 1, encoder_weights: str | None = None
-) -> nn.Module:
+) -> Any:  # SMP has no types
     """The network as SMP makes it, with random weights unless encoder_weights says more."""
     name, options = ARCHITECTURES[architecture]
     return smp.create_model(name, encoder, encoder_weights, channels, NUM_CLASSES, **options)
@@ -170,11 +170,12 @@ def stage_sizes(model: nn.Module, image_size: int) -> list[dict[str, Any]]:
 
         return record
 
-    blocks = model.decoder.seg_blocks if hasattr(model.decoder, "seg_blocks") else model.decoder.blocks
+    decoder: Any = model.decoder
+    blocks: Any = decoder.seg_blocks if hasattr(decoder, "seg_blocks") else decoder.blocks
     blocks = blocks.values() if isinstance(blocks, nn.ModuleDict) else blocks
     hooks = [block.register_forward_hook(recorder("decoder")) for block in blocks]
-    hooks.append(model.encoder.register_forward_hook(recorder("encoder")))
-    hooks.append(model.segmentation_head.register_forward_hook(recorder("head")))
+    hooks.append(model.get_submodule("encoder").register_forward_hook(recorder("encoder")))
+    hooks.append(model.get_submodule("segmentation_head").register_forward_hook(recorder("head")))
     training = model.training
     model.eval()(torch.zeros(1, 1, image_size, image_size, device=next(model.parameters()).device))
     model.train(training)
@@ -185,8 +186,10 @@ def stage_sizes(model: nn.Module, image_size: int) -> list[dict[str, Any]]:
 
 def parameters_by_part(model: nn.Module) -> dict[str, int]:
     """Number of learned numbers in encoder, decoder and head."""
-    parts = {"encoder": model.encoder, "decoder": model.decoder, "head": model.segmentation_head}
-    return {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
+    parts = {"encoder": "encoder", "decoder": "decoder", "head": "segmentation_head"}
+    return {
+        name: sum(p.numel() for p in model.get_submodule(part).parameters()) for name, part in parts.items()
+    }
 
 
 def save_model(folder: str | Path, model: nn.Module, config: dict[str, Any], name: str = "weights") -> None:

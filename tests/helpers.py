@@ -24,7 +24,7 @@ from lungseg_utils.core.image import body_mask
 from lungseg_utils.data.phantom import phantom_volume
 from lungseg_utils.data.preprocessing import Preprocessing
 from lungseg_utils.inference.settings import InferenceSettings
-from lungseg_utils.scans.orientation import LPS
+from lungseg_utils.scans.orientation import AS_IT_IS, LPS, ArrayFrame
 from lungseg_utils.scans.scan import Scan
 from lungseg_utils.training.config import TrainingConfig
 
@@ -150,7 +150,7 @@ def phantom_chest() -> np.ndarray:
 def chest_scan(slices=12, spacing=(13.5, 3.7, 3.7), notes=()) -> Scan:
     """The middle `slices` of `phantom_chest`, as of an array."""
     hu = phantom_chest()[6 - slices // 2 :][:slices]
-    return Scan(hu, spacing, None, "array", True, None, notes, hu.shape)
+    return Scan(hu, spacing, None, "array", True, None, notes, ArrayFrame(hu.shape, AS_IT_IS))
 
 
 SPACING = (5.0, 0.75, 0.9)  # mm: slices, rows, columns
@@ -163,10 +163,21 @@ STUDY, FRAME = generate_uid(entropy_srcs=["study"]), generate_uid(entropy_srcs=[
 
 
 def write_series(
-    folder, hu, order=(0, 1, 2), signs=(1, 1, 1), directions=LPS, spacing=SPACING, step=None, series="1", skip=(),
-    change=lambda dataset, i: None, strict=True,
-):  # fmt: skip
-    """Write hu (N, H, W) as DICOM slices whose axes are hu's in another order and direction; voxels keep their place.
+    folder,
+    hu,
+    order=(0, 1, 2),
+    signs=(1, 1, 1),
+    directions=LPS,
+    spacing=SPACING,
+    step=None,
+    series="1",
+    skip=(),
+    change=lambda dataset, i: None,
+    strict=True,
+):
+    """Write hu (N, H, W) as DICOM slices whose axes are hu's in another order and direction.
+
+    Voxels keep their place.
 
     step: (3,), mm from slice to slice, where it is not along the normal. skip: slices that are left out.
     """

@@ -24,7 +24,36 @@ from lungseg_utils.series.run import all_notebooks
 
 # PyPI's name -> conda-forge's, each looked up at anaconda.org/conda-forge/NAME: an environment is made from these or not
 # at all, so a name that nobody has looked up fails the test.
-SAME_ON_CONDA = ["accelerate", "albumentations", "click", "filelock", "highdicom", "hypothesis", "ipykernel", "ipywidgets", "jupyter", "monai", "nbclient", "nbformat", "nbval", "nibabel", "numpy", "pandas", "papermill", "pydicom", "pytest", "pyyaml", "safetensors", "scikit-learn", "scipy", "segmentation-models-pytorch", "timm", "torchmetrics", "torchvision", "tqdm"]
+SAME_ON_CONDA = [
+    "accelerate",
+    "albumentations",
+    "click",
+    "filelock",
+    "highdicom",
+    "hypothesis",
+    "ipykernel",
+    "ipywidgets",
+    "jupyter",
+    "monai",
+    "nbclient",
+    "nbformat",
+    "nbval",
+    "nibabel",
+    "numpy",
+    "pandas",
+    "papermill",
+    "pydicom",
+    "pytest",
+    "pyyaml",
+    "safetensors",
+    "scikit-learn",
+    "scipy",
+    "segmentation-models-pytorch",
+    "timm",
+    "torchmetrics",
+    "torchvision",
+    "tqdm",
+]
 CONDA_NAMES = dict.fromkeys(SAME_ON_CONDA) | {
     "torch": "pytorch",
     "matplotlib": "matplotlib-base",

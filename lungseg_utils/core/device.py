@@ -60,7 +60,12 @@ def probe() -> dict[str, Any]:
     code for; bf16: native, not emulated; build: of torch; threads: of torch on the CPU.
     """
     build = torch.__version__ + (f" (CUDA {torch.version.cuda})" if torch.version.cuda else "")
-    found = {"kind": None, "build": build, "threads": torch.get_num_threads(), "amx": has_amx()}
+    found: dict[str, Any] = {
+        "kind": None,
+        "build": build,
+        "threads": torch.get_num_threads(),
+        "amx": has_amx(),
+    }
     if torch.cuda.device_count():  # asks the driver's library, and leaves CUDA itself alone
         found["kind"] = "cuda"
     elif torch.backends.mps.is_available():
@@ -127,7 +132,7 @@ def _precision(gpu: dict[str, Any], native_bf16: bool) -> tuple[str, str]:
 
 def why_not(found: dict[str, Any]) -> tuple[str, str]:
     """Why the GPU that `probe` found is not used, and what to do."""
-    gpu = found["gpus"][0] if found["gpus"] else {"name": "a GPU", "capability": None}
+    gpu: dict[str, Any] = found["gpus"][0] if found["gpus"] else {"name": "a GPU", "capability": None}
     if not gpu["capability"] or runs_on(gpu["capability"], found["archs"]):
         why = f"{gpu['name']} is there, but a small convolution failed on it: {found['error']}"
         return why, "stop what else uses it, or update its driver"
@@ -161,7 +166,7 @@ def runs_on(capability: list[int], archs: list[str] | tuple[str, ...]) -> bool:
 
 def usable_cores() -> int:
     """Cores that this process may use: a container's share of the machine's, rounded up."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     for group in control_groups("cpu"):
         with suppress(OSError, ValueError):  # no such file, or "max"
             if (group / "cpu.max").exists():

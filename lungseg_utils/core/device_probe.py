@@ -16,7 +16,7 @@ def try_devices(kind: str) -> dict[str, Any]:
     found: dict[str, Any] = {"gpus": [], "archs": torch.cuda.get_arch_list(), "bf16": False, "error": None}
     try:
         if kind == "cuda":
-            torch.cuda.init()
+            torch.cuda.init()  # type: ignore[no-untyped-call]  # torch's own lacks the annotation
             found["bf16"] = torch.cuda.is_bf16_supported(including_emulation=False)
         for i in range(torch.cuda.device_count() if kind == "cuda" else 1):
             found["gpus"].append(_describe(kind, i))

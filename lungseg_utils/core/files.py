@@ -66,7 +66,9 @@ def resolve_path(path: str | Path) -> Path:
 
 
 def standing_path(path: str | Path) -> Path:
-    """Absolute path: a relative one where the caller stands if something is there, as shell completion names it.
+    """Absolute path: a relative one where the caller stands if something is there.
+
+    As shell completion names it.
 
     Else as `resolve_path`.
     """
@@ -127,7 +129,10 @@ def locked(folder: str | Path, by: str, name: str = LOCK) -> Iterator[None]:
 
 @contextmanager
 def _workspace(path: Path, inside: bool = False) -> Iterator[Path]:
-    """A hidden folder beside or inside `path`, locked while in use; what killed processes left there is cleared first."""
+    """A hidden folder beside or inside `path`, locked while in use.
+
+    What killed processes left there is cleared first.
+    """
     home = path if inside else path.parent
     try:
         home.mkdir(parents=True, exist_ok=True)
@@ -169,14 +174,14 @@ def clear_leftovers(folder: Path, name: str | None = None) -> None:
 
 
 @contextmanager
-def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO]:
+def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
     """Open a temporary file beside the target; it takes the target's name only when all of it is on disk.
 
     If the body raises, the temporary file goes and a file that stood under the name stays as it was. What the
     operating system refuses is an InputError that says what to do.
     """
     path = Path(path)
-    newline = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
+    newline: dict[str, Any] = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
     with _workspace(path) as work:
         with (work / "new").open(mode, **newline) as handle:
             yield handle
@@ -203,9 +208,10 @@ INSIDE = "inside"  # marks a workspace in the folder itself
 def replace_folder(path: str | Path) -> Iterator[Path]:
     """Yield a new, empty folder beside `path`.
 
-    A folder that cannot be renamed, as a mount point or one whose parent is closed to us, keeps its place, and what is in
-    it is exchanged piece by piece. If anything fails, the body or the swap, the older folder stands as it was and the new
-    one goes. What the operating system refuses is an InputError that says what to do.
+    A folder that cannot be renamed, as a mount point or one whose parent is closed to us, keeps its place,
+    and what is in it is exchanged piece by piece. If anything fails, the body or the swap, the older folder
+    stands as it was and the new one goes. What the operating system refuses is an InputError that says what
+    to do.
     """
     path = Path(path)
     inside = path.exists() and (_is_mount(path) or not os.access(path.parent, os.W_OK))

@@ -49,7 +49,9 @@ def largest_piece(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def enclosed(piece: np.ndarray) -> np.ndarray:
-    """piece, bool (H, W), with its holes filled, also those that the picture's edge cuts open, as lungs in a tight crop.
+    """piece, bool (H, W), with its holes filled.
+
+    Also those that the picture's edge cuts open, as lungs in a tight crop.
 
     On each side of the picture the piece is taken to be closed from its first to its last pixel there.
     """
@@ -71,8 +73,9 @@ def body_mask(hu: np.ndarray) -> np.ndarray:
 
     hu: (H, W).
 
-    An opening by two pixels takes the table and sleeves away, a closing mends a wall that noise broke: meant for slices
-    thinned to about 256 px. Where a tight crop cuts the lungs open, they count as the body by their values.
+    An opening by two pixels takes the table and sleeves away, a closing mends a wall that noise broke: meant
+    for slices thinned to about 256 px. Where a tight crop cuts the lungs open, they count as the body by
+    their values.
     """
     smooth = ndimage.gaussian_filter(np.asarray(hu, np.float32), 1)
     piece, _ = largest_piece(smooth > SOLID)

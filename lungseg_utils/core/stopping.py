@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 AGAIN = 2.0  # seconds: a launcher hands one stop on to its processes several times at once
 # A closed terminal sends SIGHUP, which Windows does not have.
@@ -36,7 +37,7 @@ class StopRequest:
     def __init__(self, minutes: float = 0.0):
         self.minutes, self.started = minutes, time.monotonic()
         self._signal: str | None = None
-        self._handlers: dict[int, object] = {}
+        self._handlers: dict[int, Any] = {}
 
     @property
     def reason(self) -> str | None:

@@ -181,7 +181,8 @@ class Canvas:
 
     def along(self, *knots: tuple[float, float]) -> float:
         """A measure that changes with z: linear between (z, value) knots, constant beyond them."""
-        return float(np.interp(self.z, *zip(*knots, strict=True)))
+        places, values = zip(*knots, strict=True)
+        return float(np.interp(self.z, places, values))
 
     def cover(self, depth: np.ndarray) -> np.ndarray:
         """Share of each pixel inside a shape: soft edges instead of stairs."""
@@ -277,7 +278,10 @@ def _mediastinum(c: Canvas, p: Patient) -> np.ndarray:
         (28, -30, 105, 42, 43, 80, -0.2),
     )
     heart = np.maximum.reduce(
-        [c.blob(x, y, z, *(p.heart * s for s in abc), tilt) for x, y, z, *abc, tilt in chambers]
+        [
+            c.blob(x, y, z, p.heart * wide, p.heart * deep, p.heart * high, tilt)
+            for x, y, z, wide, deep, high, tilt in chambers
+        ]
     )
     roots = np.maximum(
         c.blob(-22, 4, 165, 17, 20, 34, 0.4), c.blob(22, 6, 165, 15, 18, 30, -0.4)

@@ -118,7 +118,9 @@ def _check_images(name: str, images: np.ndarray, seen: dict[bytes, str]) -> list
                 continue
             if not _looks_like_hu(darkest, brightest):
                 odd.append(index)
-            twin = seen.setdefault(hashlib.blake2b(np.ascontiguousarray(image)).digest(), f"{name} {index}")
+            twin = seen.setdefault(
+                hashlib.blake2b(np.ascontiguousarray(image).data).digest(), f"{name} {index}"
+            )
             if twin != f"{name} {index}":
                 duplicates.append(f"{index} = {twin}")
     hu = _looks_like_hu(low, high)
@@ -152,8 +154,8 @@ def _check_masks(name: str, masks: np.ndarray) -> list[Finding]:
             strange += known.size - np.count_nonzero(known)
             if one_hot:
                 total = sum((mask[..., channel] != 0).astype(np.uint8) for channel in range(NUM_CLASSES))
-                none += np.count_nonzero(total == 0)
-                several += np.count_nonzero(total > 1)
+                none += int(np.count_nonzero(total == 0))
+                several += int(np.count_nonzero(total > 1))
                 pixels += total.size
             else:
                 mask = np.where(known, mask, BACKGROUND)

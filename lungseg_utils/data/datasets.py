@@ -278,4 +278,4 @@ def closing(*loaders: DataLoader) -> Iterator[None]:
     finally:
         for loader in loaders:
             if loader.num_workers and loader._iterator is not None:  # torch has no public way
-                loader._iterator._shutdown_workers()
+                loader._iterator._shutdown_workers()  # type: ignore[attr-defined]  # of those with workers

@@ -63,7 +63,10 @@ def settle_values(hu: np.ndarray) -> tuple[bool, list[str]]:
 
 
 def _check_offset(hu: np.ndarray, low: int) -> None:
-    """InputError if only padding, the lowest value, is as dark as air, and tissue lies about 1024 above water."""
+    """Raises InputError for grey levels that are HU with 1024 added.
+
+    So where only padding, the lowest value, is as dark as air, and tissue lies about 1024 above water.
+    """
     sample = hu[:: max(len(hu) // GREY_SAMPLE, 1)]
     values = sample[sample > max(low, -1100)]
     dark, shifted = (
@@ -71,8 +74,10 @@ def _check_offset(hu: np.ndarray, low: int) -> None:
     )
     if dark < 0.005 and shifted > 0.1:
         raise InputError(
-            f"but for padding of {low}, the values run from {values.min()} to {values.max()}, {shifted:.0%} of them from "
-            "900 to 1250, where an offset of about 1024 leaves soft tissue; expected Hounsfield units (air -1000, water "
+            f"but for padding of {low}, the values run from {values.min()} to {values.max()}, {shifted:.0%} "
+            "of them from "
+            "900 to 1250, where an offset of about 1024 leaves soft tissue; expected Hounsfield units (air "
+            "-1000, water "
             "0); apply the rescale slope and intercept."
         )
 
@@ -90,11 +95,16 @@ class Spread:
         return values
 
     def check(self) -> None:
-        """Raises InputError for values that were scaled, to 0..1 or by mean and deviation: they are no HU any more."""
+        """Raises InputError for values that were scaled, to 0..1 or by mean and deviation.
+
+        They are no HU any more.
+        """
         if not self.whole and self.high - self.low < LEAST_SPREAD:
             raise InputError(
-                f"the values run from {self.low:.3g} to {self.high:.3g} in fractions: they were scaled (normalised), and "
-                "how is not known; expected Hounsfield units (air -1000, water 0), or grey levels from 0 to 255; undo the "
+                f"the values run from {self.low:.3g} to {self.high:.3g} in fractions: they were scaled "
+                "(normalised), and "
+                "how is not known; expected Hounsfield units (air -1000, water 0), or grey levels from 0 to "
+                "255; undo the "
                 "scaling or give the scan before it."
             )
 
@@ -163,7 +173,8 @@ def fit_grey(slices: Iterable[np.ndarray]) -> GreyScale:
     if fat:
         anchors["fat"] = (max(fat, key=lambda level: body[level]), FAT_HU)
     anchors["muscle"] = (muscle, MUSCLE_HU)
-    slope, intercept = np.polyfit(*zip(*anchors.values(), strict=True), 1)
+    levels, hu = zip(*anchors.values(), strict=True)
+    slope, intercept = np.polyfit(levels, hu, 1)
     return GreyScale(float(slope), float(intercept), tuple(anchors))
 
 

@@ -7,10 +7,11 @@ their kind: each becomes a further source of training slices, with labels that s
 (partial_labels.py).
 """
 
+import math
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,12 +66,12 @@ def open_scan(path: Path) -> Any:
     import nibabel
 
     try:
-        scan = nibabel.load(path)
+        scan: Any = nibabel.load(path)
     except Exception as error:  # nibabel's own errors, OSError, EOFError, zlib's
         raise InputError(
             f"{path} is not readable as NIfTI ({first_line(error)}); get the file again"
         ) from error
-    if len(scan.shape) != 3 or not 0 < np.prod(scan.shape, dtype=float) <= MOST_VOXELS:
+    if len(scan.shape) != 3 or not 0 < math.prod(scan.shape) <= MOST_VOXELS:
         raise InputError(
             f"{path} has the shape {scan.shape}; expected (columns, rows, slices) of a CT; get it again"
         )
@@ -92,8 +93,8 @@ def case_slices(kind: Kind, case: Case, size: int) -> Iterator[tuple[np.ndarray,
     shared = kind.shared is not None and case.name.startswith(kind.shared)
     turn = _turn(case.image, kind.stack, as_stored=shared)
     images, to_hu = _voxels(case.image, turn)
-    lesions, to_lesion = _voxels(case.lesions, turn)
-    lungs, to_lung = _voxels(case.lungs, turn)
+    lesions = _voxels(case.lesions, turn) if case.lesions else None
+    lungs = _voxels(case.lungs, turn) if case.lungs else None
     outside = BACKGROUND if kind.lungs else NOT_LESION
     meaning = (GROUND_GLASS, CONSOLIDATION, BACKGROUND) if kind.effusion else (LESION,)
     grey = shared and to_hu(images.min()) >= 0 and to_hu(images.max()) <= 255  # as HU there would be no air
@@ -106,10 +107,12 @@ def case_slices(kind: Kind, case: Case, size: int) -> Iterator[tuple[np.ndarray,
                 f"{case.image} holds values that are not finite; expected HU; get the file again"
             )
         labels = np.full(hu.shape, outside, np.uint8)
-        if lungs is not None:
-            labels[to_lung(lungs[z]) != 0] = LUNG_OTHER
-        if lesions is not None:
-            mask = to_lesion(lesions[z])
+        if lungs:
+            voxels, to_mask = lungs
+            labels[to_mask(voxels[z]) != 0] = LUNG_OTHER
+        if lesions:
+            voxels, to_mask = lesions
+            mask = to_mask(voxels[z])
             if not np.isin(mask, range(len(meaning) + 1)).all():
                 raise InputError(
                     f"{case.lesions} holds values other than 0 to {len(meaning)}; get the published mask"
@@ -160,12 +163,10 @@ def _turn(path: Path, stack: bool, as_stored: bool) -> np.ndarray:
     return turn
 
 
-def _voxels(path: Path | None, turn: np.ndarray) -> tuple[np.ndarray | None, Any]:
+def _voxels(path: Path, turn: np.ndarray) -> tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]:
     """The voxels in the file's own type, turned, (N, H, W), and what makes them float32 values."""
     from nibabel.orientations import apply_orientation
 
-    if path is None:
-        return None, None
     scan = open_scan(path)
     try:
         stored = scan.dataobj.get_unscaled()
@@ -174,9 +175,11 @@ def _voxels(path: Path | None, turn: np.ndarray) -> tuple[np.ndarray | None, Any
             f"{path} is not readable to its end ({first_line(error)}); get the file again"
         ) from error
     slope, intercept = np.float32(scan.dataobj.slope), np.float32(scan.dataobj.inter)
-    return apply_orientation(
-        stored, turn
-    ).T, lambda values: np.asarray(values, np.float32) * slope + intercept
+
+    def measured(values: np.ndarray) -> np.ndarray:
+        return np.asarray(values, np.float32) * slope + intercept
+
+    return apply_orientation(stored, turn).T, measured
 
 
 def import_data(name: str, source: str | Path, out: str | Path, size: int = SIZE) -> Path:
@@ -249,7 +252,8 @@ def find_cases(kind: Kind, source: Path) -> list[Case]:
             raise InputError(
                 f"{source}: {name} has the shapes {sizes}; expected the same; get files of one version"
             )
-        cases.append(Case(name, *paths, *[None] * (3 - len(paths)), slices=shapes[0][2]))
+        image, lesions, lungs, *_ = *paths, None, None
+        cases.append(Case(name, image, lesions, lungs, shapes[0][2]))
     return cases
 
 

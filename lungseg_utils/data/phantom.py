@@ -8,6 +8,7 @@ real scan: all numbers were tuned until the classes' shares and HU matched the c
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.lib.format import open_memmap
@@ -123,12 +124,14 @@ def phantom_slice(rng: np.random.Generator, size: int, move: float = 0) -> tuple
     sick = rng.beta(0.9, 2.0)
     burden = (max(sick * rng.uniform(0.4, 1), 0.01), sick * rng.uniform(0, 0.45) * (rng.random() < 0.8))
     window, gain = (rng.uniform(-1500, -1050), rng.uniform(170, 380)), rng.uniform(0.92, 1.15)
-    known = dict(window=window, gain=gain, slop=rng.uniform(0.5, 3), loose=rng.uniform(0, 0.8))
+    known: dict[str, Any] = dict(
+        window=window, gain=gain, slop=rng.uniform(0.5, 3), loose=rng.uniform(0, 0.8)
+    )
     if rng.random() < 0.72:  # cut out close to the chest, often pulled into a square
         scale = (rng.uniform(0.95, 1.1), rng.uniform(1.05, 1.45))
         known |= dict(fov=rng.uniform(265, 335), scale=scale, shift=rng.uniform(-7, 7, 2))
     else:
-        surround = rng.choice((None, -2000.0, 2000.0), p=(0.5, 0.35, 0.15))  # dark or bright
+        surround = rng.choice(np.array([None, -2000.0, 2000.0]), p=(0.5, 0.35, 0.15))  # dark or bright
         known |= dict(fov=rng.uniform(340, 430), shift=rng.uniform(-25, 25, 2), surround=surround)
     patient = make_patient(rng, (z - 50, z + 50), burden, **known)
     hu, labels = render(rng.spawn(2)[bool(move)], patient, np.array([z + move]), size)
@@ -190,7 +193,14 @@ def _jump(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def write_phantom(
-    out_dir: str | Path, *, medseg=40, volumes=9, slices_per_volume=13, test=10, size=256, seed=0
+    out_dir: str | Path,
+    *,
+    medseg: int = 40,
+    volumes: int = 9,
+    slices_per_volume: int = 13,
+    test: int = 10,
+    size: int = 256,
+    seed: int = 0,
 ) -> Path:
     """Write the competition's five arrays, made of phantoms, and return their folder; same seed, same bytes.
 
@@ -211,7 +221,7 @@ def write_phantom(
     return out_dir
 
 
-DEFAULT_STAMP = {"generator": GENERATOR, **write_phantom.__kwdefaults__}
+DEFAULT_STAMP = {"generator": GENERATOR, **(write_phantom.__kwdefaults__ or {})}
 
 
 def default_phantom(folder: Path) -> Path:

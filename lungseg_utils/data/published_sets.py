@@ -39,11 +39,8 @@ class Kind:
     @property
     def arrays(self) -> tuple[str, str]:
         """Names of the files of images and of labels."""
-        return (
-            FILES[self.source]
-            if self.competition
-            else (f"images_{self.source}.npy", f"labels_{self.source}.npy")
-        )
+        images, labels = FILES.get(self.source, (f"images_{self.source}.npy", None))
+        return images, labels or f"labels_{self.source}.npy"
 
     @property
     def note(self) -> str:

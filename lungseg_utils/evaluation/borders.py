@@ -53,7 +53,7 @@ def border_table(
         )
     rows = []
     for true, predicted in tqdm(zip(truth, prediction), "borders", len(truth), unit="slice", leave=False):
-        row = {}
+        row: dict[str, Any] = {}
         for region, classes in REGIONS.items():
             scores = border_scores(np.isin(true, classes), np.isin(predicted, classes), spacing)
             row |= {f"{region}_{name}": value for name, value in scores.items()}
@@ -79,7 +79,7 @@ def border_scores(
         # enough.
         borders = get_mask_edges(predicted, true)
         for unit, size in units.items():
-            ways = [get_surface_distance(*pair, spacing=size) for pair in (borders, borders[::-1])]
+            ways = [get_surface_distance(a, b, spacing=size) for a, b in (borders, borders[::-1])]
             hd95[unit] = float(max(np.percentile(distances, 95) for distances in ways))
             if unit == "px":
                 surface_dice = {t: float((np.concatenate(ways) <= t).mean()) for t in TOLERANCES}

@@ -4,14 +4,13 @@ All from confusion counts, so the share of a volume is that of its pixels togeth
 figures show percent of the lung. A slice without lung has no share (NaN): it enters no score, and is counted.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from lungseg_utils.core.classes import FOREGROUND, LESIONS
-from lungseg_utils.evaluation.intervals import sum_by_volume
+from lungseg_utils.evaluation.intervals import Volumes, sum_by_volume
 
 
 def involved_share(pixels: np.ndarray) -> np.ndarray:
@@ -54,7 +53,7 @@ def burden_agreement(true: np.ndarray, predicted: np.ndarray) -> dict[str, Any]:
     paired = ~(np.isnan(true) | np.isnan(predicted))
     x, y = true[paired], predicted[paired]
     difference = y - x
-    record = {
+    record: dict[str, Any] = {
         "values": len(x),
         "no_true_lung": int(np.isnan(true).sum()),
         "no_predicted_lung": int(np.isnan(predicted).sum()),
@@ -69,14 +68,13 @@ def burden_agreement(true: np.ndarray, predicted: np.ndarray) -> dict[str, Any]:
     if len(x) > 1:
         spread = 1.96 * difference.std(ddof=1)
         record["limits"] = [float(bias - spread), float(bias + spread)]
-        if (
-            total := x.var() + y.var() + bias**2
-        ):  # 0 when all shares are one and the same number: nothing to agree on
+        # 0 when all shares are one and the same number: nothing to agree on.
+        if total := x.var() + y.var() + bias**2:
             record["concordance"] = float(2 * np.mean((x - x.mean()) * (y - y.mean())) / total)
     return record
 
 
-def burden_summary(per_slice: np.ndarray, volumes: Sequence | None = None) -> dict[str, Any]:
+def burden_summary(per_slice: np.ndarray, volumes: Volumes | None = None) -> dict[str, Any]:
     """Agreement over slices and over whole volumes, as stored in metrics.json.
 
     Volumes is None where none is known.
@@ -88,7 +86,7 @@ def burden_summary(per_slice: np.ndarray, volumes: Sequence | None = None) -> di
         "slices": burden_agreement(true_burden(per_slice), predicted_burden(per_slice)),
         "volumes": None,
     }
-    if volumes is not None and pd.notna(volumes).any():
+    if volumes is not None and pd.Series(volumes, dtype="Int64").notna().any():
         table, counts = sum_by_volume(per_slice, volumes)
         counts = counts[table.volume.notna()]
         summary["volumes"] = burden_agreement(true_burden(counts), predicted_burden(counts))

@@ -9,7 +9,7 @@ by it, do not read it as absolute.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -75,7 +75,7 @@ def reliability(probabilities: np.ndarray, truth: np.ndarray) -> Reliability:
     bins = np.minimum((p[FOREGROUND] * BINS).astype(np.intp), BINS - 1)
     p_true = np.take_along_axis(p, true[None].astype(np.intp), axis=0)[0].astype(np.float64)
 
-    def by_bin(weights: Sequence[np.ndarray | None]) -> np.ndarray:
+    def by_bin(weights: Iterable[np.ndarray | None]) -> np.ndarray:
         return np.array([np.bincount(b, w, BINS) for b, w in zip(bins, weights, strict=True)])
 
     return Reliability(
@@ -108,11 +108,11 @@ def calibration_summary(counts: Reliability) -> dict[str, Any]:
     classes, mean over the pixels (Brier 1950), 0..2.
     """
     pixels = int(counts.pixels[0].sum())
-    error = [float(value) if pixels else None for value in calibration_error(counts)]
+    error = calibration_error(counts)
     return {
         "bins": BINS,
         "pixels": pixels,
-        "class_error": dict(zip(SHORT_NAMES, error)),
+        "class_error": {short: float(value) if pixels else None for short, value in zip(SHORT_NAMES, error)},
         "mean_class_error": float(np.mean(error)) if pixels else None,
         "log_loss": counts.log_loss / pixels if pixels else None,
         "brier": counts.brier / pixels if pixels else None,

@@ -247,11 +247,9 @@ def why_unpaired(first: Run, run: Run) -> str | None:
     """Why there is no paired difference between two runs; None if there is one."""
     if run.scored_on != first.scored_on:
         return f"{run.scored_on}, but {first.scored_on} in {first.name}: these scores cannot be ranked"
-    for one in (first, run):
-        if one.slices is None:
-            return (
-                f"results/per_slice.csv of {one.name} is missing or unreadable, so they may be other slices"
-            )
+    if first.slices is None or run.slices is None:
+        name = first.name if first.slices is None else run.name
+        return f"results/per_slice.csv of {name} is missing or unreadable, so they may be other slices"
     if not run.slices[SAME_SLICES].equals(first.slices[SAME_SLICES]):
         return f"other slices, or other labels, than in {first.name}: these scores cannot be ranked"
     for one in (first, run):

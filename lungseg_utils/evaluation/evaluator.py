@@ -164,10 +164,10 @@ def evaluate(
     burden = {"burden_true": true_burden(per_slice), "burden_predicted": predicted_burden(per_slice)}
     rules = {"argmax": predictions.argmax, "0.5 threshold": predictions.thresholded}
     small = {rule: resize_nearest(labels, SMALL) for rule, labels in rules.items()}
-    definitions = [definitions_table(truth, rules, batch_size)]
+    tables = [definitions_table(truth, rules, batch_size)]
     if truth.shape[1:] != (SMALL, SMALL):
-        definitions.append(definitions_table(resize_nearest(truth, SMALL), small, batch_size))
-    definitions = pd.concat(definitions, ignore_index=True)
+        tables.append(definitions_table(resize_nearest(truth, SMALL), small, batch_size))
+    definitions = pd.concat(tables, ignore_index=True)
     record = {
         "source": source,
         "slices": len(truth),

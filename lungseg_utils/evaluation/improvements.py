@@ -68,23 +68,23 @@ def compare_recipes(rows: pd.DataFrame, reference: str, draws: int = 2000) -> pd
         [np.ones(len(index)), np.random.default_rng(0).multinomial(len(index), chance, size=draws)]
     )
 
-    drawn = {}  # (score, recipe) -> (1 + draws,): the real slices first
+    drawn: dict[tuple[str, str], np.ndarray] = {}  # (score, recipe) -> (1 + draws,): the real slices first
     for recipe in rows.recipe.unique():
         own = [run for name, _, run in runs if name == recipe]
         counts = [np.tensordot(weights, counts_of(run), 1) for run in own]
-        for score, function in POOLED.items():
-            drawn[score, recipe] = metrics.nanmean([function(each) for each in counts], axis=0)
+        for label, function in POOLED.items():
+            drawn[label, recipe] = metrics.nanmean([function(each) for each in counts], axis=0)
         for score in PER_SLICE.values():
             values = [score(run).to_numpy(float) for run in own]
             drawn[score.label, recipe] = metrics.nanmean(
                 [_weighted_mean(each, weights) for each in values], axis=0
             )
     table = []
-    for (score, recipe), values in drawn.items():
-        row = {"score": score, "recipe": recipe, "value": values[0]}
-        row["low"], row["high"] = percentiles(values[1:]) or (np.nan, np.nan)
+    for (label, recipe), drawn_values in drawn.items():
+        row = {"score": label, "recipe": recipe, "value": drawn_values[0]}
+        row["low"], row["high"] = percentiles(drawn_values[1:]) or (np.nan, np.nan)
         if recipe != reference:
-            difference = values - drawn[score, reference]
+            difference = drawn_values - drawn[label, reference]
             row["difference"] = difference[0]
             row["difference low"], row["difference high"] = percentiles(difference[1:]) or (np.nan, np.nan)
         table.append(row)
@@ -114,7 +114,7 @@ def table_for_people(table: pd.DataFrame, reference: str) -> pd.DataFrame:
         value, low, high = (BY_LABEL[row.score].text(row[name], sign) for name in names)
         return f"{value} [{low}, {high}]"
 
-    lines = {}
+    lines: dict[str, dict[str, str]] = {}
     for _, row in table.iterrows():
         line = lines.setdefault(row.score, {})
         line[row.recipe] = cell(row, ("value", "low", "high"), "")

@@ -25,9 +25,10 @@ Scores = Mapping[
     str, Callable[[np.ndarray], np.ndarray]
 ]  # by name, counts (..., 4, 4) -> score (...), NaN undefined
 Interval = tuple[float, float] | None
+Volumes = Sequence[Any] | pd.Series  # the number of each slice's volume; None, NaN or NA where unknown
 
 
-def clusters(volumes: Sequence) -> Sequence | None:
+def clusters(volumes: Volumes) -> Volumes | None:
     """The volumes for `bootstrap` to draw whole, where at least three are known.
 
     None, draw slices, where fewer are.
@@ -38,7 +39,7 @@ def clusters(volumes: Sequence) -> Sequence | None:
 def bootstrap(
     per_slice: np.ndarray,
     scores: Scores,
-    volumes: Sequence | None = None,
+    volumes: Volumes | None = None,
     draws: int = 2000,
     level: float = 0.95,
     seed: int = 0,
@@ -62,7 +63,7 @@ def paired_difference(
     a: np.ndarray,
     b: np.ndarray,
     scores: Scores,
-    volumes: Sequence | None = None,
+    volumes: Volumes | None = None,
     draws: int = 2000,
     level: float = 0.95,
     seed: int = 0,
@@ -97,7 +98,7 @@ def paired_difference(
     return record
 
 
-def sum_by_volume(per_slice: np.ndarray, volumes: Sequence) -> tuple[pd.DataFrame, np.ndarray]:
+def sum_by_volume(per_slice: np.ndarray, volumes: Volumes) -> tuple[pd.DataFrame, np.ndarray]:
     """Volumes in rising order (a table: volume, slices), and their slices' counts summed, (V, 4, 4).
 
     Slices of unknown volume (MedSeg has none) are one more row, the last, whose volume is missing (pandas
@@ -107,13 +108,13 @@ def sum_by_volume(per_slice: np.ndarray, volumes: Sequence) -> tuple[pd.DataFram
         raise InputError(
             f"There are {len(volumes)} volume numbers for {len(per_slice)} slices; expected one for each."
         )
-    codes, names = pd.factorize(pd.array(volumes, dtype="Int64"), sort=True, use_na_sentinel=False)
+    codes, names = pd.factorize(pd.Series(volumes, dtype="Int64"), sort=True, use_na_sentinel=False)
     counts = np.zeros((len(names), *per_slice.shape[1:]), per_slice.dtype)
     np.add.at(counts, codes, per_slice)
     return pd.DataFrame({"volume": names, "slices": np.bincount(codes, minlength=len(names))}), counts
 
 
-def volume_scores(per_slice: np.ndarray, scores: Scores, volumes: Sequence | None = None) -> pd.DataFrame:
+def volume_scores(per_slice: np.ndarray, scores: Scores, volumes: Volumes | None = None) -> pd.DataFrame:
     """Pooled scores of each volume, one by one: volume, slices, and a column a score.
 
     Rows as sum_by_volume's.
@@ -124,12 +125,14 @@ def volume_scores(per_slice: np.ndarray, scores: Scores, volumes: Sequence | Non
     return table.assign(**{name: score(counts) for name, score in scores.items()})
 
 
-def _draw(per_slice: np.ndarray, volumes: Sequence | None, draws: int, seed: int) -> np.ndarray:
+def _draw(per_slice: np.ndarray, volumes: Volumes | None, draws: int, seed: int) -> np.ndarray:
     """Summed counts of each draw, (draws, 4, 4). The same seed, volumes and N draw the same slices."""
     units = per_slice
     if volumes is not None:
         table, summed = sum_by_volume(per_slice, volumes)
-        units = np.concatenate([summed[table.volume.notna()], per_slice[np.asarray(pd.isna(volumes))]])
+        units = np.concatenate(
+            [summed[table.volume.notna()], per_slice[pd.Series(volumes, dtype="Int64").isna().to_numpy()]]
+        )
     if len(units) < 2:
         return np.zeros(
             (draws, *per_slice.shape[1:]), per_slice.dtype

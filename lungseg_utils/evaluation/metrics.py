@@ -14,10 +14,10 @@ that thousands of resampled data sets are scored in one call; a single matrix gi
 Which score answers which question: Maier-Hein et al. 2024, Metrics reloaded, doi:10.1038/s41592-023-02151-z.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from lungseg_utils.core.classes import FOREGROUND, LESIONS, NUM_CLASSES, SHORT_NAMES
 from lungseg_utils.core.files import InputError
@@ -58,6 +58,10 @@ def check_stacks(truth: np.ndarray, prediction: np.ndarray) -> None:
         )
 
 
+# A float for the counts of one set, (4, 4); an array (...) for those of several: no type can say which.
+Values = Any
+
+
 def confusion_matrix(truth: np.ndarray, prediction: np.ndarray, no_class: bool = False) -> np.ndarray:
     """Pixels counted by (true class, predicted class): int64 (4, 4), rows are the truth.
 
@@ -77,12 +81,12 @@ def slice_confusion(truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
     return np.array([confusion_matrix(t, p) for t, p in zip(truth, prediction, strict=True)])
 
 
-def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray | float:
+def _ratio(part: np.ndarray, whole: np.ndarray) -> Values:
     """part / whole, NaN where whole is 0."""
     return _number(np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=np.asarray(whole) > 0))
 
 
-def _number(values: np.ndarray) -> np.ndarray | float:
+def _number(values: np.ndarray) -> Values:
     """A Python float where there is but one value: a checkpoint takes no numpy scalar."""
     return values if values.ndim else values.item()
 
@@ -99,7 +103,7 @@ def _predicted(counts: np.ndarray) -> np.ndarray:
     return counts.sum(axis=-2)[..., : counts.shape[-2]]  # without the column of NO_CLASS
 
 
-def accuracy(counts: np.ndarray) -> np.ndarray | float:
+def accuracy(counts: np.ndarray) -> Values:
     """Share of pixels with the right class, (...); a pixel without a class is wrong."""
     return _ratio(_hits(counts).sum(axis=-1), counts.sum(axis=(-2, -1)))
 
@@ -159,7 +163,7 @@ def lesion_counts(counts: np.ndarray) -> np.ndarray:
     )
 
 
-def lesion_dice(counts: np.ndarray) -> np.ndarray | float:
+def lesion_dice(counts: np.ndarray) -> Values:
     """Dice of lesion = ground glass or consolidation taken as one class, (...).
 
     NaN where there is no lesion.
@@ -167,19 +171,19 @@ def lesion_dice(counts: np.ndarray) -> np.ndarray | float:
     return _number(dice(lesion_counts(counts))[..., 0])
 
 
-def nanmean(values: np.ndarray | Sequence[float], axis: int = -1) -> np.ndarray | float:
+def nanmean(values: ArrayLike, axis: int = -1) -> Values:
     """Mean along an axis of the values that exist; NaN, and no warning, if none does."""
-    values = np.asarray(values, dtype=float)
-    valid = ~np.isnan(values)
-    return _ratio(np.where(valid, values, 0).sum(axis=axis), valid.sum(axis=axis))
+    array = np.asarray(values, dtype=float)
+    valid = ~np.isnan(array)
+    return _ratio(np.where(valid, array, 0).sum(axis=axis), valid.sum(axis=axis))
 
 
-def mean_iou(counts: np.ndarray, background: bool = True) -> np.ndarray | float:
+def mean_iou(counts: np.ndarray, background: bool = True) -> Values:
     """Mean IoU, (...), over all four classes, as the slides report it, or over the three but background."""
     return nanmean(iou(counts) if background else iou(counts)[..., FOREGROUND])
 
 
-def mean_dice(counts: np.ndarray, background: bool = True) -> np.ndarray | float:
+def mean_dice(counts: np.ndarray, background: bool = True) -> Values:
     """Mean Dice, (...), over all four classes or over the three but background."""
     return nanmean(dice(counts) if background else dice(counts)[..., FOREGROUND])
 
@@ -202,7 +206,7 @@ def reference_definition(truth: np.ndarray, prediction: np.ndarray, batch_size: 
     }
 
 
-def competition_score(per_image: np.ndarray) -> dict[str, np.ndarray | float]:
+def competition_score(per_image: np.ndarray) -> dict[str, Values]:
     """The competition's score, in both readings of its unclear rule.
 
     The mean F1 of ground glass and consolidation.
@@ -217,13 +221,13 @@ def competition_score(per_image: np.ndarray) -> dict[str, np.ndarray | float]:
     }
 
 
-def mean_and_median(values: np.ndarray | Sequence[float]) -> dict[str, float | int | None]:
+def mean_and_median(values: ArrayLike) -> dict[str, float | int | None]:
     """Mean and median of the values that exist, None if none does, and `slices`: how many do."""
-    values = np.asarray(values, dtype=float)
-    values = values[~np.isnan(values)]
-    if not values.size:
+    array = np.asarray(values, dtype=float)
+    known = array[~np.isnan(array)]
+    if not known.size:
         return {"mean": None, "median": None, "slices": 0}
-    return {"mean": float(values.mean()), "median": float(np.median(values)), "slices": values.size}
+    return {"mean": float(known.mean()), "median": float(np.median(known)), "slices": known.size}
 
 
 def per_slice_summary(per_image: np.ndarray) -> dict[str, dict[str, float | int | None]]:

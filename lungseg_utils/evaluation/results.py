@@ -78,8 +78,8 @@ def slice_table(
         columns[f"{short}_true"] = per_slice[:, c].sum(axis=1)
         columns[f"{short}_predicted"] = per_slice[:, :, c].sum(axis=1)
     columns |= dict(zip(COUNT_COLUMNS, per_slice.reshape(len(per_slice), -1).T, strict=True))
-    volume = pd.array(volume, dtype="Int64")
-    return pd.DataFrame({"source": source, "index": index, "volume": volume, **columns})
+    volumes = pd.array(volume, dtype="Int64")
+    return pd.DataFrame({"source": source, "index": index, "volume": volumes, **columns})
 
 
 def counts_of(table: pd.DataFrame) -> np.ndarray:
@@ -124,7 +124,7 @@ def conclusions(record: dict[str, Any], counts: np.ndarray, epochs: int, kept: i
         for c in CLASSES
         if scores["classes"][c.short]["dice"] is not None
     }
-    best, worst = max(dice, key=dice.get), min(dice, key=dice.get)
+    best, worst = max(dice, key=dice.__getitem__), min(dice, key=dice.__getitem__)
     interval = record["intervals"]["mean_iou"]
     among = f" ({interval[0]:.3f} to {interval[1]:.3f} over other draws of these slices)" if interval else ""
     sentences = [

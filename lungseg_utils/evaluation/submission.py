@@ -10,6 +10,7 @@ import gzip
 import json
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -144,10 +145,10 @@ def read_submission(path: str | Path, shape: tuple[int, int, int] = TEST_SHAPE) 
             f"{path} cannot be read: {error}; expected a sub.csv, or one compressed with gzip."
         ) from error
 
-    if (found := text.count(b"\n") - 1) != rows:
-        why = "it is cut off, or made from other slices" if found < rows else "it is made from other slices"
+    if (lines := text.count(b"\n") - 1) != rows:
+        why = "it is cut off, or made from other slices" if lines < rows else "it is made from other slices"
         expected = " x ".join(map(str, (*shape, len(LESIONS))))
-        raise InputError(f"{path} has {found:,} rows; expected {rows:,} = {expected}: {why}; write it again.")
+        raise InputError(f"{path} has {lines:,} rows; expected {rows:,} = {expected}: {why}; write it again.")
     given, blank = (np.frombuffer(data, np.uint8) for data in (text, _csv(np.zeros(rows, bool))))
     places = (
         np.flatnonzero(blank == ord("\n"))[1:] - 1
@@ -240,7 +241,7 @@ def channel_counts(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     return counts
 
 
-def score_submission(path: str | Path, truth_path: str | Path) -> dict:
+def score_submission(path: str | Path, truth_path: str | Path) -> dict[str, Any]:
     """The competition's score and each lesion class's pooled F1 by name.
 
     `pooled` and `per_image` are the two readings of its rule.

@@ -42,7 +42,8 @@ def compile_network(model: nn.Module, image_size: int) -> Callable[[torch.Tensor
             "ignore", r"`torch\.jit\.trace", FutureWarning
         )  # torch would rather export: twice as slow
         warnings.simplefilter("ignore", torch.jit.TracerWarning)  # the answers are compared below
-        traced = torch.jit.trace(model, torch.zeros(1, 1, EXAMPLE_SIZE, EXAMPLE_SIZE), check_trace=False)
+        example = torch.zeros(1, 1, EXAMPLE_SIZE, EXAMPLE_SIZE)
+        traced = torch.jit.trace(model, example, check_trace=False)  # type: ignore[no-untyped-call]  # torch's own
     manager = FrontEndManager()  # like the decoder, to be kept until all is converted
     front_end, decoder = manager.load_by_framework("pytorch"), TorchScriptPythonDecoder(traced)
     converted = front_end.convert(front_end.load(decoder))

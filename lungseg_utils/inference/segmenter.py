@@ -59,7 +59,7 @@ class Segmenter:
     settings: InferenceSettings = InferenceSettings()
     backend: str = "torch"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.backend not in BACKENDS:
             raise InputError(f"backend is {self.backend!r}; expected one of {', '.join(BACKENDS)}.")
         if self.backend == "openvino" and not is_installed():
@@ -89,7 +89,7 @@ class Segmenter:
         """
         device = device or choose_device()
         model, config = load_model(model_dir, name)
-        model = model.to(device.type, memory_format=torch.channels_last)
+        model = model.to(device=device.type).to(memory_format=torch.channels_last)
         return cls(model, config, device, settings, backend)
 
     def __call__(self, volume: np.ndarray, pixel: tuple[float, float] = (1.0, 1.0)) -> np.ndarray:
@@ -227,7 +227,7 @@ class Segmenter:
         z = self.preprocessing.normalise(shrink(square, self.image_size))
         images = torch.from_numpy(z)[:, None].to(self.device.type, memory_format=torch.channels_last)
         at_once = max(1, PASS_PIXELS // self.image_size**2) if self.device.type == "cpu" else len(images)
-        parts = images.split(at_once)
+        parts = torch.split(images, at_once)
         rows, columns = hu.shape[1:]
         return Answers(
             logits={

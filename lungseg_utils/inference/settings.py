@@ -29,7 +29,7 @@ class InferenceSettings:
     min_lung_share: float = 0.0  # see `remove_lung_islands`; of the largest piece of lung in the slice
     min_lesion_pixels: int = 0  # see `remove_small_lesions`; of the slice's own size
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not all(0 < abs(degrees) <= 45 for degrees in self.angles):
             raise InputError(f"angles are {list(self.angles)}; expected degrees from -45 to 45, without 0.")
         if not 0 < self.temperature < np.inf:

@@ -61,7 +61,8 @@ class Answers:
 
     def _average(self, k: int, others: Sequence[View], answer: torch.Tensor) -> None:
         """Turn slice k's own probabilities (4, H, W) into the mean with those of the other views."""
-        size = tuple(answer.shape[1:])
+        height, width = answer.shape[1:]
+        size = (height, width)
         views = torch.ones(size, device=answer.device)
         for view in others:
             back = np.linalg.inv(view_matrix(view, self.square))
@@ -80,7 +81,8 @@ def ask(
     """The network's logits, float32 (n, 4, S, S), of one view of images (n, 1, S, S)."""
     if view != (0.0, False):
         # By the nearest pixel, as the slides' recipe turns slices.
-        images, _ = resample(images, view_matrix(view, square), images.shape[2:], "nearest")
+        height, width = images.shape[2:]
+        images, _ = resample(images, view_matrix(view, square), (height, width), "nearest")
     return network(images).float().contiguous()
 
 

@@ -124,9 +124,9 @@ def plot_distributions(
 
 def plot_bars(values: Mapping[str, float | None], xlabel: str, title: str) -> Figure:
     """Named numbers as horizontal bars, the first on top; None is left out."""
-    values = {name: value for name, value in values.items() if value is not None}
-    figure, ax = plt.subplots(figsize=(6, 0.35 * len(values) + 0.9))
-    bars = ax.barh(list(values), list(values.values()))
+    known = {name: value for name, value in values.items() if value is not None}
+    figure, ax = plt.subplots(figsize=(6, 0.35 * len(known) + 0.9))
+    bars = ax.barh(list(known), list(known.values()))
     ax.bar_label(bars, fmt="%.3g", padding=3)
     ax.invert_yaxis()
     ax.margins(x=0.15)

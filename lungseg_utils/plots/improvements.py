@@ -17,7 +17,7 @@ def plot_effects(table: pd.DataFrame, topics: dict[str, str], score: str = "mean
         topic: f"C{k % 10}" for k, topic in enumerate(dict.fromkeys(topics[idea] for idea in table.idea))
     }
     figure, ax = plt.subplots(figsize=(8, 0.35 * len(table) + 1.2), layout="constrained")
-    for y, row in table.iterrows():
+    for y, (_, row) in enumerate(table.iterrows()):
         color = colors[topics[row.idea]]
         ax.plot([row[f"{score}, low"], row[f"{score}, high"]], [y, y], color=color, linewidth=1.5)
         ax.plot(row[f"{score}, difference"], y, "o", color=color, label=topics[row.idea])

@@ -33,10 +33,10 @@ def plot_burden(per_slice: np.ndarray, volumes: Sequence | None = None) -> Figur
     found = burden_agreement(true, predicted)
     top = 1.08 * np.nanmax([1, *true, *predicted])
     left.plot([0, top], [0, top], color="gray", linestyle=":", label="predicted = true")
-    style = {"s": 22, "color": SERIES[0], "alpha": 0.7, "linewidth": 0}
+    style: dict[str, Any] = {"s": 22, "color": SERIES[0], "alpha": 0.7, "linewidth": 0}
     left.scatter(true, predicted, label=f"a slice ({found['values']})", **style)
     right.scatter((true + predicted) / 2, predicted - true, **style)
-    if volumes is not None and pd.notna(volumes).any():
+    if volumes is not None and pd.Series(volumes, dtype="Int64").notna().any():
         _draw_volumes(left, right, *sum_by_volume(per_slice, volumes))
     left.set(xlim=(0, top), ylim=(0, top), aspect="equal")
     left.set(xlabel="true, % of the lung", ylabel="predicted, % of the lung")
@@ -60,7 +60,7 @@ def _draw_volumes(left: Axes, right: Axes, table: pd.DataFrame, counts: np.ndarr
     """Each known volume as its number; table, counts: as sum_by_volume gives."""
     known = table.volume.notna()
     true, predicted = 100 * true_burden(counts[known]), 100 * predicted_burden(counts[known])
-    style = {"s": 170, "color": "white", "edgecolor": INK, "zorder": 3}
+    style: dict[str, Any] = {"s": 170, "color": "white", "edgecolor": INK, "zorder": 3}
     left.scatter(true, predicted, label=f"a whole volume ({known.sum()}), by its number", **style)
     right.scatter((true + predicted) / 2, predicted - true, **style)
     for number, x, y in zip(table.volume[known], true, predicted):

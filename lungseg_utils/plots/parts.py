@@ -32,8 +32,8 @@ def name_rows(ax: Axes, labels: Sequence[str]) -> None:
 
 def beside(ax: Axes, row: float, text: str) -> None:
     """Text at the right of the axes."""
-    where = {"xycoords": ("axes fraction", "data"), "xytext": (6, 0), "textcoords": "offset points"}
-    ax.annotate(text, (1, row), va="center", **where)
+    edge = ("axes fraction", "data")
+    ax.annotate(text, (1, row), va="center", xycoords=edge, xytext=(6, 0), textcoords="offset points")
 
 
 def strip(ax: Axes, row: int, values: np.ndarray, color: str) -> None:

@@ -57,7 +57,7 @@ def plot_pooled_and_per_slice(per_slice: np.ndarray) -> Figure:
     name_rows(ax, [NAMES[region] for region in values])
     ax.set(xlim=(-0.02, 1.02), xlabel="Dice")
     ax.set_title("one score of all pixels together, and the scores of the slices one by one")
-    hollow = {"color": "white", "markeredgecolor": INK, "markeredgewidth": 2, "markersize": 9}
+    hollow: dict[str, Any] = {"color": "white", "markeredgecolor": INK, "markeredgewidth": 2, "markersize": 9}
     handles = [
         Line2D([], [], marker="D", label="pooled", **hollow),
         Line2D([], [], marker="o", color="white", markerfacecolor=INK, label="a slice"),
@@ -84,7 +84,7 @@ def plot_intervals(
         text = f"{value:.3f}  no interval"
         if interval := intervals[name]:
             text = f"{value:.3f}  [{interval[0]:.3f}, {interval[1]:.3f}]"
-            ax.hlines(row, *interval, color=color_of(name), linewidth=3, alpha=0.45)
+            ax.hlines(row, interval[0], interval[1], color=color_of(name), linewidth=3, alpha=0.45)
         ax.plot(value, row, "o", color=color_of(name), clip_on=False)
         beside(ax, row, text)
     name_rows(ax, [HEADLINE[name].label for name in scores])
@@ -113,7 +113,7 @@ def plot_definitions(table: pd.DataFrame) -> Figure:
         height = names.map(order.index) - 0.24
         for (absent, rows), color, marker in zip(table.groupby("absent", sort=False), SERIES, "oDs^"):
             rows = rows[rows.background == background]
-            label = f"absent class {ABSENT[absent]}"
+            label = f"absent class {ABSENT[str(absent)]}"
             ax.scatter(rows.mean_iou, height[rows.index], 24, color=color, marker=marker, label=label)
             ringed = rows.index[slides[rows.index]]
             ax.scatter(table.mean_iou[ringed], height[ringed], 130, facecolor="none", edgecolor=INK)

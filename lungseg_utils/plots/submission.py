@@ -26,7 +26,9 @@ def plot_submission(masks: np.ndarray, hu: np.ndarray | None = None) -> Figure:
         for i, mask in enumerate(masks)
     ]
     names = " + ".join(CLASSES[c].name for c in LESIONS)
-    figure = show_slices(hu, labels, titles, columns=5, title=f"submission; share of pixels: {names}")
+    figure = show_slices(
+        list(hu), list(labels), titles, columns=5, title=f"submission; share of pixels: {names}"
+    )
     figure.set_layout_engine("constrained")
     return figure
 

@@ -71,7 +71,7 @@ def plot_monitors(history: pd.DataFrame, kept: pd.DataFrame) -> Figure:
     for ax, (score, title) in zip(axes, titles.items()):
         ax.plot(history.epoch, history[score], color="0.6", marker=".")
         for size, color, (monitor, row) in zip((190, 110, 45), SERIES, kept.iterrows()):  # one epoch: rings
-            label = f"kept by {titles[monitor]}: epoch {row.epoch:.0f}"
+            label = f"kept by {titles[str(monitor)]}: epoch {row.epoch:.0f}"
             ax.scatter(row.epoch, row[score], size, color=color, label=label, zorder=3)
         ax.set(xlabel="epoch", title=title)
         ax.xaxis.get_major_locator().set_params(integer=True)

@@ -113,7 +113,7 @@ class SliceBrowser:
         i = self.slice.value - 1
         hu, labels = self._hu[i][self._square], self._labels[i][self._square]
         window, opacity = WINDOWS[self.window.value], self.opacity.value
-        if not self.entropy.value:
+        if self._entropy is None or not self.entropy.value:
             return slice_picture(
                 hu, labels, window, [c for c, box in self.classes.items() if box.value], opacity
             )

@@ -108,18 +108,21 @@ def predict_case(
 
 
 def _measure(scan: Scan, labels: np.ndarray) -> tuple[dict[str, Any], list[str]]:
-    """`severity` of a scan, and why numbers were left out of it: all of what is no chest, sizes where they contradict."""
+    """`severity` of a scan, and why numbers were left out of it.
+
+    All of what is no chest, sizes where they contradict.
+    """
     if reason := chest_doubt(scan):
         return severity(np.full_like(labels, BACKGROUND), scan.hu, scan.spacing), [reason]
     measured = severity(labels, scan.hu, scan.spacing, scan.is_volume, scan.places)
     reasons = []
     if scan.spacing is not None:
         lung_ml = (measured["all"]["millilitres"] or {}).get("lung")
-        reasons = [
+        doubts = [
             size_doubt(scan, measured["profile"], lung_ml),
             joined_doubt(scan) if scan.is_volume else None,
         ]
-    reasons = [reason for reason in reasons if reason]
+        reasons = [doubt for doubt in doubts if doubt]
     return (severity(labels, scan.hu, scan.spacing) if reasons else measured), reasons
 
 
@@ -142,7 +145,7 @@ def case_id(hu: np.ndarray) -> str:
     """
     checksum = hashlib.sha256()
     for picture in hu:
-        checksum.update(np.ascontiguousarray(picture, "<i2"))
+        checksum.update(np.ascontiguousarray(picture, "<i2").data)
     return f"case-{checksum.hexdigest()[:8]}"
 
 

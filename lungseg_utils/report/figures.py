@@ -34,7 +34,8 @@ def most_affected(lesion: np.ndarray, lung: np.ndarray, count: int = SHOWN) -> l
     """
     weight = np.where(lesion > 0, lesion + lung.max(), lung).astype(float)
     apart = max(np.count_nonzero(lung) // (2 * count), 1)
-    chosen, order = [], list(np.argsort(-weight, kind="stable"))
+    chosen: list[int] = []
+    order = list(np.argsort(-weight, kind="stable"))
     for near in (apart, 1):  # the second round fills up with neighbours
         for index in order:
             if len(chosen) < count and all(abs(index - other) >= near for other in chosen):
@@ -77,7 +78,7 @@ class Montage:
 def plan_montage(case: Case) -> Montage:
     """The most affected slices, cropped to the lungs that they show together."""
     profile, spacing = case.summary["profile"], case.scan.spacing
-    lesion = sum(np.array(profile[CLASSES[c].short]) for c in LESIONS)
+    lesion = np.sum([profile[CLASSES[c].short] for c in LESIONS], axis=0)
     chosen = most_affected(lesion, np.array(profile["lung"]))
     rows, columns = _lung_box(case.labels[chosen])
     wide = (columns.stop - columns.start) / (rows.stop - rows.start)

@@ -42,7 +42,10 @@ def check_case_folder(folder: str | Path) -> Path:
 
 
 def check_room(folder: str | Path, scan: Scan) -> Path:
-    """`check_case_folder`, and whether masks and reports of scan fit in there: asked before the minutes of a prediction."""
+    """`check_case_folder`, and whether masks and reports of scan fit in there.
+
+    Asked before the minutes of a prediction.
+    """
     folder = check_case_folder(folder)
     need = REPORT_BYTES + scan.hu.size * (1 if scan.kind in ("array", "picture") else 3 / 8)
     with suppress(_Enough), replace_folder(folder) as new:
@@ -180,7 +183,7 @@ def report_page(case: Case) -> Figure:
     """The whole page as one figure, A4 upright."""
     summary, panels = case.summary, _panels(case.summary)[1:]
     page = Figure(figsize=A4, layout="constrained", facecolor="white")
-    bullet = {"initial_indent": "\u2022 ", "subsequent_indent": "   "}
+    bullet: dict[str, Any] = {"initial_indent": "\u2022 ", "subsequent_indent": "   "}
     notes = [line for text in case.warnings for line in textwrap.wrap(text, 132, **bullet)]
     model = f"Model: {model_line(case.card)}. {summary['software']}."
     small = [line for text in (_explained(summary), model) for line in textwrap.wrap(text, 160)]
@@ -195,7 +198,8 @@ def report_page(case: Case) -> Figure:
     )  # many doubts make a longer page rather than a smaller print
     if (spare := A4[1] - sum(heights)) > 0:
         heights = (*heights[:3], heights[3] + spare)
-    head, montage, charts, foot = page.subfigures(4, 1, height_ratios=heights)
+    parts: Any = page.subfigures(4, 1, height_ratios=heights)
+    head, montage, charts, foot = parts
     head.text(0.02, 0.84, TITLE, fontsize=17, fontweight="bold", color=INK, va="center")
     named = f"{summary['case']}   {date.today().isoformat()}"
     head.text(0.98, 0.84, named, fontsize=9, color=FAINT, ha="right", va="center")

@@ -35,19 +35,23 @@ LUNG_AREA, BODY_AREA = (40, 800), (150, 1800)  # cm2 that the largest slice of a
 THICK = 5.0  # mm
 # The ranges are widened by a tenth at each end, where a per cent of the training slices lies outside.
 MARGIN = 0.1
-# Aerated lung as a share of the body, in the fullest slice of a volume and in single slices: with less it is no chest.
-# Measured in benchmarks/chest_check.md: real chests have 0.16 and more, other regions up to 0.011.
+# Aerated lung as a share of the body, in the fullest slice of a volume and in single slices: with less it is
+# no chest. Measured in benchmarks/chest_check.md: real chests have 0.16 and more, other regions up to 0.011.
 CHEST_VOLUME, CHEST_SLICE = 0.05, 0.012
 FEW_SLICES = 6  # fewer are judged as single slices
 # A slice differs so many times more from the next than from the next but one: real volumes have up to 0.92.
 ALTERNATING = 1.2
 BODY_LIMITS = (60, 3000)  # cm2; no body, child or adult, has less or more in its largest slice
-CUT_OFF = 0.25  # of the largest slice's lung area: a first or last slice with more shows that the lungs go on beyond it
+# of the largest slice's lung area: a first or last slice with more shows that the lungs go on beyond it
+CUT_OFF = 0.25
 LUNG_ML, LUNG_HEIGHT = (300, 12000), (80, 450)  # whole lungs, both together
 
 
 def is_alternating(hu: np.ndarray) -> bool:
-    """Whether slices, (N, H, W), are less like the next than like the next but one, as two interleaved scans are."""
+    """Whether slices, (N, H, W), are less like the next than like the next but one.
+
+    As two interleaved scans are.
+    """
     return len(hu) > FEW_SLICES and float(np.median(_jumps(hu, 1))) > ALTERNATING * float(
         np.median(_jumps(hu, 2))
     )
@@ -60,13 +64,17 @@ def _jumps(hu: np.ndarray, step: int) -> np.ndarray:
 
 
 def chest_doubt(scan: Scan) -> str | None:
-    """Why a scan's numbers are withheld: it shows too little aerated lung to be a chest. None if it shows enough."""
+    """Why a scan's numbers are withheld: it shows too little aerated lung to be a chest.
+
+    None if it shows enough.
+    """
     share = max(map(aerated_share, scan.hu[looked_at(len(scan.hu))]))
     least = CHEST_VOLUME if len(scan.hu) >= FEW_SLICES and scan.is_volume else CHEST_SLICE
     if share >= least:
         return None
     return (
-        f"This does not look like a chest: aerated lung fills at most {share:.1%} of the body in a slice, of a chest at "
+        f"This does not look like a chest: aerated lung fills at most {share:.1%} of the body in a slice, of "
+        "a chest at "
         f"least {least:.1%}; the masks are written, but no numbers are given."
     )
 
@@ -74,8 +82,8 @@ def chest_doubt(scan: Scan) -> str | None:
 def aerated_share(hu: np.ndarray) -> float:
     """Aerated lung as a share of the body, 0..1, in a slice (H, W) in HU.
 
-    Averaged over 3 x 3 pixels, because noise gives plain gas the values of lung, and taken away from the borders, where
-    every gas has pixels between its own value and the tissue's.
+    Averaged over 3 x 3 pixels, because noise gives plain gas the values of lung, and taken away from the
+    borders, where every gas has pixels between its own value and the tissue's.
     """
     step = max(round(max(hu.shape) / THINNED), 1)
     thin = hu[::step, ::step].astype(np.float32)
@@ -92,13 +100,19 @@ def joined_doubt(scan: Scan) -> str | None:
         return None
     places = ", ".join(f"{i} and {i + 1}" for i in new[:3])
     return (
-        f"Between slices {places} the picture changes as between two scans: no millilitres, no thirds and no severity "
+        f"Between slices {places} the picture changes as between two scans: no millilitres, no thirds and no "
+        "severity "
         "score."
     )
 
 
 def size_doubt(scan: Scan, profile: dict[str, Any], millilitres: float | None) -> str | None:
-    """Why sizes in mm and millilitres cannot be right, or None. profile, millilitres: of the lung, as `severity` has them."""
+    """Why sizes in mm and millilitres cannot be right, or None.
+
+    Profile, millilitres: of the lung, as `severity` has them.
+    """
+    if scan.spacing is None:
+        return None
     low, high = BODY_LIMITS
     body = max(float(body_mask(hu[::4, ::4]).mean()) for hu in scan.hu[looked_at(len(scan.hu))])
     area = body * np.prod(scan.hu.shape[1:]) * np.prod(scan.spacing[1:]) / 100
@@ -116,7 +130,8 @@ def size_doubt(scan: Scan, profile: dict[str, Any], millilitres: float | None) -
     if not found:
         return None
     return (
-        f"The sizes cannot be right: {found}. Is the spacing of pixels and slices right, and is it one adult's scan? No "
+        f"The sizes cannot be right: {found}. Is the spacing of pixels and slices right, and is it one "
+        "adult's scan? No "
         "millilitres, no thirds and no severity score."
     )
 
@@ -147,7 +162,8 @@ def check_scan(scan: Scan, ranges: Mapping[str, Any] | None = None) -> list[str]
         )
     if scan.spacing is not None and is_alternating(scan.hu):
         raise InputError(
-            "every second slice shows another scan: two acquisitions or patients are interleaved; expected one volume; "
+            "every second slice shows another scan: two acquisitions or patients are interleaved; expected "
+            "one volume; "
             "export one of them."
         )
     warnings = _geometry_doubts(scan, features)
@@ -224,7 +240,9 @@ def _geometry_doubts(scan: Scan, features: list[dict[str, float]]) -> list[str]:
 
 
 def lung_outside(labels: np.ndarray, hu: np.ndarray) -> float:
-    """Share of the predicted lung, 0..1, that lies outside the body: a network's error. labels, hu: (N, H, W).
+    """Share of the predicted lung, 0..1, that lies outside the body: a network's error.
+
+    Labels, hu: (N, H, W).
 
     A picture that ends at the lungs has no outside.
     """

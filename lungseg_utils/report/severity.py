@@ -4,6 +4,7 @@ Functions of arrays. Slices run from feet to head, columns from the patient's ri
 `scans.Scan`.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -78,7 +79,8 @@ def side_pixels(labels: np.ndarray, hu: np.ndarray, volume: bool) -> np.ndarray:
     for i, label in enumerate(labels):
         lung = label != BACKGROUND
         if lung.any():
-            left = left_lung(lung, common if volume else midline(labels[i : i + 1], hu[i : i + 1]))
+            middle = midline(labels[i : i + 1], hu[i : i + 1]) if common is None else common
+            left = left_lung(lung, middle)
             for side, inside in enumerate((lung & ~left, left)):
                 pixels[i, side] = np.bincount(label[inside], minlength=NUM_CLASSES)
     return pixels
@@ -89,21 +91,26 @@ def lung_range(lung: np.ndarray) -> tuple[int, int] | None:
 
     lung: (N,) pixels or area of each slice.
     """
-    slices = np.flatnonzero(lung >= max(EDGE_AREA * lung.max(), 1)) if len(lung) else []
+    slices = np.flatnonzero(lung >= max(EDGE_AREA * max(lung, default=0), 1))
     return (int(slices[0]), int(slices[-1])) if len(slices) else None
 
 
 def slice_heights(places: Sequence[float]) -> np.ndarray:
-    """mm of body that each slice stands for: half the way to both neighbours. places: (N,) mm, rising, N at least 2."""
+    """mm of body that each slice stands for: half the way to both neighbours.
+
+    places: (N,) mm, rising, N at least 2.
+    """
     steps = np.diff(places)
     return (np.r_[steps[0], steps] + np.r_[steps, steps[-1]]) / 2
 
 
 def third_of_slices(lung: np.ndarray, heights: np.ndarray) -> np.ndarray | None:
-    """Index into THIRDS of each slice, (N,): equal thirds of the lungs' height; None if too little of it is there.
+    """Index into THIRDS of each slice, (N,): equal thirds of the lungs' height.
 
-    lung: (N,) lung pixels of each slice, both sides; heights: (N,) mm that each slice stands for. Stray slices beyond go
-    to the nearest third.
+    None if too little of it is there.
+
+    lung: (N,) lung pixels of each slice, both sides; heights: (N,) mm that each slice stands for. Stray
+    slices beyond go to the nearest third.
     """
     ends = lung_range(lung)
     if not ends or ends[1] - ends[0] + 1 < LEAST_SLICES:
@@ -160,23 +167,28 @@ def severity_score(zones: np.ndarray) -> dict[str, Any]:
 
 
 def severity(
-    labels: np.ndarray, hu: np.ndarray, spacing: tuple[float, float, float] | None = None, volume: bool = False,
+    labels: np.ndarray,
+    hu: np.ndarray,
+    spacing: tuple[float, float, float] | None = None,
+    volume: bool = False,
     places: Sequence[float] | None = None,
-) -> dict[str, Any]:  # fmt: skip
-    """Involvement of a scan, JSON-ready: `all`, by side, and for volumes by third, with score and millilitres.
+) -> dict[str, Any]:
+    """Involvement of a scan, JSON-ready.
 
-    labels: class index (N, H, W); hu: (N, H, W); spacing: mm between slices, rows, columns. volume: the slices are one
-    patient's, in their order from feet to head; else, or without a spacing, `thirds`, `score` and millilitres are None.
-    places: (N,) mm of each slice above the first, where the steps between slices vary: each counts with its own.
-    profile: lung and lesions of each slice, cm2 (pixels without a spacing), at `position` (mm above the first slice, or
-    the slice's number from 1), and the four `third_limits` in mm.
+    `all`, by side, and for volumes by third, with score and millilitres.
+
+    labels: class index (N, H, W); hu: (N, H, W); spacing: mm between slices, rows, columns. volume: the
+    slices are one patient's, in their order from feet to head; else, or without a spacing, `thirds`, `score`
+    and millilitres are None. places: (N,) mm of each slice above the first, where the steps between slices
+    vary: each counts with its own. profile: lung and lesions of each slice, cm2 (pixels without a spacing),
+    at `position` (mm above the first slice, or the slice's number from 1), and the four `third_limits` in mm.
     """
     pixels = side_pixels(labels, hu, volume)
     lung = pixels[:, :, FOREGROUND].sum((1, 2))
-    measured = volume and spacing is not None
-    heights = slice_heights(places) if places else np.full(len(labels), spacing[0] if measured else 1.0)
-    voxel_ml = float(np.prod(spacing)) / 1000 if measured else None
-    counted = pixels * (heights / spacing[0])[:, None, None] if measured and places else pixels
+    measured = spacing if volume else None
+    heights = slice_heights(places) if places else np.full(len(labels), measured[0] if measured else 1.0)
+    voxel_ml = math.prod(measured) / 1000 if measured else None
+    counted = pixels * (heights / measured[0])[:, None, None] if measured and places else pixels
     third = third_of_slices(lung, heights) if measured else None
     record = {
         "all": region(counted.sum((0, 1)), voxel_ml),
@@ -188,22 +200,29 @@ def severity(
         zones = np.stack([counted[third == t].sum(0) for t in range(len(THIRDS))])
         record["thirds"] = {name: region(zones[t].sum(0), voxel_ml) for t, name in enumerate(THIRDS)}
         record["score"] = severity_score(zones)
-    if measured and not places:
-        places = np.arange(len(labels)) * spacing[0]
-    return record | {"profile": _profile(pixels.sum(1), third, spacing, heights, places if measured else ())}
+    above: Sequence[float] = ()
+    if measured:
+        above = places or (np.arange(len(labels)) * measured[0]).tolist()
+    return record | {"profile": _profile(pixels.sum(1), third, spacing, heights, above)}
 
 
 def _profile(
-    pixels: np.ndarray, third: np.ndarray | None, spacing: tuple[float, float, float] | None, heights: np.ndarray,
+    pixels: np.ndarray,
+    third: np.ndarray | None,
+    spacing: tuple[float, float, float] | None,
+    heights: np.ndarray,
     places: Sequence[float],
-) -> dict[str, Any]:  # fmt: skip
-    """The areas of each slice, as `severity` says; pixels: (N, 4); places: mm, empty if they are not known."""
+) -> dict[str, Any]:
+    """The areas of each slice, as `severity` says; pixels: (N, 4).
+
+    places: mm, empty if they are not known.
+    """
     area = spacing[1] * spacing[2] / 100 if spacing else 1.0
     measured = len(places) > 0
     named = {"lung": pixels[:, FOREGROUND].sum(1)} | {CLASSES[c].short: pixels[:, c] for c in LESIONS}
     limits = None
-    if third is not None:
-        first, last = lung_range(named["lung"])
+    if third is not None and (ends := lung_range(named["lung"])):
+        first, last = ends
         bottom, top = places[first] - heights[first] / 2, places[last] + heights[last] / 2
         limits = np.round(np.linspace(bottom, top, 4), 1).tolist()
     return {

@@ -1,4 +1,7 @@
-"""The files of a folder or an archive, each opened when it is needed; an archive is never unpacked to disk."""
+"""The files of a folder or an archive, each opened when it is needed.
+
+An archive is never unpacked to disk.
+"""
 
 import gzip
 import io
@@ -9,8 +12,9 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 from lungseg_utils.core.files import InputError
 
@@ -25,26 +29,22 @@ MAX_EXPANSION = 200  # times; slices shrink to a half or a tenth, even blank one
 def open_source(path: Path) -> Iterator[Sequence[Callable[[], IO[bytes]]]]:
     """How to open each file under `path`: a folder, a zip, a tar or a file, each also gzipped.
 
-    Folders are followed through links. Members of an archive come from memory, so that nothing is unpacked to disk.
+    Folders are followed through links. Members of an archive come from memory, so that nothing is unpacked to
+    disk.
     """
     if path.is_dir():
-        yield [lambda file=file: open_plain(file) for file in files_in(path)]
+        yield [partial(open_plain, file) for file in files_in(path)]
         return
     kind = archive_kind(path)
     try:
         if kind == "zip":
             with zipfile.ZipFile(path) as archive:
-                members = _safe_members(archive, path)
-                yield [
-                    lambda member=member: _through_gzip(io.BytesIO(archive.read(member)))
-                    for member in members
-                ]
+                yield [partial(_from_zip, archive, member) for member in _safe_members(archive, path)]
         elif kind == "tar":
             with tarfile.open(path) as archive:
-                members = _safe_tar_members(archive, path)
-                yield [lambda member=member: _through_gzip(archive.extractfile(member)) for member in members]
+                yield [partial(_from_tar, archive, member) for member in _safe_tar_members(archive, path)]
         else:
-            yield [lambda: open_plain(path)]
+            yield [partial(open_plain, path)]
     except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, NotImplementedError) as error:
         found = f"a damaged {kind or 'gzip'} file"
         raise InputError(f"{path} is {found}; expected one with DICOM files; pack it again.") from error
@@ -56,7 +56,8 @@ def files_in(folder: Path) -> list[Path]:
     def refuse(error: OSError) -> None:
         raise error  # os.walk would pass over a folder without rights
 
-    files, seen = [], set()
+    files: list[Path] = []
+    seen: set[str] = set()
     for place, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
         folders[:] = [name for name in folders if os.path.realpath(Path(place, name)) not in seen]
         seen.update(os.path.realpath(Path(place, name)) for name in folders)  # a link may lead up
@@ -74,13 +75,24 @@ def open_plain(path: Path) -> IO[bytes]:
     """A file opened for reading, through gzip if it is packed so."""
     with path.open("rb") as handle:
         packed = handle.read(2) == GZIP
-    return gzip.open(path, "rb") if packed else path.open("rb")
+    return cast(IO[bytes], gzip.open(path, "rb")) if packed else path.open("rb")
+
+
+def _from_zip(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> IO[bytes]:
+    return _through_gzip(io.BytesIO(archive.read(member)))
+
+
+def _from_tar(archive: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
+    handle = archive.extractfile(member)
+    if handle is None:
+        raise tarfile.ReadError(f"{member.name} is no file")
+    return _through_gzip(handle)
 
 
 def _through_gzip(handle: IO[bytes]) -> IO[bytes]:
     packed = handle.read(2) == GZIP
     handle.seek(0)
-    return gzip.GzipFile(fileobj=handle) if packed else handle
+    return cast(IO[bytes], gzip.GzipFile(fileobj=handle)) if packed else handle
 
 
 def archive_kind(path: Path) -> str | None:
@@ -108,7 +120,8 @@ def _safe_tar_members(archive: tarfile.TarFile, path: Path) -> list[tarfile.TarI
         if unpacked > MAX_UNPACKED or member.size > MAX_MEMBER or len(members) > MAX_FILES:
             most = f"at most {MAX_UNPACKED:,} bytes in {MAX_FILES:,} files"
             raise InputError(
-                f"{path} would unpack to more than a scan; expected {most}; unpack it yourself if you trust it."
+                f"{path} would unpack to more than a scan; expected {most}; unpack it yourself if you trust "
+                "it."
             )
     return members
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, BinaryIO, cast
 
 import numpy as np
 from tqdm.auto import tqdm
@@ -37,9 +37,20 @@ OVERLAP = (
 )
 FEW_SLICES = 3  # beside a scan of ten or more, so few are no second one
 IDENTITY = (  # of patient and study; only `keep_identity` copies these
-    "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "PatientAge", "PatientSize", "PatientWeight",
-    "StudyDate", "StudyTime", "StudyID", "StudyDescription", "AccessionNumber", "ReferringPhysicianName",
-)  # fmt: skip
+    "PatientName",
+    "PatientID",
+    "PatientBirthDate",
+    "PatientSex",
+    "PatientAge",
+    "PatientSize",
+    "PatientWeight",
+    "StudyDate",
+    "StudyTime",
+    "StudyID",
+    "StudyDescription",
+    "AccessionNumber",
+    "ReferringPhysicianName",
+)
 # One patient and one series: slices that differ here never make one volume.
 APART = (
     "PatientID",
@@ -50,47 +61,95 @@ APART = (
     "Rows",
     "Columns",
 )
-# What tells acquisitions and reconstructions of one series apart, where they cover the same place. Where they follow
-# each other, as table positions of a step-and-shoot scan do, they are one volume.
+# What tells acquisitions and reconstructions of one series apart, where they cover the same place. Where they
+# follow each other, as table positions of a step-and-shoot scan do, they are one volume.
 SCANS = (
-    "FrameOfReferenceUID", "StudyDate", "AcquisitionDate", "SeriesTime", "AcquisitionNumber", "ConvolutionKernel",
-    "ImageType", "SliceThickness", "KVP", "PatientPosition", "ContrastBolusAgent", "TemporalPositionIdentifier",
-    "TemporalPositionIndex", "NominalPercentageOfCardiacPhase", "TriggerTime", "SeriesDescription",
-)  # fmt: skip
+    "FrameOfReferenceUID",
+    "StudyDate",
+    "AcquisitionDate",
+    "SeriesTime",
+    "AcquisitionNumber",
+    "ConvolutionKernel",
+    "ImageType",
+    "SliceThickness",
+    "KVP",
+    "PatientPosition",
+    "ContrastBolusAgent",
+    "TemporalPositionIdentifier",
+    "TemporalPositionIndex",
+    "NominalPercentageOfCardiacPhase",
+    "TriggerTime",
+    "SeriesDescription",
+)
 READ = (
-    "SOPClassUID", "SOPInstanceUID", "Modality", "SeriesNumber", "InstanceNumber", "NumberOfFrames", "SamplesPerPixel",
-    "PhotometricInterpretation", "PixelSpacing", "ImagePositionPatient", "ImageOrientationPatient", "RescaleType",
-    "RescaleSlope", "RescaleIntercept", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
-    *APART, *SCANS, *IDENTITY,
-)  # fmt: skip
+    "SOPClassUID",
+    "SOPInstanceUID",
+    "Modality",
+    "SeriesNumber",
+    "InstanceNumber",
+    "NumberOfFrames",
+    "SamplesPerPixel",
+    "PhotometricInterpretation",
+    "PixelSpacing",
+    "ImagePositionPatient",
+    "ImageOrientationPatient",
+    "RescaleType",
+    "RescaleSlope",
+    "RescaleIntercept",
+    "SharedFunctionalGroupsSequence",
+    "PerFrameFunctionalGroupsSequence",
+    *APART,
+    *SCANS,
+    *IDENTITY,
+)
 FRAME_GROUPS = {  # of a multi-frame CT: what a slice's header calls it, and what the group calls it
     "PlanePositionSequence": {"ImagePositionPatient": "ImagePositionPatient"},
     "PlaneOrientationSequence": {"ImageOrientationPatient": "ImageOrientationPatient"},
     "PixelMeasuresSequence": {"PixelSpacing": "PixelSpacing", "SliceThickness": "SliceThickness"},
     "PixelValueTransformationSequence": {
-        "RescaleSlope": "RescaleSlope", "RescaleIntercept": "RescaleIntercept", "RescaleType": "RescaleType",
+        "RescaleSlope": "RescaleSlope",
+        "RescaleIntercept": "RescaleIntercept",
+        "RescaleType": "RescaleType",
     },
     "CTImageFrameTypeSequence": {"ImageType": "FrameType"},
     "CTReconstructionSequence": {"ConvolutionKernel": "ConvolutionKernel"},
     "FrameContentSequence": {
-        "AcquisitionNumber": "FrameAcquisitionNumber", "TemporalPositionIndex": "TemporalPositionIndex",
+        "AcquisitionNumber": "FrameAcquisitionNumber",
+        "TemporalPositionIndex": "TemporalPositionIndex",
     },
-}  # fmt: skip
+}
 HU_TYPES = ("", "HU", "HU_MOD", "US")  # US: unspecified
-NO_SLICES = {  # values of ImageType (PS3.3 C.8.2.1.1.1 and the manufacturers' own) of pictures that are no slices
-    "LOCALIZER": "scout views", "SCOUT": "scout views", "SCREEN SAVE": "screen shots", "SCREEN_SAVE": "screen shots",
-    "DOSE_INFO": "dose reports", "PROTOCOL": "protocols", "MIP": "projections", "MINIP": "projections",
-    "MAX_IP": "projections", "MIN_IP": "projections", "MAXIMUM": "projections", "MINIMUM": "projections",
-    "PROJECTION IMAGE": "projections", "VRT": "renderings", "VOLREN": "renderings", "RENDERING": "renderings",
-}  # fmt: skip
+# values of ImageType (PS3.3 C.8.2.1.1.1 and the manufacturers' own) of pictures that are no slices
+NO_SLICES = {
+    "LOCALIZER": "scout views",
+    "SCOUT": "scout views",
+    "SCREEN SAVE": "screen shots",
+    "SCREEN_SAVE": "screen shots",
+    "DOSE_INFO": "dose reports",
+    "PROTOCOL": "protocols",
+    "MIP": "projections",
+    "MINIP": "projections",
+    "MAX_IP": "projections",
+    "MIN_IP": "projections",
+    "MAXIMUM": "projections",
+    "MINIMUM": "projections",
+    "PROJECTION IMAGE": "projections",
+    "VRT": "renderings",
+    "VOLREN": "renderings",
+    "RENDERING": "renderings",
+}
 REFORMATTED = ("MPR", "REFORMATTED", "CURVED", "CPR", "OBLIQUE")  # values of ImageType
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 # The words of a SeriesDescription that are shown: any other may be somebody's name.
 WORDS = frozenset(
-    "lung lungs chest thorax thoracic torax poumon poumons pulmon pulmonar lunge soft tissue mediastinum mediastinal bone "
-    "standard sharp smooth body abdomen pelvis abd pel head neck brain spine ct hrct ctpa angio axial ax cor coronal sag "
-    "sagittal mpr mip minip thin thick plain native contrast without with arterial venous portal delayed late low dose "
-    "insp inspiration exp expiration prone supine recon kernel window scout topogram localizer reformat follow up "
+    "lung lungs chest thorax thoracic torax poumon poumons pulmon pulmonar lunge soft tissue mediastinum "
+    "mediastinal bone "
+    "standard sharp smooth body abdomen pelvis abd pel head neck brain spine ct hrct ctpa angio axial ax cor "
+    "coronal sag "
+    "sagittal mpr mip minip thin thick plain native contrast without with arterial venous portal delayed "
+    "late low dose "
+    "insp inspiration exp expiration prone supine recon kernel window scout topogram localizer reformat "
+    "follow up "
     "covid pre post mm".split()
 )
 
@@ -158,31 +217,43 @@ def read_dicom(path: Path, series: str | int | None = None) -> Scan:
             raise InputError(f"{path} has {found}; expected even steps; export the axial series.")
     if inverted:
         notes.append("The stored values are inverted (MONOCHROME1), and were inverted back.")
-    is_hu, found = settle_values(hu)
+    is_hu, said = settle_values(hu)
     uids = {str(slice_.header.get("SOPInstanceUID", "")) for slice_ in stack}
     if len(uids) < len(stack) or "" in uids:
         notes.append(
-            "Slices have no identifiers (UIDs) of their own: the mask can be placed, but refers to none of them."
+            "Slices have no identifiers (UIDs) of their own: the mask can be placed, but refers to none of "
+            "them."
         )
     frame = DicomFrame(
         tuple(slice_.header for slice_ in stack), orientation, thickness or between, _is_sheared(stack)
     )
     if frame.sheared:
         notes.append(
-            "The slices are tilted against the line that they are stacked along: many viewers (3D Slicer, dcmqi) "
+            "The slices are tilted against the line that they are stacked along: many viewers (3D Slicer, "
+            "dcmqi) "
             "refuse a DICOM segmentation of it, so the mask is also written as NIfTI, in straightened slices."
         )
-    above = (
-        places - places[0] if not orientation.reversed[0] else (places[-1] - places)[::-1]
-    )  # the lowest slice
-    notes = (*left_out, *notes, *oblique, *found)
+    # The lowest slice is the first.
+    above = places - places[0] if not orientation.reversed[0] else (places[-1] - places)[::-1]
+    all_notes = (*left_out, *notes, *oblique, *said)
     return Scan(
-        hu, spacing, thickness, "dicom", is_hu, "CT", notes, frame, None if even else tuple(above.tolist())
+        hu,
+        spacing,
+        thickness,
+        "dicom",
+        is_hu,
+        "CT",
+        all_notes,
+        frame,
+        None if even else tuple(above.tolist()),
     )
 
 
 def _is_sheared(stack: list[Slice]) -> bool:
-    """Whether the slices shift within their own planes from one to the next by more than a hundredth of the way."""
+    """Whether the slices shift within their own planes from one to the next.
+
+    By more than a hundredth of the way.
+    """
     way = stack[-1].position - stack[0].position
     length = np.linalg.norm(way)
     return bool(length and abs(way @ stack[0].directions[0]) < 0.99995 * length)
@@ -233,9 +304,9 @@ def _stacks(path: Path, openers: Sequence[Callable[[], IO[bytes]]]) -> list[list
     if not stacks:
         found = " and ".join(sorted(others))
         raise InputError(f"{path} has no CT slice, but {found}; expected a chest CT; name its folder.")
-    found = [part for same in stacks.values() for stack in same for part in _parted(stack, SCANS)]
+    parts = [part for same in stacks.values() for stack in same for part in _parted(stack, SCANS)]
     return sorted(
-        found,
+        parts,
         key=lambda stack: (
             _number(stack[0], "SeriesNumber") or 0,
             str(stack[0].header.get("SeriesInstanceUID")),
@@ -244,7 +315,10 @@ def _stacks(path: Path, openers: Sequence[Callable[[], IO[bytes]]]) -> list[list
 
 
 def _drop_damaged(header: "Dataset") -> None:
-    """Convert all values, and delete those that cannot be: what is missing then is noticed where it is needed."""
+    """Convert all values, and delete those that cannot be.
+
+    What is missing then is noticed where it is needed.
+    """
     for tag in list(header.keys()):
         try:
             header[tag]
@@ -260,7 +334,8 @@ def _same_grid(one: Slice, other: Slice) -> bool:
 def frames(header: "Dataset") -> list["Dataset"]:
     """The frames of an enhanced multi-frame CT (PS3.3 A.38) as headers of single slices.
 
-    Of its functional groups those that place, size, scale or tell apart a frame; a frame's own win over the shared.
+    Of its functional groups those that place, size, scale or tell apart a frame; a frame's own win over the
+    shared.
     """
     from pydicom import Dataset
 
@@ -284,7 +359,10 @@ def frames(header: "Dataset") -> list["Dataset"]:
 
 
 def is_dicom(head: bytes) -> bool:
-    """Whether a file that starts so (132 bytes or more) is DICOM, with a preamble or, as older consoles write, without."""
+    """Whether a file that starts so (132 bytes or more) is DICOM.
+
+    With a preamble or, as older consoles write, without.
+    """
     if head[128:132] == b"DICM":
         return True
     # The first element is of the group of file meta information or of identification, and short.
@@ -298,7 +376,9 @@ def is_dicom(head: bytes) -> bool:
 
 
 def _parted(stack: list[Slice], keywords: Sequence[str]) -> list[list[Slice]]:
-    """The stack by the first of the keywords that tells scans of the same place apart, and each part by the others.
+    """The stack by the first of the keywords that tells scans of the same place apart.
+
+    And each part by the others.
 
     Last come runs of InstanceNumber: a number at which the places start again begins another scan.
     """
@@ -413,7 +493,10 @@ def _choose(stacks: list[list[Slice]], series: str | int | None) -> tuple[list[S
 
 
 def _labels(stacks: list[list[Slice]]) -> list[str]:
-    """What a stack is called in the list: the scanner's series number, and a letter where several have the same."""
+    """What a stack is called in the list.
+
+    The scanner's series number, and a letter where several have the same.
+    """
     numbers = [f"{_number(stack[0], 'SeriesNumber') or 0:.0f}" for stack in stacks]
     letters = [chr(ord("a") + numbers[:i].count(number) % 26) for i, number in enumerate(numbers)]
     return [n if numbers.count(n) == 1 else n + letter for n, letter in zip(numbers, letters, strict=True)]
@@ -479,7 +562,10 @@ def _in_order(stack: list[Slice], path: Path) -> tuple[list[Slice], list[str]]:
             f"{path} has {found}; expected a place for each; export it again with ImagePositionPatient."
         )
     if len(single) > 1 and repeated >= len(ordered):
-        found = f"{len(single)} slices at {len(ordered)} places, a series over time or several reconstructions in one"
+        found = (
+            f"{len(single)} slices at {len(ordered)} places, "
+            "a series over time or several reconstructions in one"
+        )
         raise InputError(f"{path} has {found}; expected one volume; export one phase.")
     notes = [f"{copies} files are copies of others, and were left out."] if copies else []
     if repeated:
@@ -496,11 +582,13 @@ def _in_order(stack: list[Slice], path: Path) -> tuple[list[Slice], list[str]]:
         if there.any() and there.mean() <= FEW_GAPS:
             notes.append(
                 f"{gaps[there].sum()} slices are missing in {there.sum()} places, the widest step being "
-                f"{steps.max():.1f} mm where {between:.1f} mm is usual; volumes take the gaps to be like their neighbours."
+                f"{steps.max():.1f} mm where {between:.1f} mm is usual; volumes take the gaps to be like "
+                "their neighbours."
             )
         if uneven.any() or there.mean() > FEW_GAPS:
             notes.append(
-                f"The steps between slices vary, {steps.min():.1f} to {steps.max():.1f} mm; each slice counts with its own."
+                f"The steps between slices vary, {steps.min():.1f} to {steps.max():.1f} mm; each slice "
+                "counts with its own."
             )
     return ordered, notes
 
@@ -514,7 +602,8 @@ def _decode(slice_: Slice, path: Path, inverted: bool) -> np.ndarray:
     from pydicom import dcmread
     from pydicom.pixels import apply_modality_lut, get_decoder, pixel_array
 
-    decoders, compression = (), ""
+    decoders: list[str] = []
+    compression = ""
     with slice_.open() as handle:
         try:
             many = slice_.header.get("NumberOfFrames", 1) is None  # as `frames` leaves it
@@ -527,7 +616,7 @@ def _decode(slice_: Slice, path: Path, inverted: bool) -> np.ndarray:
             plugin = decoders[0] if decoders else ""
             if many:  # one frame is read, and not the whole file for each
                 handle.seek(0)
-                stored = pixel_array(handle, index=slice_.frame, decoding_plugin=plugin)
+                stored = pixel_array(cast(BinaryIO, handle), index=slice_.frame, decoding_plugin=plugin)
             else:
                 stored = pixel_array(dataset, decoding_plugin=plugin)
             if inverted:  # both limits of what the bits can hold, so that it stays in them

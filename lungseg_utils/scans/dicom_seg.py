@@ -56,7 +56,10 @@ def write_segmentation(
 
 
 def check_segmentation(frame: DicomFrame, shape: tuple[int, int, int]) -> None:
-    """Build, before the network runs, a mask that all but fills the two end slices. InputError if that is impossible."""
+    """Build, before the network runs, a mask that all but fills the two end slices.
+
+    InputError if that is impossible.
+    """
     labels = np.full(shape, BACKGROUND, np.uint8)
     labels[[0, -1], 1:] = LUNG_OTHER
     try:
@@ -75,7 +78,7 @@ def _segmentation(frame: DicomFrame, labels: np.ndarray, keep_identity: bool) ->
     with pydicom_quiet():
         values = MASK_TABLE[frame.orientation.to_file(labels)]
         sources = _linked(frame)
-        digest = hashlib.sha256(np.ascontiguousarray(values)).hexdigest()
+        digest = hashlib.sha256(np.ascontiguousarray(values).data).hexdigest()
         series = sources[0].SeriesInstanceUID
         uids = [generate_uid(entropy_srcs=[what, series, digest]) for what in ("series", "instance")]
         segmentation = Segmentation(
@@ -109,8 +112,8 @@ def straightened(frame: DicomFrame, labels: np.ndarray) -> tuple[np.ndarray, np.
     """The mask of a sheared stack in slices that stand straight above each other, as most viewers want it.
 
     Each slice is moved in its own plane by whole pixels, at most half a pixel from its true place.
-    labels: uint8 (N, H, W) on scan.hu's grid. Returns MASK_VALUES (columns, rows, N) and the affine, (4, 4), from those
-    indices to mm right, front and head as NIfTI counts.
+    labels: uint8 (N, H, W) on scan.hu's grid. Returns MASK_VALUES (columns, rows, N) and the affine, (4, 4),
+    from those indices to mm right, front and head as NIfTI counts.
     """
     values = MASK_TABLE[frame.orientation.to_file(labels)]
     first = frame.headers[0]
@@ -135,8 +138,8 @@ def straightened(frame: DicomFrame, labels: np.ndarray) -> tuple[np.ndarray, np.
 def _linked(frame: DicomFrame) -> list["Dataset"]:
     """The little of the slices' headers that an overlay needs, in file order.
 
-    What a stack has in common is the first slice's for all: headers differ in the last digit. A UID that is none is
-    replaced, since it may be text, and so are those of slices that several share.
+    What a stack has in common is the first slice's for all: headers differ in the last digit. A UID that is
+    none is replaced, since it may be text, and so are those of slices that several share.
     """
     from pydicom import Dataset
     from pydicom.uid import UID, CTImageStorage, generate_uid
@@ -150,7 +153,7 @@ def _linked(frame: DicomFrame) -> list["Dataset"]:
         uid = UID(str(first.get(keyword) or ""))
         common[keyword] = uid if uid.is_valid else generate_uid(entropy_srcs=[keyword, series, study])
     sources = []
-    for number, (header, uid) in enumerate(zip(frame.headers, own, strict=True)):
+    for number, (header, own_uid) in enumerate(zip(frame.headers, own, strict=True)):
         source = Dataset()
         for keyword in EMPTY:
             setattr(source, keyword, "")
@@ -162,9 +165,9 @@ def _linked(frame: DicomFrame) -> list["Dataset"]:
         ]
         for keyword, value in common.items():
             setattr(source, keyword, value)
-        unique = UID(uid).is_valid and own.count(uid) == 1
+        unique = UID(own_uid).is_valid and own.count(own_uid) == 1
         source.SOPInstanceUID = (
-            UID(uid) if unique else generate_uid(entropy_srcs=["slice", str(number), uid, series])
+            UID(own_uid) if unique else generate_uid(entropy_srcs=["slice", str(number), own_uid, series])
         )
         source.SliceThickness = DSfloat(frame.thickness, auto_format=True)
         sources.append(source)
@@ -180,14 +183,13 @@ def _segments() -> list:
     family = CodedConcept("123110", "DCM", "Artificial Intelligence")
     algorithm = AlgorithmIdentificationSequence("lungseg", family, __version__)
     numbered = sorted((MASK_VALUES[tissue.index], tissue) for tissue in CLASSES if tissue.short in SEGMENTS)
-    return [
-        SegmentDescription(
-            number,
-            tissue.name,
-            *(CodedConcept(*code) for code in SEGMENTS[tissue.short]),
-            "AUTOMATIC",
-            algorithm,
-            display_color=CIELabColor.from_string(tissue.color),
+    segments = []
+    for number, tissue in numbered:
+        category, kind = (CodedConcept(*code) for code in SEGMENTS[tissue.short])
+        color = CIELabColor.from_string(tissue.color)
+        segments.append(
+            SegmentDescription(
+                number, tissue.name, category, kind, "AUTOMATIC", algorithm, display_color=color
+            )
         )
-        for number, tissue in numbered
-    ]
+    return segments

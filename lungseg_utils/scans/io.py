@@ -32,10 +32,10 @@ NAMES = {
 def read_scan(path: str | Path, series: str | int | None = None) -> Scan:
     """Read a scan of any kind, told by its content and not by its name.
 
-    path: a file; for DICOM also a folder, read with its subfolders, an archive (zip, tar) or a DICOMDIR; a folder may
-    instead hold one file of another kind, or the slices of one scan as pictures. series: which one, where a DICOM source
-    holds several: the number in the list that the error shows, or a SeriesInstanceUID.
-    Raises InputError for what is no usable chest CT; nothing is unpacked or written.
+    path: a file; for DICOM also a folder, read with its subfolders, an archive (zip, tar) or a DICOMDIR; a
+    folder may instead hold one file of another kind, or the slices of one scan as pictures. series: which
+    one, where a DICOM source holds several: the number in the list that the error shows, or a
+    SeriesInstanceUID. Raises InputError for what is no usable chest CT; nothing is unpacked or written.
     """
     try:
         path = input_path(path)
@@ -53,18 +53,22 @@ def read_scan(path: str | Path, series: str | int | None = None) -> Scan:
 def _reader(kind: str) -> Callable[..., Scan]:
     """The function that reads a kind; each loads its library only when it is wanted."""
     if kind == "nifti":
-        from lungseg_utils.scans.nifti import read_nifti as read
-    elif kind == "dicom":
-        from lungseg_utils.scans.dicom import read_dicom as read
-    elif kind == "itk":
-        from lungseg_utils.scans.itk import read_itk as read
-    elif kind in ("picture", "pictures"):
+        from lungseg_utils.scans.nifti import read_nifti
+
+        return read_nifti
+    if kind == "dicom":
+        from lungseg_utils.scans.dicom import read_dicom
+
+        return read_dicom
+    if kind == "itk":
+        from lungseg_utils.scans.itk import read_itk
+
+        return read_itk
+    if kind in ("picture", "pictures"):
         from lungseg_utils.scans import pictures
 
-        read = pictures.read_picture if kind == "picture" else pictures.read_pictures
-    else:
-        read = _read_array
-    return read
+        return pictures.read_picture if kind == "picture" else pictures.read_pictures
+    return _read_array
 
 
 def _source(path: Path) -> tuple[str, Path]:
@@ -83,23 +87,23 @@ def _source(path: Path) -> tuple[str, Path]:
         if kind == "dicom" and archive_kind(path):
             with open_source(path) as openers:
                 kinds = [_kind_of(opener) for opener in openers]
-            if "dicom" not in kinds and (others := [NAMES[kind] for kind in kinds if kind]):
+            if "dicom" not in kinds and (others := [NAMES[one] for one in kinds if one]):
                 found = f"an archive of {len(kinds)} files, {' and '.join(sorted(set(others)))}"
                 raise InputError(
                     f"{path} is {found}; expected DICOM in an archive; unpack it and name the file."
                 )
         return kind, path
-    files = {file: _kind(file) for file in files_in(path)}
-    kinds = {kind for kind in files.values() if kind}
-    if not kinds or "dicom" in kinds:
+    files = files_in(path)
+    scans = [(kind, file) for file in files if (kind := _kind(file))]
+    found_kinds = {kind for kind, _ in scans}
+    if not found_kinds or "dicom" in found_kinds:
         return "dicom", path
-    if kinds == {"picture"} and len(files) > 1:
+    if found_kinds == {"picture"} and len(files) > 1:
         return "pictures", path
-    scans = [file for file, kind in files.items() if kind]
     if len(scans) > 1:
-        found = f"{len(scans)} files, {' and '.join(sorted(NAMES[kind] for kind in kinds))}"
+        found = f"{len(scans)} files, {' and '.join(sorted(NAMES[kind] for kind in found_kinds))}"
         raise InputError(f"{path} has {found}; expected one scan; name the file itself.")
-    return files[scans[0]], scans[0]
+    return scans[0]
 
 
 def write_masks(
@@ -108,10 +112,11 @@ def write_masks(
     """Write the labels in the scan's own grid into `folder`; returns the files, named alike for every scan.
 
     labels: uint8 (N, H, W), class indices on scan.hu's grid. NIfTI: mask.nii.gz, the scan's shape and affine,
-    MASK_VALUES (0 background, 1 ground glass, 2 consolidation, 3 other lung). DICOM: mask.dcm, a DICOM Segmentation
-    with these segment numbers; keep_identity copies the patient's and the study's attributes into it; beside the mask of
-    a tilted stack, which many viewers refuse, mask.nii.gz with straightened slices. Array: mask.npy, the array's shape,
-    class indices. Picture: mask.npy, and mask.png in the classes' colours (index = class index).
+    MASK_VALUES (0 background, 1 ground glass, 2 consolidation, 3 other lung). DICOM: mask.dcm, a DICOM
+    Segmentation with these segment numbers; keep_identity copies the patient's and the study's attributes
+    into it; beside the mask of a tilted stack, which many viewers refuse, mask.nii.gz with straightened
+    slices. Array: mask.npy, the array's shape, class indices. Picture: mask.npy, and mask.png in the classes'
+    colours (index = class index).
     """
     if labels.shape != scan.hu.shape or labels.dtype != np.uint8 or labels.max() >= NUM_CLASSES:
         raise InputError(
@@ -212,7 +217,9 @@ def _read_array(path: Path) -> Scan:
 
 
 def _slices_last(array: np.ndarray) -> bool:
-    """Whether (H, W, N) rather than (N, H, W): by the two equal sides of a slice, else by where neighbours differ most.
+    """Whether (H, W, N) rather than (N, H, W).
+
+    By the two equal sides of a slice, else by where neighbours differ most.
 
     From slice to slice a body changes more than from pixel to pixel.
     """

@@ -10,7 +10,10 @@ from lungseg_utils.scans.nifti import NiftiFrame
 from lungseg_utils.scans.orientation import placement
 from lungseg_utils.scans.scan import Scan, check_size, to_int16
 
-NO_ITK = "reading MHA, MHD and NRRD takes SimpleITK; expected it to be installed; pip install SimpleITK, or give NIfTI."
+NO_ITK = (
+    "reading MHA, MHD and NRRD takes SimpleITK; expected it to be installed; "
+    "pip install SimpleITK, or give NIfTI."
+)
 
 
 def read_itk(path: Path) -> Scan:
@@ -41,7 +44,7 @@ def read_itk(path: Path) -> Scan:
     file = to_int16(spread.seen(sitk.GetArrayViewFromImage(image).T))  # a view: image owns the memory
     spread.check()
     hu = np.ascontiguousarray(orientation.to_hu(file))
-    is_hu, found = settle_values(hu)
+    is_hu, said = settle_values(hu)
     affine = np.eye(4)
     affine[:3, :3], affine[:3, 3] = (directions * spacing[:, None]).T, origin
     affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine  # NIfTI counts to the right and to the front
@@ -51,4 +54,4 @@ def read_itk(path: Path) -> Scan:
             "The file gives 1 mm in all directions, as programs write it that know no sizes: none are given."
         )
     frame = NiftiFrame(1, shape, orientation, affine, (affine, 1), (affine, 1), tuple(spacing.tolist()), "mm")
-    return Scan(hu, between if known else None, None, "nifti", is_hu, None, (*notes, *found), frame)
+    return Scan(hu, between if known else None, None, "nifti", is_hu, None, (*notes, *said), frame)

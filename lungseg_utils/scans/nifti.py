@@ -94,14 +94,20 @@ def _read(path: Path, version: int, image) -> Scan:
         position = (..., k, *(0 for _ in shape[3:])) if len(shape) > 2 else ...
         out[..., k] = to_int16(spread.seen(np.asanyarray(image.dataobj[position])))
     spread.check()
-    is_hu, found = settle_values(hu)
+    is_hu, said = settle_values(hu)
     frame = NiftiFrame(version, shape, orientation, affine, sform, qform, header.get_zooms(), unit)
-    return Scan(hu, between if sized else None, None, "nifti", is_hu, None, (*notes, *found), frame)
+    return Scan(hu, between if sized else None, None, "nifti", is_hu, None, (*notes, *said), frame)
 
 
 def _contradictions(
-    header: Any, affine: np.ndarray, sform: tuple, qform: tuple, spacing: np.ndarray, plane_step: float, unit: str
-) -> tuple[list[str], bool]:  # fmt: skip
+    header: Any,
+    affine: np.ndarray,
+    sform: tuple,
+    qform: tuple,
+    spacing: np.ndarray,
+    plane_step: float,
+    unit: str,
+) -> tuple[list[str], bool]:
     """What the header says twice and differently, as notes, and whether the sizes may be used.
 
     spacing: (3,) mm along the file's axes by the affine; plane_step: mm from plane to plane.
@@ -121,21 +127,24 @@ def _contradictions(
         sized = False
     elif not same.all() and not default:
         notes.append(
-            f"The header contradicts itself: voxels of {given} mm by its affine, of {named} mm by pixdim. No sizes are "
+            f"The header contradicts itself: voxels of {given} mm by its affine, of {named} mm by pixdim. No "
+            "sizes are "
             "given; export it again if you need them."
         )
         sized = False
     elif not same.all():
         notes.append(
-            f"pixdim says {named} mm, which is what a header holds by default; the affine's {given} mm are used."
+            f"pixdim says {named} mm, which is what a header holds by default; the affine's {given} mm are "
+            "used."
         )
     if sform[1] and qform[1]:
         ways = [matrix[:3, :3] / np.linalg.norm(matrix[:3, :3], axis=0) for matrix in (sform[0], qform[0])]
-        if not np.allclose(*ways, atol=0.1):
+        if not np.allclose(ways[0], ways[1], atol=0.1):
             mirrored = np.linalg.det(ways[0]) * np.linalg.det(ways[1]) < 0
             sides = ": right and left, or front and back, are exchanged between them" if mirrored else ""
             notes.append(
-                f"sform and qform disagree on how the patient lies{sides}. The sform is used; a viewer that takes the "
+                f"sform and qform disagree on how the patient lies{sides}. The sform is used; a viewer that "
+                "takes the "
                 "qform shows it otherwise, so check the sides."
             )
     return notes, sized

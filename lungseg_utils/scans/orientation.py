@@ -58,14 +58,15 @@ def orient(directions: np.ndarray) -> Orientation:
 
 def placement(
     directions: np.ndarray, spacing: np.ndarray, path: Path
-) -> tuple[Orientation, tuple[float, ...], list[str]]:
+) -> tuple[Orientation, tuple[float, float, float], list[str]]:
     """Orientation, mm between slices, rows and columns of hu, and notes.
 
     directions: as in `orient`; spacing: (3,), mm along the file's axes. Raises InputError for coarse sagittal
     or coronal slices: seen from below, they would be bands.
     """
     orientation = orient(directions)
-    between = tuple(float(spacing[axis]) for axis in orientation.axes)
+    planes, rows, columns = (float(spacing[axis]) for axis in orientation.axes)
+    between = (planes, rows, columns)
     if max(between[1:]) > 2 * min(between[1:]):
         raise InputError(
             f"{path} has pixels of {between[1]:.1f} x {between[2]:.1f} mm in the axial plane, so its slices "

@@ -21,12 +21,18 @@ COLOURED = 16  # levels between the colours of a pixel; JPEG's own chroma noise 
 
 
 def read_picture(path: Path) -> Scan:
-    """One slice from a PNG (8 or 16 bits) or a JPEG; a colour picture only if all of it is grey. Raises InputError."""
+    """One slice from a PNG (8 or 16 bits) or a JPEG; a colour picture only if all of it is grey.
+
+    Raises InputError.
+    """
     return read_pictures(path, [path])
 
 
 def read_pictures(folder: Path, files: list[Path] | None = None) -> Scan:
-    """The slices of one scan from a folder's pictures, in the order of the numbers in their names. Raises InputError."""
+    """The slices of one scan from a folder's pictures, in the order of the numbers in their names.
+
+    Raises InputError.
+    """
     files = files or sorted(files_in(folder), key=_in_order)
     slices = [_grey(file) for file in files]
     sizes = {grey.shape for grey in slices}

@@ -25,7 +25,8 @@ MAX_SIDE = 4096  # pixels; the largest clinical matrix is 2048
 MIN_SIDE = 96  # pixels: below, a pixel of a chest is wider than 4 mm
 MAX_VOXELS = 2**29  # 2,048 slices of 512 x 512, 1 GiB in int16
 KINDS = (
-    "NIfTI (.nii, .nii.gz), DICOM (a file, a folder, a zip or a tar), MHA, MHD or NRRD, a NumPy array (.npy), a PNG or a "
+    "NIfTI (.nii, .nii.gz), DICOM (a file, a folder, a zip or a tar), MHA, MHD or NRRD, a NumPy array "
+    "(.npy), a PNG or a "
     "JPEG, or a folder of them"
 )
 

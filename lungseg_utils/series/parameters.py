@@ -84,6 +84,8 @@ def declared_parameters(notebook: Path) -> dict[str, Parameter]:
             if not isinstance(line, ast.Assign | ast.AnnAssign):
                 continue
             target = line.targets[0] if isinstance(line, ast.Assign) else line.target
+            if line.value is None or not isinstance(target, ast.Name):
+                raise ValueError(f"line {line.lineno} of the cell gives no value to a name")
             default = ast.literal_eval(line.value)
             annotation = (
                 ast.unparse(line.annotation) if isinstance(line, ast.AnnAssign) else type(default).__name__
@@ -146,7 +148,7 @@ def load_profile(profile: str | Path, folder: Path = NOTEBOOKS) -> dict[str, obj
 
 def check_parameters(
     declared: Mapping[str, Parameter], given: Mapping[str, object], origin: str
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """`given`, every name known and every value of its declared kind.
 
     Raises InputError, which gives the nearest name.

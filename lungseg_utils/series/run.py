@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from lungseg_utils import installed_versions
 from lungseg_utils.core.files import CHECKOUT, InputError, atomic_write, clear_leftovers, locked, resolve_path
@@ -234,7 +235,7 @@ def run_series(
     }
     _check_effect(explicit, chosen, declared_by)
     base = check_parameters(declared, load_profile(profile, folder) if profile else {}, f"profile {profile}")
-    out = resolve_path(explicit.get("run_dir") or base.get("run_dir") or declared["run_dir"].default)
+    out = resolve_path(str(explicit.get("run_dir") or base.get("run_dir") or declared["run_dir"].default))
     last = _read_json(out / "run.json")
     earlier = last if only or start else {}
     if not profile:
@@ -293,7 +294,7 @@ def _run(
 ) -> Path:
     """`run_series` after its checks, alone in the run directory."""
     done = earlier.get("notebooks", {})
-    record = {
+    record: dict[str, Any] = {
         "schema": 1,
         "status": "running",
         "started": _now(),

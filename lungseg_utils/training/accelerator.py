@@ -81,7 +81,7 @@ class _InFloat32:
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         with torch.autocast(x.device.type, enabled=False):
-            return super().forward(x.float())
+            return super().forward(x.float())  # type: ignore[misc]  # of the layer that it is mixed into
 
 
 def depthwise_in_float32(network: nn.Module) -> None:

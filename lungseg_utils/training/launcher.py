@@ -1,13 +1,8 @@
-"""Starting a training.
-
-In this process or on several GPUs from a notebook, and from the command line without one.
-"""
+"""Starting a training: in this process, or on several GPUs from a notebook."""
 
 import json
-import sys
 import tempfile
-from collections.abc import Callable, Mapping
-from dataclasses import fields
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -17,8 +12,7 @@ from accelerate.state import AcceleratorState, PartialState
 
 from lungseg_utils.core.device import Device, choose_device
 from lungseg_utils.core.files import InputError, resolve_path
-from lungseg_utils.core.stopping import NOT_FINISHED, Stopped
-from lungseg_utils.series.parameters import Parameter, check_parameters, load_profile
+from lungseg_utils.core.stopping import Stopped
 from lungseg_utils.training.accelerator import own_settings
 from lungseg_utils.training.config import TrainingConfig
 from lungseg_utils.training.loop import train
@@ -93,44 +87,3 @@ def _one_of_several(
             message.write_text(json.dumps([type(error).__name__, str(error)]))
         if not isinstance(error, Stopped):  # that ends all of them; a stop is agreed on
             raise
-
-
-def train_alone(
-    run_dir: str,
-    prepared: str | None = None,
-    profile: str | None = None,
-    given: Mapping[str, str] | None = None,
-) -> int:
-    """Train without a notebook; under `accelerate launch`, as one of several processes.
-
-    Args:
-        run_dir: Where model/, history.csv and the checkpoint go.
-        prepared: What 02_preprocessing left; prepared/ in the run directory if not given.
-        profile: Name or file of a profile; what it says of other notebooks is left out.
-        given: Settings as text; they win over the profile. The others have the reference recipe's values.
-
-    Returns:
-        The exit status: 0 finished; NOT_FINISHED stopped in good order; 1 it diverged; 2 bad input.
-    """
-    with own_settings():
-        return _train_alone(run_dir, prepared, profile, dict(given or {}))
-
-
-def _train_alone(run_dir: str, prepared: str | None, profile: str | None, given: dict[str, str]) -> int:
-    declared = {f.name: Parameter(f.name, f.type.__name__, False, f.default) for f in fields(TrainingConfig)}
-    try:
-        settings = load_profile(profile) if profile else {}
-        settings = {name: value for name, value in settings.items() if name in declared}
-        values = check_parameters(declared, settings, f"profile {profile}")
-        values |= check_parameters(declared, given, "-p")
-        config, device = TrainingConfig(**values), choose_device()
-        if PartialState(cpu=device.type == "cpu").is_main_process:
-            print(device)
-        train(prepared or resolve_path(run_dir) / "prepared", run_dir, config, device)
-    except tuple(FOR_PEOPLE.values()) as error:
-        if PartialState().is_main_process or not isinstance(error, Stopped):
-            print(f"{'' if isinstance(error, Stopped) else 'error: '}{error}", file=sys.stderr)
-        return {Stopped: NOT_FINISHED, InputError: 2}.get(type(error), 1)
-    finally:
-        PartialState().destroy_process_group()
-    return 0

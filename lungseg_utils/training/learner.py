@@ -31,7 +31,8 @@ class Learner:
             self.network = build_model(config.encoder, config.encoder_weights, config.architecture)
         if accelerator.device.type == "cpu" and accelerator.mixed_precision == "bf16":
             depthwise_in_float32(self.network)
-        self.network.to(accelerator.device, memory_format=torch.channels_last)  # 1.6 times faster on a CPU
+        self.network.to(accelerator.device)
+        self.network.to(memory_format=torch.channels_last)  # 1.6 times faster on a CPU
         if accelerator.process_index:
             torch.manual_seed(config.seed + accelerator.process_index)  # each drops other connections
         # From scratch a plain average would remember the first weights for long; timm's warm-up lets it
@@ -61,7 +62,7 @@ class Learner:
         """The model to call in a step; a frozen encoder keeps its batch-norm averages as well."""
         self.model.train()
         if self.frozen:
-            self.network.encoder.eval()
+            self.network.get_submodule("encoder").eval()
         return self.model
 
     def eval_mode(self) -> nn.Module:

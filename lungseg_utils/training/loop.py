@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 import torch
@@ -112,7 +112,10 @@ def _train(
         accelerator.print(
             f"Going on after epoch {learner.epoch} of {config.epochs} and {learner.step} steps."
         )
-    bar = {"total": config.epochs * batches.steps, "initial": learner.epoch * batches.steps + learner.step}
+    bar: dict[str, Any] = {
+        "total": config.epochs * batches.steps,
+        "initial": learner.epoch * batches.steps + learner.step,
+    }
     progress = tqdm(desc="training", unit="step", disable=not accelerator.is_main_process, **bar)
 
     def after_step() -> None:
@@ -148,6 +151,7 @@ def _train(
         record = model_config(config, train_set, prepared, device, accelerator.num_processes, best)
         with replace_folder(run_dir / "model") as folder:  # only ever a finished run's
             save_model(folder, network, record, name="last")
+            assert learner.best is not None  # an epoch has ended
             network.load_state_dict(learner.best)
             save_model(folder, network, record)
             write_model_card(folder, config, best)
@@ -185,7 +189,8 @@ def run_epoch(
     Raises FloatingPointError when loss or gradient is no longer finite.
     """
     accelerator, model = learner.accelerator, learner.train_mode()
-    for weight, (images, labels, rows) in zip(loader.batch_sampler.weights(), loader, strict=True):
+    batches = cast(EpochBatches, loader.batch_sampler)
+    for weight, (images, labels, rows) in zip(batches.weights(), loader, strict=True):
         images = images.to(accelerator.device, memory_format=torch.channels_last, non_blocking=True)
         labels = labels.to(accelerator.device, non_blocking=True).long()
         with accelerator.accumulate(model):  # a step may take several batches in a row and several processes
@@ -194,7 +199,7 @@ def run_epoch(
             accelerator.backward(
                 weight * loss
             )  # scaled where the precision needs it; averaged over the processes
-            rate = learner.scheduler.get_last_lr()[0]
+            rate = float(learner.scheduler.get_last_lr()[0])
             norm = learner.take_step() if accelerator.sync_gradients else None
         learner.tally.add(loss, logits, labels, rows, norm, rate)
         if accelerator.sync_gradients:

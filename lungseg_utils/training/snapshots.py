@@ -35,7 +35,8 @@ def predict_examples(
 ) -> torch.Tensor:
     """The most probable class of every pixel, uint8 (n, s, s), of at most LARGEST pixels a side."""
     images = torch.stack([dataset[i][0] for i in items]).to(device, memory_format=torch.channels_last)
-    return _thin(network(images).argmax(1).to(torch.uint8).cpu())
+    labels = network(images).argmax(1).to(torch.uint8).cpu().numpy()
+    return torch.from_numpy(np.ascontiguousarray(_thin(labels)))
 
 
 def save_examples(
@@ -57,6 +58,6 @@ def save_examples(
         )
 
 
-def _thin(pictures: np.ndarray | torch.Tensor) -> np.ndarray | torch.Tensor:
+def _thin(pictures: np.ndarray) -> np.ndarray:
     step = -(-pictures.shape[-1] // LARGEST)
     return pictures[..., ::step, ::step]

@@ -194,8 +194,8 @@ def test_what_a_killed_process_left_is_cleared_and_its_older_folder_comes_back(t
     (left,) = tmp_path.iterdir()
     fill(left / "old", "old")
     fill(tmp_path / ".set.mine", "not ours")
-    with pytest.raises(ValueError), replace_folder(tmp_path / "set"):
-        raise ValueError
+    with pytest.raises(ValueError, match="late"), replace_folder(tmp_path / "set"):
+        raise ValueError("late")
     assert contents(tmp_path) == {"set/file": "old", ".set.mine/file": "not ours"}
 
 

@@ -192,12 +192,21 @@ def test_pydicoms_own_ct_files_are_read(name, landmarks):
     )
 
 
-@pytest.mark.parametrize(("name", "words"), [
-    ("MR_small.dcm", "images of modality MR"), ("MR_small_RLE.dcm", "modality MR"), ("JPEG2000.dcm", "modality NM"),
-    ("rtplan.dcm", "modality RTPLAN"), ("liver_1frame.dcm", "modality SEG"), ("SC_rgb_jpeg.dcm", "modality OT"),
-    ("no_meta.dcm", "of another kind"), ("meta_missing_tsyntax.dcm", "without images"), ("DICOMDIR", "expected the number of one|without images|expected at least 96"),
-    ("badVR.dcm", "modality RTDOSE|damaged"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("MR_small.dcm", "images of modality MR"),
+        ("MR_small_RLE.dcm", "modality MR"),
+        ("JPEG2000.dcm", "modality NM"),
+        ("rtplan.dcm", "modality RTPLAN"),
+        ("liver_1frame.dcm", "modality SEG"),
+        ("SC_rgb_jpeg.dcm", "modality OT"),
+        ("no_meta.dcm", "of another kind"),
+        ("meta_missing_tsyntax.dcm", "without images"),
+        ("DICOMDIR", "expected the number of one|without images|expected at least 96"),
+        ("badVR.dcm", "modality RTDOSE|damaged"),
+    ],
+)
 def test_pydicoms_other_files_are_refused(name, words):
     with pytest.raises(InputError, match=words):
         read_scan(get_testdata_file(name, download=False))
@@ -329,7 +338,10 @@ def joined(dataset, **other):
 
 
 def write_two(folder, first, second, shift, hu=None):
-    """Two scans of twelve slices in one series, the second `shift` mm higher; first, second: what differs in them."""
+    """Two scans of twelve slices in one series, the second `shift` mm higher.
+
+    First, second: what differs in them.
+    """
     hu = chest(12) if hu is None else hu
     write_series(folder, hu, series="1", change=lambda d, i: joined(d, SeriesNumber=3, **first))
 

@@ -14,7 +14,7 @@ from lungseg_utils.series.parameters import NOTEBOOKS
 from lungseg_utils.series.run import all_notebooks, run_series
 
 NOTEBOOK_FILES = all_notebooks()
-TINY = {"encoder": "resnet18", "image_size": 64, "epochs": 1, "batch_size": 8}
+TINY = {"encoder": "resnet18", "encoder_weights": "none", "image_size": 64, "epochs": 1, "batch_size": 8}
 
 
 @pytest.fixture(params=NOTEBOOK_FILES, ids=lambda path: path.stem)

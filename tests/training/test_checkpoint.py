@@ -41,7 +41,10 @@ FINISHED, STOPPED = 0, 3
 
 
 def in_a_process(prepared_dir, run_dir, config, kill_at=None):
-    """Train; kill_at: (owner as module:name, function, n): instead of its n-th call the process kills itself."""
+    """Train; kill_at: (owner as module:name, function, n).
+
+    Instead of its n-th call the process kills itself.
+    """
     torch.set_num_threads(1)
     if kill_at:
         place, name, n = kill_at

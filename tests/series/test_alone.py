@@ -8,8 +8,9 @@ from click.testing import CliRunner
 from helpers import TINY_CONFIG
 
 from lungseg_utils.cli import main
-from lungseg_utils.training import launcher as launch
-from lungseg_utils.training.launcher import NOT_FINISHED
+from lungseg_utils.core.device import Device
+from lungseg_utils.core.stopping import NOT_FINISHED
+from lungseg_utils.series import alone
 
 SETTINGS = {
     name: getattr(TINY_CONFIG, name)
@@ -19,7 +20,7 @@ SETTINGS = {
 
 @pytest.fixture
 def command(prepared_dir, tmp_path, monkeypatch):
-    monkeypatch.setattr(launch, "choose_device", lambda: launch.Device("cpu", "tests", "tests"))
+    monkeypatch.setattr(alone, "choose_device", lambda: Device("cpu", "tests", "tests"))
 
     def run(*arguments, **settings):
         torch.set_num_threads(1)
