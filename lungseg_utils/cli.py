@@ -206,7 +206,7 @@ def compare(runs: tuple[str, ...], out: str | None) -> None:
     "--check", "path", type=click.Path(), metavar="FILE", help="Verify and draw FILE instead of writing one."
 )
 def submit(source: str | None, path: str | None) -> None:
-    """Write the competition's sub.csv for a run, or for labels in a picture.
+    """Write the competition's sub.csv of a run.
 
     RUN is a run directory with prepared/ and model/. The file lands in RUN/results, by the inference steps
     that 04_results scored there (else plain argmax). LABELS.png holds the labels of the test slices, one

@@ -200,7 +200,7 @@ def check_meaning(values: Mapping[str, Any]) -> None:
     from lungseg_utils.model import check_encoder_weights
     from lungseg_utils.training.config import TrainingConfig
 
-    training = {field.name: values[field.name] for field in fields(TrainingConfig) if field.name in values}
+    training = {field.name: values[field.name] for field in fields(TrainingConfig) if values.get(field.name) is not None}
     TrainingConfig(**training)
     thresholds = [values.get(f"{name}_threshold", 1.0) for name in ("ground_glass", "consolidation")]
     angle = values.get("angle", 0.0)

@@ -186,7 +186,7 @@ def _notes(copy: Path) -> list[str]:
     """The lines that an executed notebook printed for the terminal."""
     outputs = [output for cell in _read_json(copy).get("cells", ()) for output in cell.get("outputs", ())]
     lines = "".join("".join(output.get("text", "")) for output in outputs).splitlines()
-    return [line for line in lines if line.startswith(NOTE)]
+    return [line for line in dict.fromkeys(lines) if line.startswith(NOTE)]
 
 
 def check_loopback() -> None:

@@ -332,7 +332,7 @@ def test_dead_kernel_is_a_failure_too(tmp_path, capfd):
         ({"start": "02", "data_dir": "phantom"}, "data_dir does nothing in 02_prepare, 03_train"),
         ({"data_dir": "/no/such"}, "/no/such is not a folder"),
         ({"parameters": {"seed": "-1"}}, "seed is -1; expected a number from 0"),
-        ({"parameters": {"clip_min": "nan"}}, "clip_min is 'nan' in -p; expected float, a finite number"),
+        ({"parameters": {"clip_min": "nan"}}, "clip_min is nan in -p; expected float, a finite number"),
     ],
 )
 def test_mistakes_are_refused_before_anything_runs(tiny, tmp_path, options, message):
