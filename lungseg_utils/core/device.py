@@ -27,12 +27,15 @@ CONTROL_GROUPS, OWN_GROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")  
 
 @dataclass(frozen=True)
 class Device:
-    """type: what torch calls it (cuda, mps, cpu); name: of the hardware.
+    """Where to compute, in which precision, and why.
 
-    reason: why it was chosen, for people.
-
-    precision: in Accelerate's words ("bf16", "fp16", "no" for float32), and why; count: how many of them
-    there are, so how many processes can share the training.
+    Attributes:
+        type: What torch calls it: cuda, mps or cpu.
+        name: Of the hardware.
+        reason: Why it was chosen, for people.
+        precision: In Accelerate's words: "bf16", "fp16", or "no" for float32.
+        precision_reason: Why that one.
+        count: How many of them there are, so how many processes can share the training.
     """
 
     type: str
@@ -48,7 +51,11 @@ class Device:
 
 
 def choose_device() -> Device:
-    """The fastest device on which one small operation works; never an error, a CPU is always there."""
+    """The fastest device on which one small operation works.
+
+    Returns:
+        A device; never an error, a CPU is always there.
+    """
     return decide(probe())
 
 

@@ -55,6 +55,12 @@ def resolve_path(path: str | Path) -> Path:
 
     Relative paths start at the folder that `LUNGSEG_HOME` names, else at the checkout that the package runs
     from, else (package installed without its notebooks, as on Kaggle) at the current directory.
+
+    Args:
+        path: Absolute, relative, or with `~`.
+
+    Returns:
+        The absolute path; it need not exist.
     """
     if os.environ.get("LUNGSEG_HOME"):
         home = Path(os.environ["LUNGSEG_HOME"]).expanduser()

@@ -13,7 +13,14 @@ AERATED = (-930, -500)  # HU of aerated lung: darker is plain gas, outside and i
 
 
 def thumbnails(images: np.ndarray) -> np.ndarray:
-    """(N, 64, 64) float32 area means of (N, H, W) images."""
+    """Small pictures of slices, by the mean of the area that each pixel covers.
+
+    Args:
+        images: (N, H, W), of any number type.
+
+    Returns:
+        float32 (N, 64, 64).
+    """
     small = np.empty((len(images), 64, 64), np.float32)
     for first, chunk in chunks(images):
         for index, image in enumerate(chunk, first):
@@ -24,9 +31,14 @@ def thumbnails(images: np.ndarray) -> np.ndarray:
 
 
 def resize_nearest(slices: np.ndarray, size: int) -> np.ndarray:
-    """Slices or labels (N, H, W) as (N, size, size), by the nearest pixel.
+    """Slices or labels by the nearest pixel: the one that OpenCV takes in validation.
 
-    The one that OpenCV takes in validation.
+    Args:
+        slices: (N, H, W), of any type.
+        size: Pixels a side of the result.
+
+    Returns:
+        (N, size, size), of the same type.
     """
 
     def nearest(side: int) -> np.ndarray:

@@ -75,7 +75,8 @@ def heeded() -> list[int]:
 def stops_interrupt() -> Iterator[list[int]]:
     """Within, each stop does what Ctrl-C does, so that what is half-written goes and a kernel is told.
 
-    Main thread only. Yields the signals that came: after a closed terminal other errors may cover the KeyboardInterrupt.
+    Main thread only. Yields the signals that came: after a closed terminal other errors may cover the
+    KeyboardInterrupt.
     """
     came: list[int] = []
     if threading.current_thread() is not threading.main_thread():

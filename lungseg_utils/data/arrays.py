@@ -50,8 +50,10 @@ class Finding:
 class CTData:
     """The arrays of one folder, memory-mapped: nothing is read before it is used.
 
-    images: source -> (N, H, W), HU. masks: source -> (N, H, W, 4) one-hot or (N, H, W) class index; no
-    "test". volumes: (N of radiopaedia,) volume number of each Radiopaedia slice, from 1.
+    Attributes:
+        images: source -> (N, H, W), HU.
+        masks: source -> (N, H, W, 4) one-hot or (N, H, W) class index; no "test".
+        volumes: (N of radiopaedia,) volume number of each Radiopaedia slice, from 1.
     """
 
     dir: Path
@@ -132,20 +134,25 @@ def load_data(folder: str | Path) -> CTData:
 
 
 def how_to_get(folder: Path) -> str:
-    """What to do where arrays are missing in a folder: name where they lie, packed or deeper, else where to get them."""
+    """What to do where arrays are missing in a folder.
+
+    Name where they lie, packed or deeper, else where to get them.
+    """
     marker = FILES["medseg"][0]
     if (folder / marker).is_file():
         return "get the competition's own files again, or correct these"
     inside = sorted(path for depth in ("*", "*/*", "*/*/*") for path in folder.glob(f"{depth}/{marker}"))
     if inside:
-        return f"they are in {inside[0].parent}: name that folder, as in --data-dir {shlex.quote(str(inside[0].parent))}"
+        found = inside[0].parent
+        return f"they are in {found}: name that folder, as in --data-dir {shlex.quote(str(found))}"
     around = folder.parent if folder.suffix == ".zip" or not folder.is_dir() else folder
     for path in [folder] if folder.is_file() else sorted(around.glob("*.zip")):
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
                 if any(Path(name).name in (marker, f"{marker}.zip") for name in archive.namelist()):
                     target = shlex.quote(str(path.with_suffix("")))
-                    return f"they are packed in {path}: unzip {shlex.quote(str(path))} -d {target}, and name that folder"
+                    unpack = f"unzip {shlex.quote(str(path))} -d {target}"
+                    return f"they are packed in {path}: {unpack}, and name that folder"
     return HOW_TO_GET
 
 

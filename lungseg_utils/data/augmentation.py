@@ -175,10 +175,19 @@ def build_augmentation(
 def augment(
     pipeline: A.Compose, hu: np.ndarray, labels: np.ndarray, key: tuple[int, int, int]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """One slice through the pipeline, every draw a pure function of key = (seed, epoch, slice).
+    """One slice through the pipeline, every draw a pure function of the key.
 
-    hu: float32 (H, W); labels: uint8 (H, W). The number of loader workers and the order of the slices change
-    nothing, and no two epochs repeat each other.
+    The number of loader workers and the order of the slices change nothing, and no two epochs repeat each
+    other.
+
+    Args:
+        pipeline: From `build_augmentation`.
+        hu: float32 (H, W).
+        labels: Class index, uint8 (H, W).
+        key: (seed, epoch, slice).
+
+    Returns:
+        The slice and its labels, of the pipeline's size.
     """
     pipeline.set_random_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
     out = pipeline(image=hu, mask=labels)

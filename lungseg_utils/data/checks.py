@@ -49,7 +49,10 @@ class DataReport:
         return all(finding.level != "error" for finding in self.findings)
 
     def require_usable(self) -> None:
-        """Print a note for each thing that is odd. Raises InputError, with the first line of the table that is an error."""
+        """Print a note for each thing that is odd.
+
+        Raises InputError, with the first line of the table that is an error.
+        """
         for finding in self.findings:
             if finding.level == "warning":
                 print(f"note: {finding.item}: {finding.found}; expected {finding.expected}")
@@ -79,10 +82,11 @@ class DataReport:
 def check_data(folder: str | Path) -> DataReport:
     """Check the contract of data/README.md on every file and value.
 
-    Report all findings, never stop at the first.
+    All findings are reported, the first does not stop it. Nothing is raised for bad data: a missing,
+    truncated or pickled file is a finding. Numbers of slices are facts.
 
-    Raises nothing for bad data: a missing, truncated or pickled file is a finding. Numbers of slices are
-    facts.
+    Args:
+        folder: Where the five arrays should be.
     """
     opened = open_arrays(resolve_path(folder))
     findings = list(opened.findings)

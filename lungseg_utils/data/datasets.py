@@ -33,7 +33,10 @@ class SliceDataset(Dataset):
     `dataset[i]` or `dataset[epoch, i]` gives (image, labels, row): image float32 (1, S, S) z-scores, labels
     uint8 (S, S) class index, row the line of slices.csv. S is image_size, or growth[epoch] as long as there
     is one. Augmentation depends on (seed, epoch, row) alone. resize: how slices shrink, see
-    build_augmentation. Raises InputError if the split has no slices.
+    build_augmentation.
+
+    Raises:
+        InputError: If the split has no slices.
     """
 
     def __init__(
@@ -149,7 +152,15 @@ def slice_chances(slices: pd.DataFrame, sampling: str, shares: str = "") -> np.n
 
 
 def class_pixels(dataset: SliceDataset, items: Iterable[int]) -> np.ndarray:
-    """Pixels of each class in the named items as the dataset gives them, augmented: int64 (n, 4)."""
+    """Pixels of each class in items as the dataset gives them, augmented.
+
+    Args:
+        dataset: Any split.
+        items: Indices, or pairs (epoch, index).
+
+    Returns:
+        int64 (n, 4).
+    """
     return np.array(
         [np.bincount(dataset[int(i)][1].numpy().ravel(), minlength=NUM_CLASSES)[:NUM_CLASSES] for i in items]
     )
@@ -238,7 +249,10 @@ def choose_workers(workers: int, device: Device, processes: int = 1) -> int:
 
 
 def workers_that_fit(workers: int, batch_size: int, image_size: int) -> int:
-    """workers, or 0 where shared memory has no room for the batches that they hand on; results are the same."""
+    """workers, or 0 where shared memory has no room for the batches that they hand on.
+
+    Results are the same.
+    """
     if not workers or not SHARED_MEMORY.is_dir():
         return workers
     batch = batch_size * image_size**2 * 5  # bytes: a float32 and a uint8 a pixel

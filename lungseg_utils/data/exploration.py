@@ -35,7 +35,12 @@ class Exploration:
 
 
 def explore(data: CTData, source: str) -> Exploration:
-    """One pass over the labelled slices of a source."""
+    """One pass over the labelled slices of a source.
+
+    Args:
+        data: The arrays.
+        source: medseg or radiopaedia.
+    """
     count = len(data.images[source])
     histograms = np.zeros((NUM_CLASSES, len(HU_BINS) - 1), dtype=np.int64)
     places = np.zeros((PLACE_BINS, PLACE_BINS))

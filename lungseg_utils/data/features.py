@@ -20,10 +20,14 @@ FEATURES = {
 
 
 def slice_features(hu: np.ndarray) -> dict[str, float] | None:
-    """The numbers of FEATURES for one slice (H, W) in HU; None without a body.
+    """What one slice looks like, in numbers.
 
-    noise_hu: standard deviation of Gaussian noise that would give neighbours in soft tissue their mean
-    difference.
+    Args:
+        hu: (H, W), HU.
+
+    Returns:
+        The FEATURES by name, None without a body. noise_hu: standard deviation of Gaussian noise that would
+        give neighbours in soft tissue their mean difference.
     """
     step = max(round(max(hu.shape) / THINNED), 1)
     columns = slice(0, hu.shape[1] - 1, step)

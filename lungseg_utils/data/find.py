@@ -13,10 +13,14 @@ KAGGLE_INPUT = Path("/kaggle/input")
 def find_data(data_dir: str | Path = "phantom") -> Path:
     """Folder of the arrays.
 
-    "phantom": data/phantom, always the default set of this version's generator (made if there is none, made
-    anew if there is another); no environment variable changes that. "auto": the folder in LUNGSEG_DATA_DIR,
-    else wherever images_medseg.npy lies under /kaggle/input, else data/. Anything else: that folder.
-    Raises InputError if there is nothing there, or data/phantom holds other files.
+    Args:
+        data_dir: "phantom": data/phantom, always the default set of this version's generator (made if there
+            is none, made anew if there is another); no environment variable changes that. "auto": the folder
+            in LUNGSEG_DATA_DIR, else wherever images_medseg.npy lies under /kaggle/input, else data/.
+            Anything else: that folder.
+
+    Raises:
+        InputError: If there is nothing there, or data/phantom holds other files.
     """
     marker = FILES["medseg"][0]
     if data_dir == "phantom":
@@ -34,7 +38,8 @@ def find_data(data_dir: str | Path = "phantom") -> Path:
         folder = resolve_path(os.environ["LUNGSEG_DATA_DIR"])
         if not (folder / marker).is_file():
             raise InputError(
-                f"no {marker} in LUNGSEG_DATA_DIR, {folder}; correct or unset the variable; {how_to_get(folder)}"
+                f"no {marker} in LUNGSEG_DATA_DIR, {folder}; correct or unset the variable; "
+                f"{how_to_get(folder)}"
             )
         return folder
     # The mount point depends on how the data were attached, so search; the shallowest, then the first by

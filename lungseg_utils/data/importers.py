@@ -183,15 +183,23 @@ def _voxels(path: Path, turn: np.ndarray) -> tuple[np.ndarray, Callable[[np.ndar
 
 
 def import_data(name: str, source: str | Path, out: str | Path, size: int = SIZE) -> Path:
-    """Convert the data set `name` in the folder `source`.
+    """Convert a published data set.
 
-    Returns the folder `out`, written whole or not at all.
+    Args:
+        name: medseg and radiopaedia become images_*.npy float32 (N, size, size, 1) HU and masks_*.npy uint8
+            one-hot (N, size, size, 4); each adds to what the other wrote in `out`. covid19-ct-seg and mosmed
+            become images_*.npy int16 (N, size, size) HU, labels_*.npy uint8 (N, size, size) and slices.csv;
+            see `add_to_prepared`. Beside them a text file names source, licence, mapping and overlaps.
+        source: The folder with the published files.
+        out: The folder to write, whole or not at all.
+        size: Pixels a side.
 
-    medseg and radiopaedia: images_*.npy float32 (N, size, size, 1) HU and masks_*.npy uint8 one-hot (N, size,
-    size, 4); each adds to what the other wrote in `out`. covid19-ct-seg and mosmed: images_*.npy int16 (N,
-    size, size) HU, labels_*.npy uint8 (N, size, size), slices.csv; see `add_to_prepared`. Beside them a text
-    file names source, licence, mapping and overlaps. Raises InputError for an unknown name, another layout,
-    files that are not what they should be, or an `out` that holds anything else.
+    Returns:
+        The folder `out`.
+
+    Raises:
+        InputError: For an unknown name, another layout, files that are not what they should be, or an `out`
+            that holds anything else.
     """
     if name not in KINDS:
         raise InputError(f"kind is {name!r}; expected one of {', '.join(KINDS)}")
@@ -260,11 +268,18 @@ def find_cases(kind: Kind, source: Path) -> list[Case]:
 def add_to_prepared(imported_dir: str | Path, prepared_dir: str | Path) -> Path:
     """Make an imported covid19-ct-seg or mosmed set a further source of the prepared folder.
 
-    Returns that folder.
-
     Its arrays are linked and its rows follow those of slices.csv: those of split "train" train from then on,
-    with partial_labels.partial_cross_entropy; validation and test stay as they were. 02_preprocessing undoes
-    it. Raises InputError if either folder is not what it should be, or holds this source already.
+    by losses.partial_cross_entropy; validation and test stay as they were. 02_preprocessing undoes it.
+
+    Args:
+        imported_dir: What `import_data` wrote.
+        prepared_dir: What 02_preprocessing wrote.
+
+    Returns:
+        The prepared folder.
+
+    Raises:
+        InputError: If either folder is not what it should be, or holds this source already.
     """
     imported, prepared = resolve_path(imported_dir), load_prepared(prepared_dir)
     try:

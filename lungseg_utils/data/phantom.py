@@ -116,9 +116,13 @@ def render(rng: np.random.Generator, p: Patient, zs: np.ndarray, size: int) -> t
 def phantom_slice(rng: np.random.Generator, size: int, move: float = 0) -> tuple[np.ndarray, np.ndarray]:
     """One slice as MedSeg's: mid-thorax, diseased, often cropped.
 
-    HU float64 and labels uint8, (size, size) each.
+    Args:
+        rng: What the patient is drawn from.
+        size: Pixels a side.
+        move: mm; another slice of the patient that the same generator would give.
 
-    `move` (mm) gives another slice of the patient that the same generator would give.
+    Returns:
+        HU float64 and labels uint8, (size, size) each.
     """
     z = float(np.clip(rng.normal(145, 48), 45, 265))
     sick = rng.beta(0.9, 2.0)
@@ -202,12 +206,26 @@ def write_phantom(
     size: int = 256,
     seed: int = 0,
 ) -> Path:
-    """Write the competition's five arrays, made of phantoms, and return their folder; same seed, same bytes.
+    """Write the competition's five arrays, made of phantoms; same seed, same bytes.
 
-    Images are float64 HU (N, size, size, 1), masks uint8 one-hot (N, size, size, 4); medseg, test: slices.
-    phantom.json beside them names the generator and these arguments. An older phantom is replaced at the end,
-    and stays as it was if anything fails. Raises InputError for impossible numbers, or a folder that holds
-    other files.
+    Images are float64 HU (N, size, size, 1), masks uint8 one-hot (N, size, size, 4). phantom.json beside them
+    names the generator and these arguments. An older phantom is replaced at the end, and stays as it was if
+    anything fails.
+
+    Args:
+        out_dir: The folder to write.
+        medseg: Slices of single patients.
+        volumes: Volumes of neighbouring slices.
+        slices_per_volume: Slices in each of them.
+        test: Slices without masks.
+        size: Pixels a side.
+        seed: Of all that is drawn.
+
+    Returns:
+        The folder.
+
+    Raises:
+        InputError: For impossible numbers, or a folder that holds other files.
     """
     out_dir = resolve_path(out_dir)
     counts = dict(medseg=medseg, volumes=volumes, slices_per_volume=slices_per_volume, test=test)

@@ -157,12 +157,22 @@ def fit_preprocessing(
     clip_min: float = -1500.0,
     clip_max: float = 500.0,
 ) -> Preprocessing:
-    """Fit on the training slices of fit_on: "radiopaedia" (the reference recipe), "medseg" or "all".
+    """Fit on the training slices of one source, or of all.
 
     One pass with a histogram of one bin a HU, so memory does not grow with the data; the bins are exactly the
     values that `prepare` stores. Percentiles are within 0.5 HU of np.percentile's on the unrounded values
     (mean and std within 1 HU on the competition's arrays: values that round to the ends of the range count as
-    outside). Raises InputError if there is nothing to fit on.
+    outside).
+
+    Args:
+        data: The arrays.
+        slices: The table of `make_slices`.
+        fit_on: "radiopaedia" (the reference recipe), "medseg" or "all".
+        clip_min: HU; below, values do not count.
+        clip_max: HU; above, values do not count.
+
+    Raises:
+        InputError: If there is nothing to fit on.
     """
     check_fit_on(fit_on)
     check_clip(clip_min, clip_max)
@@ -196,8 +206,8 @@ def prepare(data: CTData, slices: pd.DataFrame, preprocessing: Preprocessing, ou
     images_SOURCE.npy (int16 HU), labels_SOURCE.npy (uint8), slices.csv and preprocessing.json in out_dir.
 
     Chunk by chunk; an older prepared folder is replaced at the end, and stays as it was if anything fails.
-    Raises InputError if out_dir holds something else, the slices are not those of the data, HU do not fit into int16, or
-    another process writes in the run directory, the folder that holds out_dir.
+    Raises InputError if out_dir holds something else, the slices are not those of the data, HU do not fit
+    into int16, or another process writes in the run directory, the folder that holds out_dir.
     """
     out_dir = resolve_path(out_dir)
     if misfit := _misfit(slices, data.images, data.masks):
@@ -222,7 +232,8 @@ def prepare(data: CTData, slices: pd.DataFrame, preprocessing: Preprocessing, ou
 def load_prepared(prepared_dir: str | Path) -> Prepared:
     """Memory-map a prepared folder.
 
-    Raises InputError, naming 02_preprocessing, if a part is missing or misfits.
+    Raises:
+        InputError: Which names 02_preprocessing, if a part is missing or misfits.
     """
     folder = resolve_path(prepared_dir)
     preprocessing = Preprocessing.load(folder / "preprocessing.json")
@@ -244,10 +255,12 @@ def load_prepared(prepared_dir: str | Path) -> Prepared:
 
 
 def fingerprint(prepared_dir: str | Path) -> str:
-    """Checksum of all that a training sees of a prepared folder: pixels, labels, the slices' table and preprocessing.
+    """Checksum of all that a training sees of a prepared folder.
 
-    What was made from one prepared folder says so by it: checkpoint, model and results. Each file is read once a process
-    and again when it has changed (half a gigabyte takes a second).
+    Pixels, labels, the slices' table and preprocessing.
+
+    What was made from one prepared folder says so by it: checkpoint, model and results. Each file is read
+    once a process and again when it has changed (half a gigabyte takes a second).
     """
     folder, whole = resolve_path(prepared_dir), hashlib.sha256()
     for path in sorted([folder / "slices.csv", folder / "preprocessing.json", *folder.glob("*.npy")]):

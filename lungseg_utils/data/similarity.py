@@ -13,13 +13,19 @@ SAME_SCAN = 0.98
 
 
 def infer_volumes(images: np.ndarray) -> np.ndarray:
-    """Volume number, from 1, of each slice of (N, H, W) images in HU that stand volume after volume.
+    """Where volumes begin among slices that stand volume after volume.
 
     A new volume begins at a jump, the mean absolute difference between neighbouring slices at 64 px, that
     exceeds 100 HU and twice the mean of the jumps before and after it (thick slices differ much, but evenly).
     On the competition's Radiopaedia images, jumps within the nine volumes are at most 61 HU and 1.3 times
     their neighbours, those between volumes at least 138 HU and 5.8 times. Volumes of a single slice are not
     found: see volumes.csv.
+
+    Args:
+        images: (N, H, W), HU.
+
+    Returns:
+        (N,) volume number of each slice, from 1.
     """
     small = (picture for _, chunk in chunks(images) for picture in thumbnails(chunk))
     jumps = np.array([np.abs(after - before).mean() for before, after in pairwise(small)])
@@ -29,11 +35,14 @@ def infer_volumes(images: np.ndarray) -> np.ndarray:
 
 
 def near_duplicates(images: np.ndarray, threshold: float = 0.95) -> list[tuple[int, int, float]]:
-    """Pairs (i, j, correlation), i < j, of images (N, H, W) that look alike.
+    """Pairs of slices that look alike.
 
-    Their pixels correlate by `threshold` or more at 64 px.
+    Args:
+        images: (N, H, W).
+        threshold: The correlation of their pixels, at 64 px, from which two are a pair.
 
-    The closest pair first; blank slices are in no pair.
+    Returns:
+        (i, j, correlation), i < j, the closest pair first; blank slices are in no pair.
     """
     flat = thumbnails(images).reshape(len(images), -1).astype(np.float64)
     flat -= flat.mean(axis=1, keepdims=True)

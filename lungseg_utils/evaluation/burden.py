@@ -14,9 +14,13 @@ from lungseg_utils.evaluation.intervals import Volumes, sum_by_volume
 
 
 def involved_share(pixels: np.ndarray) -> np.ndarray:
-    """Lesion pixels / lung pixels, in 0..1: (...), NaN without lung.
+    """Lesion pixels / lung pixels.
 
-    pixels: (..., 4) pixels of each class.
+    Args:
+        pixels: (..., 4) pixels of each class.
+
+    Returns:
+        (...), in 0..1, NaN without lung.
     """
     lesion, lung = pixels[..., list(LESIONS)].sum(-1), pixels[..., FOREGROUND].sum(-1)
     return np.divide(lesion, lung, out=np.full(np.shape(lung), np.nan), where=lung > 0)

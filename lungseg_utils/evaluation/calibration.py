@@ -101,11 +101,16 @@ def calibration_error(counts: Reliability) -> np.ndarray:
 
 
 def calibration_summary(counts: Reliability) -> dict[str, Any]:
-    """As stored in metrics.json; None where there was no lung.
+    """Calibration as stored in metrics.json; None where there was no lung.
 
-    pixels: in true-or-predicted lung. class_error: calibration_error by lung class; mean_class_error: their
-    mean. log_loss: mean negative log-likelihood, nats. brier: squared differences, summed over the four
-    classes, mean over the pixels (Brier 1950), 0..2.
+    Args:
+        counts: Sums of `reliability`.
+
+    Returns:
+        pixels: in true-or-predicted lung. class_error: calibration_error by lung class; mean_class_error:
+            their
+        mean. log_loss: mean negative log-likelihood, nats. brier: squared differences, summed over the four
+        classes, mean over the pixels (Brier 1950), 0..2.
     """
     pixels = int(counts.pixels[0].sum())
     error = calibration_error(counts)
@@ -120,12 +125,16 @@ def calibration_summary(counts: Reliability) -> dict[str, Any]:
 
 
 def entropy(probabilities: np.ndarray) -> np.ndarray:
-    """Predictive entropy of each pixel, -sum p log p / log 4, (N, H, W).
+    """Predictive entropy of each pixel, -sum p log p / log 4.
 
-    0 one class is certain, 1 all four are equal.
+    It says how undecided the network's answer is, not how far a doctor may trust it: a network can be certain
+    and wrong.
 
-    probabilities: (N, 4, H, W). It says how undecided the network's answer is, not how far a doctor may trust
-    it: a network can be certain and wrong.
+    Args:
+        probabilities: (N, 4, H, W).
+
+    Returns:
+        (N, H, W): 0 one class is certain, 1 all four are equal.
     """
     _check(probabilities)
     return entr(probabilities).sum(1) / math.log(NUM_CLASSES)

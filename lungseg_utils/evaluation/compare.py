@@ -59,11 +59,16 @@ class Unfinished(InputError):
 
 
 def load_runs(paths: Iterable[str | Path], left_out: list[str] | None = None) -> list[Run]:
-    """The runs in these run directories, in this order; one that is named twice counts once.
+    """The runs in run directories, in this order; one that is named twice counts once.
 
-    A run's name is its path below the folder that all of them share. left_out: if given, unfinished runs are left out and
-    the reasons added to it, as long as there is another. Raises InputError, naming the run, for a folder that is no finished
-    run, and for a metrics.json that cannot be read or is newer than this package.
+    Args:
+        paths: The run directories. A run's name is its path below the folder that all of them share.
+        left_out: If given, unfinished runs are left out and the reasons added to it, as long as there is
+            another.
+
+    Raises:
+        InputError: Which names the run, for a folder that is no finished run, and for a metrics.json that
+            cannot be read or is newer than this package.
     """
     folders = list(dict.fromkeys(resolve_path(path) for path in paths))
     shared = os.path.commonpath([folder.parent for folder in folders])
@@ -87,7 +92,8 @@ def _load_run(folder: Path, name: str) -> Run:
             ("has no results/metrics.json", Unfinished) if folder.is_dir() else ("is no folder", InputError)
         )
         raise kind(
-            f"{folder} {found}; expected a run directory in which 04_results has finished; run it, or leave it out."
+            f"{folder} {found}; expected a run directory in which 04_results has finished; run it, or leave "
+            "it out."
         )
     schema = record.get("schema")
     if isinstance(schema, int) and schema > SCHEMA:
@@ -142,7 +148,10 @@ def _interval(record: dict[str, Any], score: str) -> tuple[float, float]:
 
 
 def _check_ties(run: Run, model: dict[str, Any]) -> None:
-    """Raises Unfinished if model/ or prepared/ were made anew since 04_results: the settings are then not the scores'."""
+    """Raises Unfinished if model/ or prepared/ were made anew since 04_results.
+
+    The settings are then not the scores'.
+    """
     tie = run.record.get("tie")  # older results have none
     if not tie:
         return
@@ -155,7 +164,8 @@ def _check_ties(run: Run, model: dict[str, Any]) -> None:
         stale = "prepared"
     if stale:
         raise Unfinished(
-            f"{run.folder}: results/ is of an earlier {stale}/ than is there now; run what follows it again, or leave it out."
+            f"{run.folder}: results/ is of an earlier {stale}/ than is there now; run what follows it again, "
+            "or leave it out."
         )
 
 
@@ -204,12 +214,16 @@ def differing_parameters(runs: Sequence[Run]) -> list[str]:
 
 
 def compare_runs(runs: Sequence[Run]) -> pd.DataFrame:
-    """One row a run, the first run first. Seeds of one setting stand together, and none is averaged away.
+    """Runs side by side; seeds of one setting stand together, and none is averaged away.
 
-    Columns: `run`; `setting`, the differing parameters but the seed, in words; each differing parameter;
-    `scored_on`; for each name of HEADLINE: NAME, its bootstrap interval NAME_low and NAME_high, the paired
-    difference run minus first run NAME_difference, and its interval NAME_difference_low and
-    NAME_difference_high. NaN for what there is not: `notes` says why.
+    Args:
+        runs: From `load_runs`; the first is what the others are compared with.
+
+    Returns:
+        One row a run, the first run first. Columns: `run`; `setting`, the differing parameters but the seed,
+        in words; each differing parameter; `scored_on`; for each name of HEADLINE: NAME, its bootstrap
+        interval NAME_low and NAME_high, the paired difference run minus first run NAME_difference, and its
+        interval NAME_difference_low and NAME_difference_high. NaN for what there is not: `notes` says why.
     """
     first, rows = runs[0], []
     differing = differing_parameters(runs)

@@ -150,12 +150,22 @@ def evaluate(
     batch_size: int = 24,
     spacing: tuple[float, float] | None = None,
 ) -> Evaluation:
-    """Every score of the predictions. truth: class index (N, H, W).
+    """Every score of the predictions.
 
-    source, index, volume: of the slices, as in slices.csv, volume missing where unknown; batch_size: of the
-    batch-averaged definitions, which are taken at full size and of labels shrunk to 256 px by the nearest
-    pixel; spacing: mm between rows and between columns, if known. Intervals draw slices; with three volumes
-    or more, whole volumes. Raises InputError for shapes that differ and for labels outside 0..3.
+    Intervals draw slices; with three volumes or more, whole volumes.
+
+    Args:
+        truth: Class index (N, H, W).
+        predictions: From `collect_predictions`.
+        source: Of the slices, as in slices.csv.
+        index: Of each slice, as in slices.csv.
+        volume: Of each slice, as in slices.csv, missing where unknown.
+        batch_size: Of the batch-averaged definitions, which are taken at full size and of labels shrunk to
+            256 px by the nearest pixel.
+        spacing: mm between rows and between columns, if known.
+
+    Raises:
+        InputError: For shapes that differ and for labels outside 0..3.
     """
     metrics.check_stacks(truth, predictions.labels)
     per_slice = metrics.slice_confusion(truth, predictions.labels)

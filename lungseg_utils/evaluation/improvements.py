@@ -43,14 +43,23 @@ def seed_scores(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def compare_recipes(rows: pd.DataFrame, reference: str, draws: int = 2000) -> pd.DataFrame:
-    """One row a recipe and score.
+    """The scores of recipes and their differences to one of them.
 
-    Recipe, score, value, low, high, and difference to the reference, with its low and high.
-
-    rows: a line a recipe, seed and slice, with the columns of per_slice.csv. value is the mean over the
-    seeds. Each draw of the bootstrap takes the same slices for all recipes and seeds, so the intervals (95 %,
+    Each draw of the bootstrap takes the same slices for all recipes and seeds, so the intervals (95 %,
     percentiles) hold for these patients and these seeds. What is undefined, for a slice, a draw or a seed, is
-    left out; NaN where nothing is left. Raises InputError unless all runs have the same slices.
+    left out; NaN where nothing is left.
+
+    Args:
+        rows: A line a recipe, seed and slice, with the columns of per_slice.csv.
+        reference: The recipe to compare with.
+        draws: Of the bootstrap.
+
+    Returns:
+        One row a recipe and score: recipe, score, value (the mean over the seeds), low, high, and difference
+        to the reference, with its low and high.
+
+    Raises:
+        InputError: Unless all runs have the same slices.
     """
     runs = [
         (name, seed, run.sort_values("index"))
@@ -128,9 +137,14 @@ def table_for_people(table: pd.DataFrame, reference: str) -> pd.DataFrame:
 
 
 def read_results(name: str, folder: str | Path = "") -> pd.DataFrame:
-    """A table that a benchmark wrote, from `folder`, else from the checkout's benchmarks/results.
+    """A table that a benchmark wrote.
 
-    InputError if absent.
+    Args:
+        name: Of the file.
+        folder: Where it lies; the checkout's benchmarks/results if not given.
+
+    Raises:
+        InputError: If it is absent.
     """
     path = (resolve_path(folder) if folder else CHECKOUT / "benchmarks" / "results") / name
     if not path.is_file():
@@ -141,14 +155,21 @@ def read_results(name: str, folder: str | Path = "") -> pd.DataFrame:
 
 
 def effects(rows: pd.DataFrame, reference: str = REFERENCE) -> pd.DataFrame:
-    """One row an idea: its scores and what it adds to the reference.
+    """What each idea adds to the reference.
 
-    Pooled over the slices, with paired intervals.
+    An idea is compared on the folds and seeds that it shares with the reference: each slice's counts are
+    summed over the seeds, and slices are what the bootstrap draws. Intervals (95 %) hold for these patients;
+    with one seed they leave out how much training by chance differs.
 
-    rows: of the results file. An idea is compared on the folds and seeds that it shares with the reference:
-    each slice's counts are summed over the seeds, and slices are what the bootstrap draws. Intervals (95 %)
-    hold for these patients; with one seed they leave out how much training by chance differs. Raises
-    InputError without a reference.
+    Args:
+        rows: Of the results file.
+        reference: The recipe to compare with.
+
+    Returns:
+        One row an idea: its scores, pooled over the slices, and what it adds, with paired intervals.
+
+    Raises:
+        InputError: Without a reference.
     """
     if reference not in set(rows.idea):
         raise InputError(
@@ -180,12 +201,15 @@ def effects(rows: pd.DataFrame, reference: str = REFERENCE) -> pd.DataFrame:
 
 
 def most_disputed(rows: pd.DataFrame, idea: str) -> pd.DataFrame:
-    """Slices by rising Dice of the idea's held-out answers.
+    """Where model and label disagree most, for a human to look at.
 
-    Where model and label disagree most, for a human to look at.
+    Args:
+        rows: Of the results file.
+        idea: Whose held-out answers.
 
-    Columns: index (within MedSeg), mean lesion Dice, lesion Dice, and the pixels on which each lesion class
-    differs.
+    Returns:
+        Slices by rising Dice: index (within MedSeg), mean lesion Dice, lesion Dice, and the pixels on which
+        each lesion class differs.
     """
     own = rows[rows.idea == idea].sort_values("index")
     counts = _summed(own)

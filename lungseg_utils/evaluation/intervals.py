@@ -29,9 +29,13 @@ Volumes = Sequence[Any] | pd.Series  # the number of each slice's volume; None, 
 
 
 def clusters(volumes: Volumes) -> Volumes | None:
-    """The volumes for `bootstrap` to draw whole, where at least three are known.
+    """The volumes for `bootstrap` to draw whole.
 
-    None, draw slices, where fewer are.
+    Args:
+        volumes: Of each slice, missing where unknown.
+
+    Returns:
+        The volumes where at least three are known; None (draw slices) where fewer are.
     """
     return volumes if pd.Series(volumes).nunique() >= 3 else None
 
@@ -70,9 +74,22 @@ def paired_difference(
 ) -> dict[str, dict[str, Any]]:
     """Run a minus run b, each draw scoring both on the same slices: what both find hard cancels out.
 
-    a, b: (N, 4, 4) confusion counts of the same slices in the same order, else InputError. By score:
-    `difference` of the pooled scores; `interval` (low, high) of it, as in bootstrap; `share_above`, the share
-    of the valid draws in which a scores above b (not a p-value). Each is None where it is undefined.
+    Args:
+        a: (N, 4, 4) confusion counts.
+        b: (N, 4, 4) confusion counts of the same slices in the same order.
+        scores: Score functions by name.
+        volumes: See `bootstrap`.
+        draws: Of the bootstrap.
+        level: Of the intervals.
+        seed: Of the draws.
+
+    Returns:
+        By score: `difference` of the pooled scores; `interval` (low, high) of it, as in bootstrap;
+        `share_above`, the share of the valid draws in which a scores above b (not a p-value). Each is None
+        where it is undefined.
+
+    Raises:
+        InputError: If the slices are not the same.
     """
     if len(a) != len(b):
         raise InputError(f"The runs have {len(a)} and {len(b)} slices; expected the same slices in both.")
@@ -115,11 +132,15 @@ def sum_by_volume(per_slice: np.ndarray, volumes: Volumes) -> tuple[pd.DataFrame
 
 
 def volume_scores(per_slice: np.ndarray, scores: Scores, volumes: Volumes | None = None) -> pd.DataFrame:
-    """Pooled scores of each volume, one by one: volume, slices, and a column a score.
+    """Pooled scores of each volume, one by one.
 
-    Rows as sum_by_volume's.
+    Args:
+        per_slice: (N, 4, 4) confusion counts.
+        scores: Score functions by name.
+        volumes: Of each slice; if not given, one row for the whole.
 
-    volumes=None: none is known, one row for the whole.
+    Returns:
+        Rows as sum_by_volume's: volume, slices, and a column a score.
     """
     table, counts = sum_by_volume(per_slice, [pd.NA] * len(per_slice) if volumes is None else volumes)
     return table.assign(**{name: score(counts) for name, score in scores.items()})

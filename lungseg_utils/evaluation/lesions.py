@@ -98,10 +98,15 @@ class LesionConfusion:
 
 
 def lesion_confusion(hu: np.ndarray, truth: np.ndarray, prediction: np.ndarray) -> LesionConfusion:
-    """Counts of some slices: hu in HU, truth and prediction class index, all (N, H, W).
+    """Counts of some slices by HU.
 
-    HU beyond the edges count in the end bins. Raises InputError for shapes that differ and for what are no
-    labels.
+    Args:
+        hu: (N, H, W), HU; those beyond the edges count in the end bins.
+        truth: Class index (N, H, W).
+        prediction: Class index (N, H, W).
+
+    Raises:
+        InputError: For shapes that differ and for what are no labels.
     """
     check_stacks(truth, prediction)
     if hu.shape != truth.shape:

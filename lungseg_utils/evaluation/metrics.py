@@ -63,12 +63,18 @@ Values = Any
 
 
 def confusion_matrix(truth: np.ndarray, prediction: np.ndarray, no_class: bool = False) -> np.ndarray:
-    """Pixels counted by (true class, predicted class): int64 (4, 4), rows are the truth.
+    """Pixels counted by (true class, predicted class).
 
-    (4, 5) if `no_class`.
+    Args:
+        truth: Class index, any integer type and shape.
+        prediction: Of the same shape; with `no_class` it may hold NO_CLASS.
+        no_class: Whether a pixel may have no class.
 
-    truth, prediction: class index, any integer type and shape, the same for both; with `no_class` the
-    prediction may hold NO_CLASS. Raises InputError for anything else.
+    Returns:
+        int64 (4, 4), rows are the truth; (4, 5) with `no_class`.
+
+    Raises:
+        InputError: For anything else.
     """
     check_labels(truth, prediction, no_class)
     columns = NUM_CLASSES + no_class
@@ -77,7 +83,15 @@ def confusion_matrix(truth: np.ndarray, prediction: np.ndarray, no_class: bool =
 
 
 def slice_confusion(truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
-    """Confusion counts of each slice, int64 (N, 4, 4). truth, prediction: class index (N, H, W)."""
+    """Confusion counts of each slice.
+
+    Args:
+        truth: Class index (N, H, W).
+        prediction: Class index (N, H, W).
+
+    Returns:
+        int64 (N, 4, 4), rows are the truth.
+    """
     return np.array([confusion_matrix(t, p) for t, p in zip(truth, prediction, strict=True)])
 
 
@@ -111,14 +125,25 @@ def accuracy(counts: np.ndarray) -> Values:
 def iou(counts: np.ndarray) -> np.ndarray:
     """Intersection over union (Jaccard 1912) of each class: TP / (TP + FP + FN).
 
-    (..., 4), NaN where it is nowhere.
+    Args:
+        counts: (..., 4, 4), rows are the truth.
+
+    Returns:
+        (..., 4), NaN where the class is nowhere.
     """
     hits = _hits(counts)
     return _ratio(hits, _true(counts) + _predicted(counts) - hits)
 
 
 def dice(counts: np.ndarray) -> np.ndarray:
-    """Dice 1945 = F1 of each class: 2 TP / (2 TP + FP + FN). (..., 4), NaN where the class is nowhere."""
+    """Dice 1945 = F1 of each class: 2 TP / (2 TP + FP + FN).
+
+    Args:
+        counts: (..., 4, 4), rows are the truth.
+
+    Returns:
+        (..., 4), NaN where the class is nowhere.
+    """
     return _ratio(2 * _hits(counts), _true(counts) + _predicted(counts))
 
 
@@ -179,23 +204,41 @@ def nanmean(values: ArrayLike, axis: int = -1) -> Values:
 
 
 def mean_iou(counts: np.ndarray, background: bool = True) -> Values:
-    """Mean IoU, (...), over all four classes, as the slides report it, or over the three but background."""
+    """Mean IoU over the classes.
+
+    Args:
+        counts: (..., 4, 4), rows are the truth.
+        background: All four classes, as the slides report it, or the three but background.
+
+    Returns:
+        (...), a float for one set of counts.
+    """
     return nanmean(iou(counts) if background else iou(counts)[..., FOREGROUND])
 
 
 def mean_dice(counts: np.ndarray, background: bool = True) -> Values:
-    """Mean Dice, (...), over all four classes or over the three but background."""
+    """Mean Dice over the classes.
+
+    Args:
+        counts: (..., 4, 4), rows are the truth.
+        background: All four classes, or the three but background.
+
+    Returns:
+        (...), a float for one set of counts.
+    """
     return nanmean(dice(counts) if background else dice(counts)[..., FOREGROUND])
 
 
 def reference_definition(truth: np.ndarray, prediction: np.ndarray, batch_size: int) -> dict[str, float]:
-    """Accuracy and mIoU as the reference recipe takes them.
+    """Accuracy and mIoU as the reference recipe takes them: of each batch, averaged.
 
-    Of each batch, classes not in its truth skipped, averaged.
+    Differs from mean_iou where a class is predicted but not there (that costs the class nothing), and where
+    the batches are of different sizes or contents.
 
-    truth, prediction: class index (N, S, S) at the network's size. Differs from mean_iou where a class is
-    predicted but not there (that costs the class nothing), and where the batches are of different sizes or
-    contents.
+    Args:
+        truth: Class index (N, S, S), at the network's size.
+        prediction: Class index (N, S, S).
+        batch_size: Slices in a batch; classes that are not in a batch's truth are skipped.
     """
     batches = [slice(start, start + batch_size) for start in range(0, len(truth), batch_size)]
     counts = np.array([confusion_matrix(truth[batch], prediction[batch]) for batch in batches])

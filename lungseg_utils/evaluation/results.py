@@ -20,9 +20,11 @@ COUNT_COLUMNS = tuple(f"{true}_as_{predicted}" for true in SHORT_NAMES for predi
 
 
 def split_statement(slices: pd.DataFrame, doubt: str | None = None) -> list[str]:
-    """Sentences on what a split of `slices` (columns source, volume, split) holds apart, and what it cannot exclude.
+    """Sentences on what a split holds apart, and what it cannot exclude.
 
-    doubt: why the split says nothing about the model that is scored, as `inference.check_tie` has it.
+    Args:
+        slices: With the columns source, volume, split.
+        doubt: Why the split says nothing about the model that is scored, as `inference.check_tie` has it.
     """
     train, validation = slices[slices.split == "train"], slices[slices.split == "validation"]
     sources = " and ".join(
@@ -112,8 +114,11 @@ def save_results(folder: str | Path, table: pd.DataFrame, counts: np.ndarray, re
 def conclusions(record: dict[str, Any], counts: np.ndarray, epochs: int, kept: int) -> list[str]:
     """Sentences about a run, each from its numbers.
 
-    record: as `evaluation.evaluate` gives; counts: confusion matrix (4, 4), rows are the truth; epochs: how
-    many were trained; kept: the epoch whose weights were kept, from 1.
+    Args:
+        record: As `evaluation.evaluate` gives.
+        counts: Confusion matrix (4, 4), rows are the truth.
+        epochs: How many were trained.
+        kept: The epoch whose weights were kept, from 1.
     """
     scores = record["full_size"]
     share = counts.sum(1) / counts.sum()

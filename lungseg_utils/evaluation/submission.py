@@ -44,8 +44,8 @@ def submit(source: str | Path) -> tuple[Path, int]:
         The file, and its number of rows.
 
     Raises:
-        InputError: The source is neither, the run's own model has learned from other prepared slices, or 04_results has
-            scored another model than is there now.
+        InputError: The source is neither, the run's own model has learned from other prepared slices, or
+            04_results has scored another model than is there now.
     """
     source = resolve_path(source)
     if source.suffix == ".png":
@@ -65,7 +65,8 @@ def _answer(run_dir: Path) -> np.ndarray:
     tie = check_tie(model_folder(model, run_dir), run_dir)
     if weights not in (None, tie.weights):
         raise InputError(
-            f"{path} is of an earlier model than {model_folder(model, run_dir)}; run 04_results again, or delete it for "
+            f"{path} is of an earlier model than {model_folder(model, run_dir)}; run 04_results again, or "
+            "delete it for "
             "plain argmax."
         )
     return segmenter.labels(hu, batch_size=2, description="test slices")
@@ -119,13 +120,21 @@ def write_submission(path: str | Path, labels: np.ndarray) -> None:
 
 
 def read_submission(path: str | Path, shape: tuple[int, int, int] = TEST_SHAPE) -> np.ndarray:
-    """Masks uint8 (N, H, W, 2), 0 or 1: what the file says of ground glass and of consolidation.
-
-    shape: (N, H, W).
+    """What a submission file says of ground glass and of consolidation.
 
     A pixel may have both (the competition allows it, though no argmax does it). Gzip-compressed files are
-    read as well. Raises InputError for anything but the exact form: header, number of rows, ids 0, 1, 2 ...
-    in order, values 0 or 1.
+    read as well.
+
+    Args:
+        path: The file.
+        shape: (N, H, W) of the test slices.
+
+    Returns:
+        Masks uint8 (N, H, W, 2), 0 or 1.
+
+    Raises:
+        InputError: For anything but the exact form: header, number of rows, ids 0, 1, 2 ... in order, values
+            0 or 1.
     """
     path = Path(path)
     rows = int(np.prod(shape)) * len(LESIONS)

@@ -11,14 +11,22 @@ EIGHT_CONNECTED = np.ones((3, 3), bool)  # pixels that touch at a corner belong 
 
 
 def predict(probabilities: np.ndarray, settings: InferenceSettings = InferenceSettings()) -> np.ndarray:
-    """Labels uint8 (N, H, W) of probabilities (N, 4, H, W): thresholds, then both clean-ups.
-
-    InputError for NaN.
+    """Labels of probabilities: thresholds, then both clean-ups.
 
     The label is the class with the largest p / threshold, so that every pixel has exactly one, whatever the
     thresholds (p > threshold leaves pixels with none or with two). Only their ratios count, and equal ones
     are argmax; with two classes and thresholds t and 1 - t it is p > t. It is the best decision where missing
     a class costs 1 / threshold (Elkan 2001, The foundations of cost-sensitive learning).
+
+    Args:
+        probabilities: (N, 4, H, W).
+        settings: The thresholds and the clean-ups.
+
+    Returns:
+        Class index, uint8 (N, H, W).
+
+    Raises:
+        InputError: For NaN.
     """
     if probabilities.ndim != 4 or probabilities.shape[1] != NUM_CLASSES:
         raise InputError(

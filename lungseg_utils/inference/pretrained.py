@@ -22,9 +22,11 @@ PRETRAINED = "pretrained"  # the name that stands for the folder wherever a mode
 def pretrained_dir() -> Path:
     """The folder of the shipped model.
 
-    weights.safetensors (float16), config.json, history.csv, README.md (its card), LICENSE.
+    Returns:
+        It holds weights.safetensors (float16), config.json, history.csv, README.md (its card) and LICENSE.
 
-    Raises InputError if this copy of the package has no weights.
+    Raises:
+        InputError: If this copy of the package has no weights.
     """
     if not (WEIGHTS / "weights.safetensors").exists():
         raise InputError(
@@ -37,7 +39,9 @@ def pretrained_dir() -> Path:
 def model_folder(name: str | Path, run_dir: str | Path) -> Path:
     """The folder that a `model` parameter names.
 
-    Empty is the run's own model, `pretrained` the shipped one.
+    Args:
+        name: A folder; empty for the run's own model, `pretrained` for the shipped one.
+        run_dir: The run directory, for its own model.
     """
     if not name:
         return resolve_path(run_dir) / "model"
@@ -45,9 +49,13 @@ def model_folder(name: str | Path, run_dir: str | Path) -> Path:
 
 
 def read_history(model_dir: Path) -> pd.DataFrame:
-    """The history of the training that made the model.
+    """The history of the training that made a model.
 
-    In its folder, as shipped, or in the run directory around it.
+    Args:
+        model_dir: The model's folder; the history lies in it, as shipped, or in the run directory around it.
+
+    Returns:
+        One row an epoch.
     """
     for path in (model_dir / "history.csv", model_dir.parent / "history.csv"):
         if path.exists():
@@ -62,6 +70,11 @@ def load_pretrained(
 
         labels = load_pretrained()(hu)  # (N, H, W) HU in, uint8 (N, H, W) class index out
 
-    Raises InputError if its checksum is wrong.
+    Args:
+        device: Where to compute; the fastest that works if not given.
+        settings: The steps between network and labels.
+
+    Raises:
+        InputError: If its checksum is wrong.
     """
     return Segmenter.load(pretrained_dir(), device, settings)

@@ -1,4 +1,7 @@
-"""What belongs together is used together: a model and the prepared slices beside it, by their fingerprints."""
+"""What belongs together is used together.
+
+A model and the prepared slices beside it, by their fingerprints.
+"""
 
 import json
 from dataclasses import dataclass
@@ -13,8 +16,9 @@ from lungseg_utils.data.preprocessing import FINGERPRINT_LENGTH, fingerprint
 class Tie:
     """Of what results are.
 
-    prepared: fingerprint of the prepared slices; weights: checksum of the model's; doubt: in one sentence, why the split
-    of these slices says nothing about this model; None for a model that learned from just these.
+    prepared: fingerprint of the prepared slices; weights: checksum of the model's; doubt: in one sentence,
+    why the split of these slices says nothing about this model; None for a model that learned from just
+    these.
     """
 
     prepared: str
@@ -25,8 +29,8 @@ class Tie:
 def check_tie(model_dir: str | Path, run_dir: str | Path) -> Tie:
     """Tie a model to the prepared slices of a run directory.
 
-    Raises InputError if the run's own model has learned from other slices than those that now lie beside it: they may be
-    the very ones on which it is scored.
+    Raises InputError if the run's own model has learned from other slices than those that now lie beside it:
+    they may be the very ones on which it is scored.
     """
     model_dir, run_dir = resolve_path(model_dir), resolve_path(run_dir)
     here = fingerprint(run_dir / "prepared")
@@ -35,13 +39,16 @@ def check_tie(model_dir: str | Path, run_dir: str | Path) -> Tie:
     known, doubt = len(learned) == FINGERPRINT_LENGTH, None
     if known and learned != here and model_dir == run_dir / "model":
         raise InputError(
-            f"{model_dir} has learned from other slices than {run_dir / 'prepared'} holds now (fingerprint {learned}, now "
-            f"{here}), maybe from those that are scored; run 03_training again, or 02_preprocessing as it was before."
+            f"{model_dir} has learned from other slices than {run_dir / 'prepared'} holds now (fingerprint "
+            f"{learned}, now "
+            f"{here}), maybe from those that are scored; run 03_training again, or 02_preprocessing as it "
+            "was before."
         )
     if learned != here:
         source = "other prepared slices" if known else "slices that it does not name"
         doubt = (
-            f"This model has learned from {source}: **what is validated here may have been among them**, whatever the split "
+            f"This model has learned from {source}: **what is validated here may have been among them**, "
+            "whatever the split "
             "of this run directory says."
         )
     return Tie(here, config.get("weights_sha256", ""), doubt)

@@ -25,9 +25,17 @@ def slice_picture(
     classes: Collection[int] = LESIONS,
     opacity: float = 0.45,
 ) -> np.ndarray:
-    """RGB uint8 (H, W, 3).
+    """A slice in a window, the named classes in their colours on top.
 
-    A slice in a window (HU: black to white), the named classes in their colours on top.
+    Args:
+        hu: (H, W), HU.
+        labels: Class index (H, W).
+        window: HU that are black and white.
+        classes: Those to show.
+        opacity: Of the colours, 0..1.
+
+    Returns:
+        RGB uint8 (H, W, 3).
     """
     (low, high), (black, white) = window, LUNG_WINDOW
     stretched = black + (hu.astype(np.float32) - low) * (
@@ -56,7 +64,14 @@ def square_pixels(
 def slice_montage(
     hu: np.ndarray, labels: np.ndarray, spacing: tuple[float, float, float] | None = None, count: int = 8
 ) -> Figure:
-    """Slices evenly over the lungs' height, from feet to head, with the lesions. hu, labels: (N, H, W)."""
+    """Slices evenly over the lungs' height, from feet to head, with the lesions.
+
+    Args:
+        hu: (N, H, W), HU.
+        labels: Class index (N, H, W).
+        spacing: mm between slices, rows, columns, if known.
+        count: How many slices.
+    """
     first, last = lung_range((labels != BACKGROUND).sum((1, 2))) or (0, len(hu) - 1)
     chosen = np.unique(np.linspace(first, last, count).round().astype(int))
     square = square_pixels(hu.shape[1:], spacing)
@@ -161,7 +176,12 @@ def browse(
 ) -> None:
     """Show a SliceBrowser where somebody can use it, else a sentence.
 
-    live: None finds out; True where that fails.
+    Args:
+        hu: (N, H, W), HU.
+        labels: Class index (N, H, W).
+        entropy: (N, H, W), if known.
+        spacing: mm between slices, rows, columns, if known.
+        live: Whether somebody can; None finds out, True where that fails.
     """
     if live is None:
         live = has_front_end()

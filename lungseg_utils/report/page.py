@@ -73,10 +73,13 @@ def _is_case(folder: Path) -> bool:
 def save_case(case: Case, folder: str | Path, keep_identity: bool = False) -> Path:
     """Write the masks in the scan's own grid, report.json, report.html and report.png.
 
-    An earlier case is replaced.
+    Args:
+        case: From `predict_case`.
+        folder: An earlier case there is replaced.
+        keep_identity: See `scans.write_masks`; the reports never carry any.
 
-    keep_identity: see `scans.write_masks`; the reports never carry any. Raises InputError, and leaves
-    `folder` as it was, if it holds something else or cannot be written.
+    Raises:
+        InputError: If `folder` holds something else or cannot be written; it stays as it was.
     """
     try:
         folder = check_case_folder(folder)

@@ -141,9 +141,12 @@ def region(pixels: np.ndarray, voxel_ml: float | None) -> dict[str, Any]:
 
 
 def zone_grade(share: float) -> int:
-    """Score 0 to 4 of an involved share, 0..1, read in whole per cent as the published limits are.
+    """Score 0 to 4 of a zone, read in whole per cent as the published limits are.
 
     Less than half a per cent is 0: stray pixels of a network are no disease.
+
+    Args:
+        share: The involved share, 0..1.
     """
     return int(np.searchsorted(GRADES, round(100 * share), side="right"))
 

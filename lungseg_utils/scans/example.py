@@ -16,12 +16,19 @@ FIELD, HEIGHT = 380.0, 290.0  # mm: across the picture, and from below the diaph
 
 
 def write_example_scan(path: str | Path, slices: int = 29, size: int = 256, seed: int = 5) -> Path:
-    """Write a .nii.gz of a phantom with ground glass and consolidation, and return its path.
-
-    Same seed, same bytes.
+    """Write a .nii.gz of a phantom with ground glass and consolidation; same seed, same bytes.
 
     int16 HU (size, size, slices), axes to the patient's right, front and head as NIfTI counts: not the order
     in which a slice is looked at.
+
+    Args:
+        path: The file to write.
+        slices: How many.
+        size: Pixels a side.
+        seed: Of the patient.
+
+    Returns:
+        The path.
     """
     import nibabel as nib
 

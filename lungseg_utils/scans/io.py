@@ -30,12 +30,16 @@ NAMES = {
 
 
 def read_scan(path: str | Path, series: str | int | None = None) -> Scan:
-    """Read a scan of any kind, told by its content and not by its name.
+    """Read a scan of any kind, told by its content and not by its name; nothing is unpacked or written.
 
-    path: a file; for DICOM also a folder, read with its subfolders, an archive (zip, tar) or a DICOMDIR; a
-    folder may instead hold one file of another kind, or the slices of one scan as pictures. series: which
-    one, where a DICOM source holds several: the number in the list that the error shows, or a
-    SeriesInstanceUID. Raises InputError for what is no usable chest CT; nothing is unpacked or written.
+    Args:
+        path: A file; for DICOM also a folder, read with its subfolders, an archive (zip, tar) or a DICOMDIR;
+            a folder may instead hold one file of another kind, or the slices of one scan as pictures.
+        series: Which one, where a DICOM source holds several: the number in the list that the error shows, or
+            a SeriesInstanceUID.
+
+    Raises:
+        InputError: For what is no usable chest CT.
     """
     try:
         path = input_path(path)
@@ -109,14 +113,22 @@ def _source(path: Path) -> tuple[str, Path]:
 def write_masks(
     scan: Scan, labels: np.ndarray, folder: str | Path, keep_identity: bool = False
 ) -> list[Path]:
-    """Write the labels in the scan's own grid into `folder`; returns the files, named alike for every scan.
+    """Write the labels in the scan's own grid; the files are named alike for every scan.
 
-    labels: uint8 (N, H, W), class indices on scan.hu's grid. NIfTI: mask.nii.gz, the scan's shape and affine,
-    MASK_VALUES (0 background, 1 ground glass, 2 consolidation, 3 other lung). DICOM: mask.dcm, a DICOM
-    Segmentation with these segment numbers; keep_identity copies the patient's and the study's attributes
-    into it; beside the mask of a tilted stack, which many viewers refuse, mask.nii.gz with straightened
-    slices. Array: mask.npy, the array's shape, class indices. Picture: mask.npy, and mask.png in the classes'
-    colours (index = class index).
+    NIfTI: mask.nii.gz, the scan's shape and affine, MASK_VALUES (0 background, 1 ground glass, 2
+    consolidation, 3 other lung). DICOM: mask.dcm, a DICOM Segmentation with these segment numbers; beside the
+    mask of a tilted stack, which many viewers refuse, mask.nii.gz with straightened slices. Array: mask.npy,
+    the array's shape, class indices. Picture: mask.npy, and mask.png in the classes' colours (index = class
+    index).
+
+    Args:
+        scan: From `read_scan`.
+        labels: Class index, uint8 (N, H, W), on scan.hu's grid.
+        folder: Where the files go.
+        keep_identity: Copy the patient's and the study's attributes into a DICOM mask.
+
+    Returns:
+        The files.
     """
     if labels.shape != scan.hu.shape or labels.dtype != np.uint8 or labels.max() >= NUM_CLASSES:
         raise InputError(

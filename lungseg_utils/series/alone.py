@@ -38,7 +38,10 @@ def train_alone(
 
 
 def _train_alone(run_dir: str, prepared: str | None, profile: str | None, given: dict[str, str]) -> int:
-    declared = {f.name: Parameter(f.name, f.type.__name__, False, f.default) for f in fields(TrainingConfig)}
+    declared = {
+        f.name: Parameter(f.name, getattr(f.type, "__name__", str(f.type)), False, f.default)
+        for f in fields(TrainingConfig)
+    }
     try:
         settings = load_profile(profile) if profile else {}
         settings = {name: value for name, value in settings.items() if name in declared}

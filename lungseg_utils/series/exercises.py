@@ -65,9 +65,12 @@ EXERCISES: dict[str, tuple[Callable[..., Any], str]] = {
 
 
 def check(exercise: str, answer: Any, **given: Any) -> None:
-    """Say whether `answer` (... while it is open) is right: counts exactly, other numbers within 1 %.
+    """Say whether an answer is right: counts exactly, other numbers within 1 %.
 
-    exercise: as in "1.2"; given: what the right answer is worked out from.
+    Args:
+        exercise: Its number, as in "1.2".
+        answer: The reader's; ... while it is open.
+        **given: What the right answer is worked out from.
     """
     if answer is ...:
         print(f"Exercise {exercise}: open. Replace the ... above and run the cell again.")

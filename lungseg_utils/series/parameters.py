@@ -1,8 +1,8 @@
 """The notebooks' parameters.
 
 What each declares, what a profile or the command line gives, and whether the two agree. papermill passes
-"false" as text and only warns of an unknown name, so both are settled here: by the runner before anything runs,
-and by each notebook in the cell after its parameters.
+"false" as text and only warns of an unknown name, so both are settled here: by the runner before anything
+runs, and by each notebook in the cell after its parameters.
 """
 
 import ast
@@ -21,7 +21,7 @@ import yaml
 from lungseg_utils.core.files import CHECKOUT, InputError, resolve_path
 
 NOTEBOOKS = CHECKOUT / "notebooks"
-KINDS = {"bool": bool, "int": int, "float": float, "str": str}
+KINDS: dict[str, Any] = {"bool": bool, "int": int, "float": float, "str": str}
 WORDS = {"bool": "bool, true or false", "int": "int", "float": "float, a finite number", "str": "str"}
 CELL = "this notebook"
 MISSPELT = 0.85  # how alike two names are, from 0 to 1, of which one is a slip
@@ -32,14 +32,15 @@ CORE_SCHEMA = {
     "null": r"^(?:null|Null|NULL|~|)$",
     "bool": r"^(?:true|True|TRUE|false|False|FALSE)$",
     "int": r"^[-+]?(?:0|[1-9][0-9]*)$",
-    "float": r"^[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?$|^[-+]?\.(?:inf|Inf|INF)$|^\.(?:nan|NaN|NAN)$",
+    "float": r"^[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?$"
+    r"|^[-+]?\.(?:inf|Inf|INF)$|^\.(?:nan|NaN|NAN)$",
 }
 
 
 class Yaml12(yaml.SafeLoader):
     """YAML 1.2, its core schema (yaml.org/spec/1.2.2, 10.3): 1e-3 is a number, `no` is text. No key twice."""
 
-    yaml_implicit_resolvers: ClassVar[dict[str, list]] = {}
+    yaml_implicit_resolvers: ClassVar[dict[str, list]] = {}  # type: ignore[misc]  # PyYAML's is one, too
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
         """As PyYAML does it, but a key that is there already is an error."""
@@ -101,8 +102,11 @@ def declared_parameters(notebook: Path) -> dict[str, Parameter]:
     return declared
 
 
-def _converted(parameter: Parameter, value: object, origin: str) -> object:
-    """`value` as the declared kind. Text is parsed where it may stand for another kind; a profile has types of its own."""
+def _converted(parameter: Parameter, value: Any, origin: str) -> Any:
+    """`value` as the declared kind.
+
+    Text is parsed where it may stand for another kind; a profile has types of its own.
+    """
     if parameter.optional and value in (None, "none", "None", "null"):
         return None
     text = origin in ("-p", CELL) and isinstance(value, str)
@@ -126,7 +130,15 @@ def _converted(parameter: Parameter, value: object, origin: str) -> object:
 
 
 def load_profile(profile: str | Path, folder: Path = NOTEBOOKS) -> dict[str, object]:
-    """The YAML mapping of a profile: a name in `folder`/profiles ("demo"), or a file."""
+    """The YAML mapping of a profile.
+
+    Args:
+        profile: A name in `folder`/profiles ("demo"), or a file.
+        folder: The notebooks'.
+
+    Returns:
+        Parameter -> value, unchecked.
+    """
     named = folder / "profiles" / f"{profile}.yaml"
     path = named if named.exists() else resolve_path(profile)
     if not path.is_file():
@@ -164,8 +176,9 @@ def check_parameters(
 def check_values(namespace: dict[str, Any]) -> None:
     """Check the parameters of the notebook whose globals() these are: kind and meaning of each.
 
-    Plain papermill hands on text (`-p flip false`, a profile's 1e-3): it becomes the declared kind here, in place. Raises
-    InputError for what is of another kind or means nothing, and for a misspelt name, of which papermill only warns.
+    Plain papermill hands on text (`-p flip false`, a profile's 1e-3): it becomes the declared kind here, in
+    place. Raises InputError for what is of another kind or means nothing, and for a misspelt name, of which
+    papermill only warns.
     """
     annotations = namespace.get("__annotations__") or namespace.get("__annotate__", lambda _: {})(1)
     declared = {}
@@ -180,7 +193,7 @@ def check_values(namespace: dict[str, Any]) -> None:
     names = [
         line.targets[0].id
         for line in ast.parse(injected[-1] if injected else "").body
-        if isinstance(line, ast.Assign)
+        if isinstance(line, ast.Assign) and isinstance(line.targets[0], ast.Name)
     ]
     for name in names:
         if name not in declared and (near := difflib.get_close_matches(name, declared, 1, MISSPELT)):
@@ -191,7 +204,10 @@ def check_values(namespace: dict[str, Any]) -> None:
 
 
 def check_meaning(values: Mapping[str, Any]) -> None:
-    """Raises InputError for a value that some notebook would refuse, maybe hours later; any of them may be missing."""
+    """Raises InputError for a value that some notebook would refuse, maybe hours later.
+
+    Any of them may be missing.
+    """
     from lungseg_utils.data.find import listed_folders
     from lungseg_utils.data.preprocessing import check_clip, check_fit_on
     from lungseg_utils.data.splits import check_split

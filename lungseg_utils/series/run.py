@@ -176,7 +176,8 @@ def _saved(run_dir: Path, number: str) -> str:
     progress = _read_json(run_dir / "checkpoint" / "progress.json")
     if number == "03" and progress:
         return (
-            f"everything is saved in {run_dir / 'checkpoint'}, up to epoch {progress.get('epoch')} after step "
+            f"everything is saved in {run_dir / 'checkpoint'}, up to epoch {progress.get('epoch')} after "
+            "step "
             f"{progress.get('step')}; the training goes on from there"
         )
     return "what the notebooks before it wrote is whole; this one starts again from its beginning"
@@ -196,7 +197,8 @@ def check_loopback() -> None:
             socket.create_connection(server.getsockname(), 10).close()
     except OSError as error:
         raise InputError(
-            f"127.0.0.1 does not answer ({error.strerror or error}); expected a loopback network interface, by which a notebook "
+            f"127.0.0.1 does not answer ({error.strerror or error}); expected a loopback network interface, "
+            "by which a notebook "
             "and its kernel talk; switch it on (ip link set lo up), or allow it in the container or sandbox"
         ) from error
 
@@ -212,16 +214,32 @@ def run_series(
     folder: Path = NOTEBOOKS,
     progress: bool = True,
 ) -> Path:
-    """Run the series, `only` one, or all from `start` on; return the run directory.
+    """Run the series, one notebook of it, or all from one on.
 
-    `only` may also be one beyond the series.
+    Values win in this order: `parameters`, `data_dir` and `run_dir`, `profile`, the notebooks' own defaults.
+    Going on (`only`, `start`) without a profile takes the values that the run directory's last run was given.
+    Everything is checked before anything runs. The run directory gets notebooks/ (executed copies, the
+    failing one as far as it came) and run.json, rewritten after each notebook: its
+    status is running, finished, failed or stopped, and killed where the next call finds a run that ended
+    without a word.
 
-    Values win in this order: `parameters` (text is converted to the declared kind), `data_dir` and `run_dir`,
-    `profile`, the notebooks' own defaults. Going on (`only`, `start`) without a profile takes the values that the run
-    directory's last run was given. Everything is checked before anything runs (InputError). The run directory gets
-    notebooks/ (executed copies, the failing one as far as it came) and run.json, rewritten after each notebook: its status
-    is running, finished, failed or stopped, and killed where the next call finds a run that ended without a word.
-    A notebook that fails raises NotebookError, one that is stopped NotebookStopped.
+    Args:
+        profile: A name, or a YAML file.
+        data_dir: See `find_data`.
+        run_dir: Where results go.
+        parameters: Text is converted to the declared kind.
+        only: The one notebook to run; it may be one beyond the series.
+        start: The first notebook to run.
+        folder: The notebooks'.
+        progress: Show papermill's bars.
+
+    Returns:
+        The run directory.
+
+    Raises:
+        InputError: Before anything runs.
+        NotebookError: When a notebook fails.
+        NotebookStopped: When one is stopped.
     """
     notebooks = find_notebooks(folder)
     chosen = select_notebooks(all_notebooks(folder) if only else notebooks, only, start)
@@ -277,7 +295,8 @@ def _check_effect(
         owners = [path.stem for path, own in declared_by.items() if name in own]
         if name != "run_dir" and not {path.stem for path in chosen} & {*owners}:
             raise InputError(
-                f"{name} does nothing in {', '.join(path.stem for path in chosen)}; expected parameters of what runs; "
+                f"{name} does nothing in {', '.join(path.stem for path in chosen)}; expected parameters of "
+                "what runs; "
                 f"leave it out, or run {owners[0]} too"
             )
 

@@ -21,8 +21,25 @@ from lungseg_utils.core.files import InputError, first_line
 from lungseg_utils.training.config import TrainingConfig
 
 # Variables by which launchers and clusters number their processes, as accelerate.state reads them.
-LAUNCHERS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_", "ROLE_", "MASTER_", "NODE_RANK", "TORCHELASTIC_",
-             "FORK_LAUNCHED", "OMPI_", "PMI_", "PMIX_", "MPI_", "MV2_", "SLURM_", "CCL_")  # fmt: skip
+LAUNCHERS = (
+    "RANK",
+    "LOCAL_RANK",
+    "WORLD_SIZE",
+    "LOCAL_WORLD_SIZE",
+    "GROUP_",
+    "ROLE_",
+    "MASTER_",
+    "NODE_RANK",
+    "TORCHELASTIC_",
+    "FORK_LAUNCHED",
+    "OMPI_",
+    "PMI_",
+    "PMIX_",
+    "MPI_",
+    "MV2_",
+    "SLURM_",
+    "CCL_",
+)
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # malloc.h
 M_DEFAULTS = {M_MMAP_MAX: 65536, M_TRIM_THRESHOLD: 128 << 10, M_TOP_PAD: 128 << 10}  # mallopt(3)
 
@@ -31,12 +48,12 @@ M_DEFAULTS = {M_MMAP_MAX: 65536, M_TRIM_THRESHOLD: 128 << 10, M_TOP_PAD: 128 << 
 def own_settings(launched: bool | None = None) -> Iterator[None]:
     """Within, the environment says nothing that overrules the run's own settings.
 
-    Accelerate reads its ACCELERATE_... variables before its arguments, and takes RANK, WORLD_SIZE and the like, which
-    clusters and stale shells leave behind, for its launcher's.
+    Accelerate reads its ACCELERATE_... variables before its arguments, and takes RANK, WORLD_SIZE and the
+    like, which clusters and stale shells leave behind, for its launcher's.
 
     Args:
-        launched: Whether a launcher has started this process as one of several; told from torch's elastic launcher,
-            which `accelerate launch`, torchrun and notebook_launcher all use, if not given.
+        launched: Whether a launcher has started this process as one of several; told from torch's elastic
+            launcher, which `accelerate launch`, torchrun and notebook_launcher all use, if not given.
     """
     if launched is None:
         launched = torch.distributed.is_torchelastic_launched()
@@ -146,7 +163,8 @@ def memory_advice(config: TrainingConfig, processes: int = 1) -> Iterator[None]:
     except (RuntimeError, MemoryError, OSError) as error:
         if "shared memory" in str(error) or "DataLoader worker" in str(error):
             raise InputError(
-                f"A process that loads slices died ({first_line(error)}), often because /dev/shm is small; set workers to 0: "
+                f"A process that loads slices died ({first_line(error)}), often because /dev/shm is small; "
+                "set workers to 0: "
                 "the results are the same. For a container: docker run --shm-size=1g."
             ) from error
         known = isinstance(error, MemoryError | torch.OutOfMemoryError)

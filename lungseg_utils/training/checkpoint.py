@@ -53,7 +53,8 @@ class Keeper:
                 Exception
             ) as error:  # what an older version or another program has left out or named otherwise
                 raise InputError(
-                    f"{self.path} does not fit this training ({first_line(error)}); delete {self.path.parent} to start again."
+                    f"{self.path} does not fit this training ({first_line(error)}); delete "
+                    f"{self.path.parent} to start again."
                 ) from error
         return state is not None
 
@@ -108,13 +109,15 @@ def load_checkpoint(path: Path, config: dict[str, Any]) -> dict[str, Any] | None
         differing = sorted(key for key in config | theirs if config.get(key) != theirs.get(key))
     except Exception as error:  # cut off, empty, another file: torch raises anything
         raise InputError(
-            f"{path} is no checkpoint of a training, or is damaged ({first_line(error)}); expected a whole one; delete "
+            f"{path} is no checkpoint of a training, or is damaged ({first_line(error)}); expected a whole "
+            "one; delete "
             f"{path.parent} to start again."
         ) from error
     if "prepared" in differing:
         raise InputError(
             f"{path.parent} holds an unfinished run that learned from other prepared slices (fingerprint "
-            f"{theirs.get('prepared')}, now {config['prepared']}); run 02_preprocessing as it was to go on, choose another "
+            f"{theirs.get('prepared')}, now {config['prepared']}); run 02_preprocessing as it was to go on, "
+            "choose another "
             "run_dir, or delete that folder to start again."
         )
     if differing:

@@ -31,10 +31,18 @@ def launch(
 ) -> pd.DataFrame:
     """`train` here, or, with more than one process, each on a GPU of its own.
 
-    The same files, result and exceptions.
+    The same files, result and exceptions. For notebooks (Kaggle's T4 x2): nothing may have used CUDA before.
 
-    For notebooks (Kaggle's T4 x2): nothing may have used CUDA before. on_epoch is not called from other
-    processes.
+    Args:
+        processes: How many.
+        prepared_dir: See `train`.
+        run_dir: See `train`.
+        config: See `train`.
+        device: See `train`.
+        on_epoch: See `train`; not called from other processes.
+
+    Returns:
+        The history, one row an epoch.
     """
     device = device or choose_device()
     with own_settings(launched=False):

@@ -55,13 +55,27 @@ def train(
     device: Device | None = None,
     on_epoch: Callable[[pd.DataFrame], None] | None = None,
 ) -> pd.DataFrame:
-    """Train on the prepared slices; returns the history, one row an epoch.
+    """Train on the prepared slices.
 
-    Writes under run_dir: `history.csv` (a line more each epoch) and `checkpoint/last.pt`, from which the next call with
-    the same configuration goes on; at the end `model/` (weights of the best epoch by config.monitor and of the last,
-    config.json, README.md) and `examples.npz` (a few validation slices as each epoch saw them), and the checkpoint goes.
-    Raises Stopped, all saved, on Ctrl-C, SIGTERM, SIGHUP or after config.max_minutes; FloatingPointError if it diverges;
-    InputError if another process writes in run_dir, or if the prepared slices are changed meanwhile.
+    Writes under run_dir: `history.csv` (a line more each epoch) and `checkpoint/last.pt`, from which the next
+    call with the same configuration goes on; at the end `model/` (weights of the best epoch by config.monitor
+    and of the last, config.json, README.md) and `examples.npz` (a few validation slices as each epoch saw
+    them), and the checkpoint goes.
+
+    Args:
+        prepared_dir: What 02_preprocessing wrote.
+        run_dir: Where results go.
+        config: The settings.
+        device: Where to compute; the fastest that works if not given.
+        on_epoch: Called with the history after each epoch.
+
+    Returns:
+        The history, one row an epoch.
+
+    Raises:
+        Stopped: On Ctrl-C, SIGTERM, SIGHUP or after config.max_minutes; all is saved.
+        FloatingPointError: If it diverges.
+        InputError: If another process writes in run_dir, or if the prepared slices are changed meanwhile.
     """
     run_dir = resolve_path(run_dir)
     with own_settings(), locked(run_dir, "a training") if is_first_process() else nullcontext():
@@ -164,7 +178,10 @@ def _train(
 
 @contextmanager
 def unchanged(prepared_dir: Path, prepared: str) -> Iterator[None]:
-    """Raises InputError at its end unless the slices are still those of this fingerprint: no model mixes two data sets."""
+    """Raises InputError at its end unless the slices are still those of this fingerprint.
+
+    No model mixes two data sets.
+    """
     cause = None
     try:
         yield
@@ -186,7 +203,14 @@ def run_epoch(
 ) -> None:
     """Learn from what the loader still has of this epoch; losses and counts go to learner.tally.
 
-    Raises FloatingPointError when loss or gradient is no longer finite.
+    Args:
+        learner: What learns.
+        loader: Batches of (images, labels, rows).
+        loss_function: From `build_loss`.
+        after_step: Called after each step of the optimizer.
+
+    Raises:
+        FloatingPointError: When loss or gradient is no longer finite.
     """
     accelerator, model = learner.accelerator, learner.train_mode()
     batches = cast(EpochBatches, loader.batch_sampler)
@@ -244,11 +268,14 @@ def is_best(row: dict[str, Any], history: list[dict[str, Any]], config: Training
 
 
 def kept_by_monitor(history: pd.DataFrame) -> pd.DataFrame:
-    """One row for each quantity that can be monitored.
+    """The epoch that each monitor would have kept.
 
-    The epoch that it would have kept, and that epoch's scores.
+    Args:
+        history: As `train` returns.
 
-    A quantity that is never defined, such as the lesion Dice of slices without any, has no row.
+    Returns:
+        One row for each quantity that can be monitored, with that epoch's scores; none for a quantity that is
+        never defined, such as the lesion Dice of slices without any.
     """
     known = {name: sign for name, sign in MONITORS.items() if history[name].notna().any()}
     best = {name: (sign * history[name]).idxmax() for name, sign in known.items()}

@@ -46,15 +46,23 @@ def only_known(labels: torch.Tensor) -> torch.Tensor:
 
 
 def build_loss(name: str) -> Loss:
-    """A function of logits (B, 4, S, S) and labels int64 (B, S, S) that returns one number.
+    """A loss by name.
 
     `cross_entropy` is the mean over pixels of -log p(true class): every pixel counts alike, so rare classes
     count little. `dice_cross_entropy` adds the soft Dice loss (Milletari et al. 2016, arXiv:1606.04797): 1 -
     Dice, of the classes that occur in the batch, each counting alike however few its pixels are.
     `weighted_cross_entropy` weights a pixel of class c with WEIGHTS[c]; `weighted_dice_cross_entropy` is its
     sum with the Dice loss; `lesion_dice_cross_entropy` adds the Dice loss of the lesion as one, whatever its
-    kind. Labels of further data sets may stand for several classes: see partial_labels. Raises InputError for
-    an unknown name.
+    kind. Labels of further data sets may stand for several classes: see partial_cross_entropy.
+
+    Args:
+        name: One of these.
+
+    Returns:
+        A function of logits (B, 4, S, S) and labels int64 (B, S, S) that returns one number.
+
+    Raises:
+        InputError: For an unknown name.
     """
     if name not in LOSSES:
         raise InputError(f"loss is {name!r}; expected one of {', '.join(LOSSES)}.")

@@ -26,7 +26,9 @@ def model_config(
     processes: int,
     best: dict[str, Any],
 ) -> dict[str, Any]:
-    """What config.json says: all that a prediction needs, and all that it takes to train the same weights again.
+    """What config.json says.
+
+    All that a prediction needs, and all that it takes to train the same weights again.
 
     prepared: the fingerprint of the slices that it learned from.
     """
