@@ -35,7 +35,11 @@ def _handles() -> list[Patch]:
 def plot_results(hu: np.ndarray, truth: np.ndarray, prediction: np.ndarray, titles: Sequence[str]) -> Figure:
     """The slides' four rows: predictions overlaid; radiologist's labels; agreement; the class of every pixel.
 
-    hu, truth, prediction: (N, H, W), one column a slice.
+    Args:
+        hu: (N, H, W), HU, one column a slice.
+        truth: Class index (N, H, W).
+        prediction: Class index (N, H, W).
+        titles: One a slice.
     """
     figure, axes = picture_grid(4, len(hu), extra=0.8)
     rows = ("predicted lesions", "radiologist's labels", "agreement", "class of every pixel")
@@ -56,7 +60,15 @@ def plot_results(hu: np.ndarray, truth: np.ndarray, prediction: np.ndarray, titl
 def show_agreement(
     hu: np.ndarray, truth: np.ndarray, prediction: np.ndarray, titles: Sequence[str], title: str
 ) -> Figure:
-    """Hits, misses and false alarms of slices (N, H, W), four to a row."""
+    """Hits, misses and false alarms, four slices to a row.
+
+    Args:
+        hu: (N, H, W), HU.
+        truth: Class index (N, H, W).
+        prediction: Class index (N, H, W).
+        titles: One a slice.
+        title: Of the figure.
+    """
     figure, axes = picture_grid(-(-len(hu) // 4), 4)
     for k, ax in zip(range(len(hu)), axes.flat):
         ax.imshow(agreement(truth[k], prediction[k], hu[k]))

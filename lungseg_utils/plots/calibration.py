@@ -42,7 +42,15 @@ def plot_reliability(counts: Reliability) -> Figure:
 def show_entropy(
     hu: np.ndarray, truth: np.ndarray, prediction: np.ndarray, entropy: np.ndarray, titles: Sequence[str]
 ) -> Figure:
-    """Prediction, predictive entropy and errors, one column a slice; all (N, H, W), entropy in 0..1."""
+    """Prediction, predictive entropy and errors, one column a slice.
+
+    Args:
+        hu: (N, H, W), HU.
+        truth: Class index (N, H, W).
+        prediction: Class index (N, H, W).
+        entropy: (N, H, W), 0..1.
+        titles: One a slice.
+    """
     figure, axes = picture_grid(3, max(len(hu), 1))
     figure.set_size_inches(2.2 * axes.shape[1] + 1.2, 7)  # the colour bar gets its own width
     for k in range(len(hu)):

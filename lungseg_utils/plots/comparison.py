@@ -16,9 +16,10 @@ from lungseg_utils.evaluation.scores import HEADLINE
 def plot_comparison(table: pd.DataFrame) -> Figure:
     """Above, each score with its bootstrap interval.
 
-    Below, if there are any, the paired differences to the first run.
+    Below, if there are any, the differences to the first run.
 
-    table: as compare_runs gives it. Runs of one setting, its seeds, have one colour.
+    Args:
+        table: As compare_runs gives it. Runs of one setting, its seeds, have one colour.
     """
     settings = list(dict.fromkeys(table.setting))
     colors = table.setting.map({setting: f"C{k % 10}" for k, setting in enumerate(settings)})

@@ -11,7 +11,11 @@ from lungseg_utils.core.classes import CLASSES, SHORT_NAMES
 
 
 def plot_class_shares(shares: pd.DataFrame) -> Figure:
-    """Share of the pixels by class. shares: one row a source, one column a class short name, in percent."""
+    """Share of the pixels by class.
+
+    Args:
+        shares: One row a source, one column a class short name, in percent.
+    """
     figure, axes = plt.subplots(1, len(shares), figsize=(4 * len(shares), 2.4), squeeze=False, sharex=True)
     for ax, (source, row) in zip(axes.flat, shares.iterrows()):
         bars = ax.barh([c.name for c in CLASSES], row[list(SHORT_NAMES)], color=[c.color for c in CLASSES])
@@ -21,7 +25,12 @@ def plot_class_shares(shares: pd.DataFrame) -> Figure:
 
 
 def plot_hu_histograms(histograms: Mapping[str, np.ndarray], edges: np.ndarray) -> Figure:
-    """HU of each class. histograms: by source, (4, bins) pixel counts; edges: (bins + 1,) HU."""
+    """HU of each class.
+
+    Args:
+        histograms: By source, (4, bins) pixel counts.
+        edges: (bins + 1,), HU.
+    """
     figure, axes = plt.subplots(
         1, len(histograms), figsize=(5 * len(histograms), 3), squeeze=False, sharey=True
     )
@@ -37,7 +46,9 @@ def plot_hu_histograms(histograms: Mapping[str, np.ndarray], edges: np.ndarray) 
 def plot_lesions(lesions: Mapping[str, pd.DataFrame], places: Mapping[str, np.ndarray]) -> Figure:
     """Sizes and places of lesions by source.
 
-    lesions: tables with a column `percent`; places: (64, 64) shares of slices.
+    Args:
+        lesions: Tables with a column `percent`.
+        places: (64, 64) shares of slices.
     """
     figure, axes = plt.subplots(1, 1 + len(places), figsize=(4 + 3 * len(places), 3))
     for source, table in lesions.items():
@@ -63,9 +74,11 @@ def plot_volumes(
 ) -> Figure:
     """The jump to each slice from the one before, and the lesion share of each slice, by volume.
 
-    A jump is the mean absolute difference in HU.
-
-    jumps: (N - 1,); volumes: (N,) numbers from 1; lesion_percent: (N,) of the slice's pixels.
+    Args:
+        jumps: (N - 1,), mean absolute differences in HU.
+        volumes: (N,) numbers from 1.
+        lesion_percent: (N,) of the slice's pixels.
+        threshold: HU; a jump above it may begin a volume.
     """
     figure, (top, bottom) = plt.subplots(2, 1, figsize=(9, 4), sharex=True)
     top.plot(np.arange(1, len(volumes)), jumps, linewidth=0.8)
@@ -89,7 +102,9 @@ def plot_volumes(
 def plot_steps(steps: Mapping[str, np.ndarray], units: Sequence[str]) -> Figure:
     """One slice after each preprocessing step, with its histogram.
 
-    steps: by name, (H, W); units: of each step's values.
+    Args:
+        steps: By name, (H, W).
+        units: Of each step's values.
     """
     figure, axes = plt.subplots(
         2, len(steps), figsize=(3.2 * len(steps), 5), height_ratios=(2, 1), squeeze=False
@@ -106,9 +121,13 @@ def plot_steps(steps: Mapping[str, np.ndarray], units: Sequence[str]) -> Figure:
 def plot_distributions(
     before: Mapping[str, np.ndarray], after: Mapping[str, np.ndarray], low: float, high: float
 ) -> Figure:
-    """Values by source before (HU) and after (z-scores) normalisation.
+    """Values by source before and after normalisation.
 
-    Low and high bound the robust range, HU.
+    Args:
+        before: By source, HU.
+        after: By source, z-scores.
+        low: Where the robust range begins, HU.
+        high: Where it ends, HU.
     """
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3))
     for ax, values, unit in ((left, before, "HU"), (right, after, "z-score")):
@@ -123,7 +142,13 @@ def plot_distributions(
 
 
 def plot_bars(values: Mapping[str, float | None], xlabel: str, title: str) -> Figure:
-    """Named numbers as horizontal bars, the first on top; None is left out."""
+    """Named numbers as horizontal bars, the first on top.
+
+    Args:
+        values: By name; None is left out.
+        xlabel: What they are, with the unit.
+        title: Of the figure.
+    """
     known = {name: value for name, value in values.items() if value is not None}
     figure, ax = plt.subplots(figsize=(6, 0.35 * len(known) + 0.9))
     bars = ax.barh(list(known), list(known.values()))

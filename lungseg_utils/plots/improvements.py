@@ -10,7 +10,10 @@ from lungseg_utils.evaluation.scores import BY_LABEL
 def plot_effects(table: pd.DataFrame, topics: dict[str, str], score: str = "mean lesion Dice") -> Figure:
     """Each idea's difference to the reference with its paired interval, in the colour of its topic.
 
-    table: as evaluation.effects gives it, the reference left out; topics: by idea.
+    Args:
+        table: As evaluation.effects gives it, the reference left out.
+        topics: By idea.
+        score: Which one.
     """
     table = table.sort_values(f"{score}, difference").reset_index(drop=True)
     colors = {
@@ -42,7 +45,8 @@ def plot_effects(table: pd.DataFrame, topics: dict[str, str], score: str = "mean
 def plot_recipes(table: pd.DataFrame) -> Figure:
     """Each score of each recipe with its interval, one panel a score.
 
-    table: as evaluation.compare_recipes gives it.
+    Args:
+        table: As evaluation.compare_recipes gives it.
     """
     scores, recipes = list(dict.fromkeys(table.score)), list(dict.fromkeys(table.recipe))
     columns = 3

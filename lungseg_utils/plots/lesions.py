@@ -25,8 +25,10 @@ def plot_burden(per_slice: np.ndarray, volumes: Sequence | None = None) -> Figur
 
     Bland and Altman 1986.
 
-    per_slice: (N, 4, 4) confusion counts; volumes: number of each slice's volume, missing where unknown. A
-    known volume is drawn as its number, at the share of its slices together.
+    Args:
+        per_slice: (N, 4, 4) confusion counts.
+        volumes: Number of each slice's volume, missing where unknown. A known volume is drawn as its number,
+            at the share of its slices together.
     """
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.2))
     true, predicted = 100 * true_burden(per_slice), 100 * predicted_burden(per_slice)
@@ -79,7 +81,11 @@ def _said(words: str, value: float | None) -> str:
 
 
 def plot_lesion_sizes(lesions: Mapping[str, Mapping[str, Any]]) -> Figure:
-    """Found lesions and false alarms by size. lesions: by size, as lesions.lesion_summary gives."""
+    """Found lesions and false alarms by size.
+
+    Args:
+        lesions: By size, as lesions.lesion_summary gives.
+    """
     names = [f"{size}\n{_range(*SIZES[size])}" if size in SIZES else size for size in lesions]
     rows, found = range(len(names)), lesions.values()
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 0.5 * len(names) + 1.3), sharey=True)
@@ -104,7 +110,9 @@ def _range(low: float, high: float) -> str:
 def plot_borders(table: pd.DataFrame, unit: str = "px") -> Figure:
     """Distances of borders by region: HD95 of every slice, beside it the slices that have none; surface Dice.
 
-    table: one row a slice, with the columns of borders.border_table; unit: of HD95, px or mm.
+    Args:
+        table: One row a slice, with the columns of borders.border_table.
+        unit: Of HD95, px or mm.
     """
     cases = {"only_truth": "missed", "only_prediction": "invented", "neither": "in neither"}
     figure, (left, right) = plt.subplots(1, 2, figsize=(12, 4), width_ratios=(1.6, 1))

@@ -23,7 +23,11 @@ SLIDES_MEAN_IOU = 0.57  # what the slides report
 
 
 def plot_confusion(counts: np.ndarray) -> Figure:
-    """Confusion matrix (4, 4) as percent of each true class (rows)."""
+    """Confusion matrix as percent of each true class.
+
+    Args:
+        counts: (4, 4), rows are the truth.
+    """
     percent = 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)
     figure, ax = plt.subplots(figsize=(5.8, 4))
     image = ax.imshow(percent, "Blues", vmin=0, vmax=100)
@@ -43,7 +47,8 @@ def plot_confusion(counts: np.ndarray) -> Figure:
 def plot_pooled_and_per_slice(per_slice: np.ndarray) -> Figure:
     """Dice of every slice beside Dice of all pixels pooled, by class and of lesion as one.
 
-    per_slice: (N, 4, 4) confusion counts.
+    Args:
+        per_slice: (N, 4, 4) confusion counts.
     """
     counts = per_slice.sum(axis=0)
     pooled = [*metrics.dice(counts), metrics.lesion_dice(counts)]  # NaN is not drawn
@@ -71,11 +76,12 @@ def plot_pooled_and_per_slice(per_slice: np.ndarray) -> Figure:
 def plot_intervals(
     full_size: Mapping[str, Any], intervals: Mapping[str, Sequence[float] | None], over: str = "slices"
 ) -> Figure:
-    """Scores with their 95 % bootstrap intervals, both as metrics.json holds them.
+    """Scores with their 95 % bootstrap intervals; an undefined score is left out.
 
-    An undefined score is left out.
-
-    over: what the bootstrap drew, slices or volumes.
+    Args:
+        full_size: Scores as metrics.json holds them.
+        intervals: Theirs, as metrics.json holds them.
+        over: What the bootstrap drew, slices or volumes.
     """
     scores = {name: stored(full_size, name) for name in intervals}
     scores = {name: value for name, value in scores.items() if not np.isnan(value)}
@@ -100,7 +106,8 @@ def plot_definitions(table: pd.DataFrame) -> Figure:
 
     Ringed, the averaging of the slides' 0.57.
 
-    table: as definitions.definitions_table gives, of one size or several, at least one row.
+    Args:
+        table: As definitions.definitions_table gives, of one size or several, at least one row.
     """
     names = table.averaging + ", " + table["size"] + ", " + table.rule
     order = list(dict.fromkeys(names.iloc[np.argsort(pd.factorize(table.averaging)[0], kind="stable")]))
@@ -140,12 +147,13 @@ def plot_definitions(table: pd.DataFrame) -> Figure:
 def plot_inference_steps(
     scores: Mapping[str, float], differences: Mapping[str, Mapping[str, Any]], name: str, over: str = "slices"
 ) -> Figure:
-    """A score with each switchable step of the inference, and its difference to the first.
+    """A score with each switchable step of the inference, and its difference to the plain prediction, the first.
 
-    The plain prediction.
-
-    scores: by step; differences: by step, as intervals.paired_difference gives of the step minus the first;
-    name: of the score; over: what the bootstrap drew, slices or volumes.
+    Args:
+        scores: By step.
+        differences: By step, as intervals.paired_difference gives of the step minus the first.
+        name: Of the score.
+        over: What the bootstrap drew, slices or volumes.
     """
     steps = list(scores)
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 0.4 * len(steps) + 1.3), sharey=True)

@@ -37,7 +37,16 @@ def set_style() -> None:
 
 
 def save_figure(figure: Figure, folder: str | Path, name: str) -> Figure:
-    """Write `folder/name.png` and give the figure back, so that a cell can end with it."""
+    """Write `folder/name.png` and give the figure back, so that a cell can end with it.
+
+    Args:
+        figure: To write.
+        folder: Made if there is none.
+        name: Without the ending.
+
+    Returns:
+        The figure.
+    """
     with atomic_write(Path(folder) / f"{name}.png", "wb") as handle:
         figure.savefig(handle, format="png")
     plt.close(figure)  # else the notebook would show it twice
@@ -59,9 +68,16 @@ def grey_picture(hu: np.ndarray) -> np.ndarray:
 def overlay(
     hu: np.ndarray, labels: np.ndarray, classes: Sequence[int] = LESIONS, alpha: float = 0.5
 ) -> np.ndarray:
-    """RGB picture (H, W, 3) in 0..1.
+    """The slice in the lung window, the named classes in their colours on top.
 
-    The slice in the lung window, the named classes in their colours on top.
+    Args:
+        hu: (H, W), HU.
+        labels: Class index (H, W).
+        classes: Those to show.
+        alpha: Opacity of the colours, 0..1.
+
+    Returns:
+        RGB (H, W, 3) in 0..1.
     """
     rgb = grey_picture(hu)
     for c in classes:
@@ -88,7 +104,16 @@ def show_slices(
     classes: Sequence[int] = (0, 1),
     title: str = "",
 ) -> Figure:
-    """Slices (H, W) in HU in the lung window; with labels, the named classes drawn over them."""
+    """Slices in the lung window; with labels, the named classes drawn over them.
+
+    Args:
+        hu: (H, W) each, HU.
+        labels: Class index (H, W) each.
+        titles: One a slice.
+        columns: Slices to a row.
+        classes: Those to show.
+        title: Of the figure.
+    """
     columns = min(columns, len(hu))
     figure, axes = picture_grid(-(-len(hu) // columns), columns)
     for k, ax in zip(range(len(hu)), axes.flat):

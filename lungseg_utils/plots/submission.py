@@ -15,7 +15,9 @@ from lungseg_utils.plots.slices import save_figure, show_slices
 def plot_submission(masks: np.ndarray, hu: np.ndarray | None = None) -> Figure:
     """What a submission says, consolidation on top, over slices or black.
 
-    masks: (N, H, W, 2); hu: (N, H, W).
+    Args:
+        masks: (N, H, W, 2), 0 or 1.
+        hu: (N, H, W), HU.
     """
     labels = np.full(masks.shape[:3], BACKGROUND, np.uint8)
     for c in LESIONS:

@@ -27,7 +27,12 @@ SHOWN = {
 
 
 def plot_learning_rate(rates: Sequence[float], steps_per_epoch: int) -> Figure:
-    """Learning rate of each step, against epochs."""
+    """Learning rate of each step, against epochs.
+
+    Args:
+        rates: One a step.
+        steps_per_epoch: How many.
+    """
     figure, ax = plt.subplots(figsize=(6, 2.5))
     ax.plot(np.arange(len(rates)) / steps_per_epoch, rates)
     ax.set(xlabel="epoch", ylabel="learning rate", title="OneCycle: warm up, then anneal")
@@ -64,7 +69,9 @@ def plot_progress(history: pd.DataFrame) -> Figure:
 def plot_monitors(history: pd.DataFrame, kept: pd.DataFrame) -> Figure:
     """What each quantity to monitor would have kept: its best epoch, marked on all three curves.
 
-    history: one row an epoch; kept: one row a quantity, as training.kept_by_monitor gives.
+    Args:
+        history: One row an epoch.
+        kept: One row a quantity, as training.kept_by_monitor gives.
     """
     titles = {f"val_{score}": f"validation {SHOWN[score]}" for score in ("loss", "miou", "lesion_dice")}
     figure, axes = plt.subplots(1, len(titles), figsize=(12, 3.4))
