@@ -269,6 +269,9 @@ def _put_back(path: Path, work: Path) -> None:
     if (work / "replaced").exists():
         source = work / "replaced"
         for file in [file for file in path.iterdir() if file != work]:
-            shutil.rmtree(file) if file.is_dir() else file.unlink()
+            if file.is_dir():
+                shutil.rmtree(file)
+            else:
+                file.unlink()
     for file in list(source.iterdir()) if source.exists() else []:
         os.replace(file, path / file.name)

@@ -242,7 +242,9 @@ def _cavities(c: Canvas) -> tuple[np.ndarray, np.ndarray]:
 
 def _dome(c: Canvas, p: Patient, side: int) -> np.ndarray:
     """Depth under the diaphragm: it takes the lung from the front and leaves the recess at the back."""
-    q = max(1 - (max(c.z, 0) / p.domes[side > 0]) ** 1.4, 0) ** 0.55 * 1.1  # the area shrinks evenly with z
+    left, right = p.domes
+    dome = right if side > 0 else left
+    q = max(1 - (max(c.z, 0) / dome) ** 1.4, 0) ** 0.55 * 1.1  # the area shrinks evenly with z
     return c.ellipse(side * 58, -12, 70 * q, 92 * q, 2.3)
 
 

@@ -138,7 +138,8 @@ def phantom_slice(rng: np.random.Generator, size: int, move: float = 0) -> tuple
         surround = rng.choice(np.array([None, -2000.0, 2000.0]), p=(0.5, 0.35, 0.15))  # dark or bright
         known |= dict(fov=rng.uniform(340, 430), shift=rng.uniform(-25, 25, 2), surround=surround)
     patient = make_patient(rng, (z - 50, z + 50), burden, **known)
-    hu, labels = render(rng.spawn(2)[bool(move)], patient, np.array([z + move]), size)
+    still, moved = rng.spawn(2)
+    hu, labels = render(moved if move else still, patient, np.array([z + move]), size)
     if rng.random() < 0.25:
         _burn_text(rng, hu[0], window[1])
     return hu[0], labels[0]

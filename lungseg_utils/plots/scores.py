@@ -147,7 +147,7 @@ def plot_definitions(table: pd.DataFrame) -> Figure:
 def plot_inference_steps(
     scores: Mapping[str, float], differences: Mapping[str, Mapping[str, Any]], name: str, over: str = "slices"
 ) -> Figure:
-    """A score with each switchable step of the inference, and its difference to the plain prediction, the first.
+    """A score with each switchable step of the inference, and its difference to the plain prediction.
 
     Args:
         scores: By step.

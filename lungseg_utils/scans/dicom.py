@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, BinaryIO, cast
+from typing import IO, TYPE_CHECKING, Any, BinaryIO, cast
 
 import numpy as np
 from tqdm.auto import tqdm
@@ -304,7 +304,8 @@ def _stacks(path: Path, openers: Sequence[Callable[[], IO[bytes]]]) -> list[list
     if not stacks:
         found = " and ".join(sorted(others))
         raise InputError(f"{path} has no CT slice, but {found}; expected a chest CT; name its folder.")
-    parts = [part for same in stacks.values() for stack in same for part in _parted(stack, SCANS)]
+    found_stacks = [stack for same in stacks.values() for stack in same]
+    parts = [part for stack in found_stacks for part in _parted(stack, SCANS)]
     return sorted(
         parts,
         key=lambda stack: (
@@ -320,10 +321,16 @@ def _drop_damaged(header: "Dataset") -> None:
     What is missing then is noticed where it is needed.
     """
     for tag in list(header.keys()):
-        try:
-            header[tag]
-        except Exception:  # each kind of value has its own
+        if not _converts(header, tag):
             del header[tag]
+
+
+def _converts(header: "Dataset", tag: Any) -> bool:
+    """Whether pydicom can make a value of what the file holds; it keeps the value that it makes."""
+    try:
+        return header[tag] is not None
+    except Exception:  # each kind of value has its own
+        return False
 
 
 def _same_grid(one: Slice, other: Slice) -> bool:
@@ -404,7 +411,8 @@ def _parted(stack: list[Slice], keywords: Sequence[str]) -> list[list[Slice]]:
 
 def _overlap(parts: list[list[Slice]]) -> bool:
     """Whether any two parts cover the same stretch along the normal."""
-    ends = [(min(places), max(places)) for places in ([slice_.place for slice_ in part] for part in parts)]
+    all_places = [[slice_.place for slice_ in part] for part in parts]
+    ends = [(min(places), max(places)) for places in all_places]
     long = sorted((low, high) for low, high in ends if high - low > SAME_PLACE)
     return any(
         min(a[1], b[1]) - b[0] > OVERLAP * min(a[1] - a[0], b[1] - b[0])

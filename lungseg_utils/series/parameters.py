@@ -92,8 +92,10 @@ def declared_parameters(notebook: Path) -> dict[str, Parameter]:
                 ast.unparse(line.annotation) if isinstance(line, ast.AnnAssign) else type(default).__name__
             )
             kinds = {kind.strip() for kind in annotation.split("|")}
-            [kind] = kinds - {"None"} if kinds - {"None"} <= KINDS.keys() else []
-            declared[target.id] = Parameter(target.id, kind, "None" in kinds, default)
+            known = kinds & KINDS.keys()
+            if len(known) != 1 or not kinds - known <= {"None"}:
+                raise ValueError(f"{target.id} is {annotation}, not one of {', '.join(KINDS)}")
+            declared[target.id] = Parameter(target.id, known.pop(), "None" in kinds, default)
     except (ValueError, KeyError, TypeError, AttributeError, SyntaxError) as error:
         raise InputError(
             f"the parameters of {notebook.name} cannot be read ({error}); expected a notebook with a cell "
