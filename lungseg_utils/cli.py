@@ -259,7 +259,7 @@ def score(path: str, masks: str) -> None:
 @click.argument("source", type=click.Path())
 @click.argument("out", type=click.Path())
 def import_(kind: str, source: str, out: str) -> None:
-    """Convert a published data set in the folder SOURCE to arrays in OUT.
+    """Convert a published data set to arrays.
 
     KIND is medseg, radiopaedia, covid19-ct-seg or mosmed. data/README.md says where each comes from, which
     files SOURCE holds, what its labels become and what its licence allows.

@@ -218,8 +218,8 @@ def check_meaning(values: Mapping[str, Any]) -> None:
     from lungseg_utils.model import check_encoder_weights
     from lungseg_utils.training.config import TrainingConfig
 
-    training = {field.name: values[field.name] for field in fields(TrainingConfig) if values.get(field.name) is not None}
-    TrainingConfig(**training)
+    settings = [field.name for field in fields(TrainingConfig)]
+    TrainingConfig(**{name: values[name] for name in settings if values.get(name) is not None})
     thresholds = [values.get(f"{name}_threshold", 1.0) for name in ("ground_glass", "consolidation")]
     angle = values.get("angle", 0.0)
     InferenceSettings(

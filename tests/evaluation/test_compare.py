@@ -294,7 +294,7 @@ def break_run(folder, how):
 
 
 @pytest.mark.parametrize(("how", "words"), [
-    ("no folder", "is no folder"), ("no results", "no results/metrics.json"), ("truncated", "cannot be read"),
+    ("no folder", "is no folder"), ("truncated", "cannot be read"),
     ("a list", "expected a JSON object"), ("newer", "schema 3; this lungseg reads schemas up to 2; update"),
     ("foreign", "run 04_results there again"), ("a word for a score", "run 04_results there again"),
     ("run.json", "run.json cannot be read"),
@@ -309,6 +309,14 @@ def test_what_is_no_readable_run_gets_one_sentence_that_names_it(near, far, how,
         and result.stderr.count("\n") == 1
     )
     with pytest.raises(InputError):
+        load_runs([far])
+
+
+def test_an_unfinished_run_is_left_out_and_said_but_alone_it_is_refused(near, far):
+    break_run(far, "no results")
+    result = invoke(near, far)
+    assert result.exit_code == 0 and "no results/metrics.json" in result.output
+    with pytest.raises(InputError, match="no results/metrics.json"):
         load_runs([far])
 
 
@@ -399,7 +407,8 @@ def test_three_seeds_by_two_losses_on_a_tiny_phantom(prepared_dir, tmp_path):
         assert done.exit_code == 0, done.output
         for seed in (1, 2):
             folder = tmp_path / f"{loss}-{seed}"
-            train(prepared_dir, folder, TrainingConfig(**tiny, loss=loss, seed=seed), CPU)
+            settings = json.loads((first / "model" / "config.json").read_text())["training"]
+            train(prepared_dir, folder, TrainingConfig.from_names({**settings, "seed": seed}), CPU)
             score_run(prepared_dir, folder)
             shutil.copy(first / "run.json", folder)  # what the model's own settings do not override
     runs = sorted(tmp_path.iterdir())

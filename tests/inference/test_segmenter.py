@@ -142,7 +142,9 @@ def test_the_network_sees_in_use_what_it_saw_in_validation(segmenter, prepared_d
     dataset = SliceDataset(prepared_dir, "validation", segmenter.image_size, resize=resize)
     seen = []
     probe = replace(
-        segmenter, model=lambda images: seen.append(images) or images.repeat(1, 4, 1, 1), resize=resize
+        segmenter,
+        model=lambda images: seen.append(images) or images.repeat(1, 4, 1, 1),
+        config={**segmenter.config, "resize": resize},
     )
     probe.probabilities(hu)
     for i, image in enumerate(torch.cat(seen)):
