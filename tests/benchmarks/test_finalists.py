@@ -22,6 +22,8 @@ from lungseg_utils.evaluation.scores import BY_LABEL
 from lungseg_utils.inference.segmenter import Segmenter
 from lungseg_utils.inference.settings import InferenceSettings
 
+pytestmark = pytest.mark.slow
+
 SLICES = 12
 
 

@@ -9,6 +9,8 @@ import pytest
 from lungseg_utils.core.files import CHECKOUT, InputError
 from lungseg_utils.evaluation import metrics
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def leakage():

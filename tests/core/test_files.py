@@ -250,6 +250,7 @@ def in_a_process(function, *arguments):
     return process.exitcode
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["file", "folder", "swap"])
 def test_what_a_killed_process_left_is_cleared_by_the_next(tmp_path, kind):
     if kind == "swap":

@@ -380,6 +380,7 @@ def test_figure_one_line_a_run_one_colour_a_setting(batch):
     assert {text.get_text() for text in figure.legends[0].get_texts()} == {*table.setting}
 
 
+@pytest.mark.slow
 def test_three_seeds_by_two_losses_on_a_tiny_phantom(prepared_dir, tmp_path):
     """The README's batch.
 

@@ -23,6 +23,8 @@ from lungseg_utils.inference.ties import check_tie
 from lungseg_utils.model import load_model
 from lungseg_utils.training.loop import train
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def run(prepared_dir, trained_dir, tmp_path):

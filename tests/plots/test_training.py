@@ -8,6 +8,7 @@ import io
 import nbformat
 import numpy as np
 import pandas as pd
+import pytest
 from nbclient import NotebookClient
 
 from lungseg_utils.plots.training import (
@@ -67,6 +68,7 @@ def test_progress_shows_both_parts():
     ].get_ydata().tolist() == [0.5, 0.4]
 
 
+@pytest.mark.slow
 def test_the_live_chart_is_one_output_in_a_notebook_and_nothing_in_a_terminal(capfd):
     LiveChart()(HISTORY)
     assert capfd.readouterr() == ("", "")

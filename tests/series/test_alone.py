@@ -12,6 +12,8 @@ from lungseg_utils.core.device import Device
 from lungseg_utils.core.stopping import NOT_FINISHED
 from lungseg_utils.series import alone
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = {
     name: getattr(TINY_CONFIG, name)
     for name in ("encoder", "encoder_weights", "image_size", "epochs", "batch_size")

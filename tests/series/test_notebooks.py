@@ -73,6 +73,7 @@ def test_open_exercises_wait_and_solutions_are_right(notebook):
     assert len(waiting) == 3
 
 
+@pytest.mark.slow
 def test_series_end_to_end_on_a_tiny_phantom(tiny_phantom, tmp_path):
     run_series(
         profile="demo",
@@ -99,6 +100,7 @@ def test_series_end_to_end_on_a_tiny_phantom(tiny_phantom, tmp_path):
     assert run["status"] == "finished" and run["device"] and len(run["notebooks"]) == 4
 
 
+@pytest.mark.slow
 def test_committed_notebooks_run_again(tmp_path):
     """nbval: every cell of the demo runs from an empty folder.
 

@@ -208,6 +208,7 @@ def test_partial_copy_is_kept(history):
     )
 
 
+@pytest.mark.slow
 def test_a_stop_is_not_a_failure(tmp_path):
     stop = "class Stopped(Exception):\n    pass\nraise Stopped('after step 3')"
     write_notebook(tmp_path / "03_train.ipynb", "run_dir: str = 'runs/a'", stop)
@@ -294,6 +295,7 @@ def test_device_is_read_from_the_model(tmp_path):
     assert json.loads((tmp_path / "run.json").read_text())["device"] == "cpu (2 threads): torch sees no GPU"
 
 
+@pytest.mark.slow
 def test_dead_kernel_is_a_failure_too(tmp_path, capfd):
     write_notebook(tmp_path / "01_dies.ipynb", RUN, "print('here')", "import os; os._exit(1)")
     with pytest.raises(NotebookError) as caught:
@@ -460,6 +462,7 @@ def test_a_machine_that_cannot_talk_to_itself_is_named(monkeypatch, tiny, tmp_pa
         run_series(run_dir=str(tmp_path / "run"), folder=tiny)
 
 
+@pytest.mark.slow
 def test_what_a_notebook_notes_is_said_on_the_terminal(tmp_path, capfd):
     write_notebook(tmp_path / "01_look.ipynb", RUN, "print('seen')\nprint('note: odd')", "print('note: odd')")
     run_series(run_dir=str(tmp_path / "my run"), folder=tmp_path, progress=False)
@@ -469,6 +472,7 @@ def test_what_a_notebook_notes_is_said_on_the_terminal(tmp_path, capfd):
         run_series(run_dir=str(tmp_path / "my run"), folder=tmp_path, progress=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_stop_ends_in_good_order_and_a_kill_is_told_by_the_next_call(tmp_path, number):
     waits = "from pathlib import Path\nPath(run_dir, 'here').touch()\nimport time\ntime.sleep(9999)"

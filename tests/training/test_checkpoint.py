@@ -23,6 +23,8 @@ from lungseg_utils.training import checkpoint
 from lungseg_utils.training.checkpoint import check_room
 from lungseg_utils.training.loop import train
 
+pytestmark = pytest.mark.slow
+
 ALWAYS = 1e-9  # minutes: a checkpoint after each step
 # Drop-connect draws random numbers in each step, batch norm and the average remember, slices grow: a
 # checkpoint has it all.

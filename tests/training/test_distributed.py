@@ -24,6 +24,8 @@ from lungseg_utils.training.learner import Learner
 from lungseg_utils.training.loop import run_epoch, train, validate
 from lungseg_utils.training.losses import build_loss
 
+pytestmark = pytest.mark.slow
+
 SMALL = replace(
     TINY_CONFIG, encoder="efficientnet-b0", batch_size=7
 )  # ten slices: batches of five, shares of 3 and 2

@@ -24,6 +24,8 @@ from lungseg_utils.training.learner import Learner
 from lungseg_utils.training.loop import early_stop, is_best, kept_by_monitor, train
 from lungseg_utils.training.snapshots import choose_examples
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def one_thread():
