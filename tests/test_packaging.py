@@ -22,8 +22,7 @@ from lungseg_utils import __version__
 from lungseg_utils.core.files import CHECKOUT
 from lungseg_utils.series.run import all_notebooks
 
-# PyPI's name -> conda-forge's, each looked up at anaconda.org/conda-forge/NAME: an environment is made from
-# these or not at all, so a name that nobody has looked up fails the test.
+# PyPI's name -> conda-forge's: a name that nobody has written down here fails the test.
 SAME_ON_CONDA = [
     "accelerate",
     "albumentations",
