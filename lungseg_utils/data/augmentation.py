@@ -119,7 +119,7 @@ def check_resize(resize: str) -> None:
 def build_augmentation(
     name: str, image_size: int, slice_size: int = 512, resize: str = "nearest"
 ) -> A.Compose:
-    """Pipeline `name` for slices of slice_size pixels a side; the result has image_size pixels a side.
+    """A pipeline by name.
 
     `reference` is the slides': any rotation, a crop of 75 to 100 % of the side (384 to 512 pixels of 512), a
     mirror image; nearest-neighbour interpolation. `medical` stays with what a patient in a scanner can look
@@ -127,9 +127,17 @@ def build_augmentation(
     image, and ScannerJitter; crops keep at least 85 % of the side, since MedSeg's slices are cropped around
     the body already. Images are interpolated linearly, masks never. `scanners` adds to it: one slice in four
     is shrunk to 0.45 to 1 of its size in air and one in five is magnified up to 1.4 times, three in ten pass
-    through a `Picture`, few are blurred or of low resolution, and ScannerJitter goes further. resize: `area`
-    averages the area that a pixel covers wherever slices shrink, `nearest` is the slides' (`none`), linear
-    where slices are augmented. Raises InputError for an unknown name.
+    through a `Picture`, few are blurred or of low resolution, and ScannerJitter goes further.
+
+    Args:
+        name: One of AUGMENTATIONS.
+        image_size: Pixels a side of the result.
+        slice_size: Pixels a side of the slices.
+        resize: `area` averages the area that a pixel covers wherever slices shrink; `nearest` is the slides'
+            (`none`), linear where slices are augmented.
+
+    Raises:
+        InputError: For an unknown name.
     """
     check_resize(resize)
     shrink = {"area_for_downscale": "image"} if resize == "area" else {}

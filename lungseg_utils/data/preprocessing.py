@@ -201,13 +201,23 @@ def fit_preprocessing(
 
 
 def prepare(data: CTData, slices: pd.DataFrame, preprocessing: Preprocessing, out_dir: str | Path) -> Path:
-    """Write the prepared folder.
+    """Write the prepared folder, chunk by chunk.
 
-    images_SOURCE.npy (int16 HU), labels_SOURCE.npy (uint8), slices.csv and preprocessing.json in out_dir.
+    images_SOURCE.npy (int16 HU), labels_SOURCE.npy (uint8), slices.csv and preprocessing.json. An older
+    prepared folder is replaced at the end, and stays as it was if anything fails.
 
-    Chunk by chunk; an older prepared folder is replaced at the end, and stays as it was if anything fails.
-    Raises InputError if out_dir holds something else, the slices are not those of the data, HU do not fit
-    into int16, or another process writes in the run directory, the folder that holds out_dir.
+    Args:
+        data: The arrays.
+        slices: The table of `make_slices`.
+        preprocessing: From `fit_preprocessing`.
+        out_dir: The folder to write.
+
+    Returns:
+        The folder.
+
+    Raises:
+        InputError: If out_dir holds something else, the slices are not those of the data, HU do not fit into
+            int16, or another process writes in the run directory, the folder that holds out_dir.
     """
     out_dir = resolve_path(out_dir)
     if misfit := _misfit(slices, data.images, data.masks):

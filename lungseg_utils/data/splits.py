@@ -22,9 +22,7 @@ def check_split(split: str) -> None:
 def make_slices(
     data: CTData, split: str = "reference", validation_volume: int = VALIDATION_VOLUME
 ) -> pd.DataFrame:
-    """One row a slice: source, index, volume, split, pixels of each class.
-
-    split: train, validation, test or left_out.
+    """The table of all slices, with a split.
 
     "reference": MedSeg 0..23 validation, all else training; a training MedSeg slice that is near-identical to
     a validation slice is left out. "by_volume": one Radiopaedia volume validation, all else training, but for
@@ -32,8 +30,20 @@ def make_slices(
     3). Its default is volume 1: of the nine it has by far the most slices with both lesions (43 of 45 with
     ground glass, 40 with consolidation), and 87 % of Radiopaedia's ground-glass and 84 % of its consolidation
     pixels stay for training (volume 3 would take two thirds of the consolidations; volumes 6 and 7 have
-    none). Volume is missing outside Radiopaedia, class pixels for the unlabelled test slices (pandas NA,
-    Int64). Raises InputError for an unknown split or volume.
+    none).
+
+    Args:
+        data: The arrays.
+        split: "reference" or "by_volume".
+        validation_volume: Of "by_volume".
+
+    Returns:
+        One row a slice: source, index, volume, split (train, validation, test or left_out), pixels of each
+        class. Volume is missing outside Radiopaedia, class pixels for the unlabelled test slices (pandas NA,
+        Int64).
+
+    Raises:
+        InputError: For an unknown split or volume.
     """
     check_split(split)
     if split == "by_volume" and validation_volume not in data.volumes:

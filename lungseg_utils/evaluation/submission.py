@@ -113,7 +113,12 @@ def _scored(path: Path) -> tuple[str, InferenceSettings, str | None]:
 
 
 def write_submission(path: str | Path, labels: np.ndarray) -> None:
-    """Write labels, class index (N, H, W), as `sub.csv`: 50 MB and half a second for the ten test slices."""
+    """Write `sub.csv`: 50 MB and half a second for the ten test slices.
+
+    Args:
+        path: The file.
+        labels: Class index (N, H, W).
+    """
     values = to_labels(labels, one_hot=False)[..., None] == np.array(LESIONS)
     with atomic_write(path, "wb") as handle:
         handle.write(_csv(values.ravel()))
