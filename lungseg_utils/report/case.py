@@ -9,6 +9,7 @@ pixels.
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from lungseg_utils.core.classes import BACKGROUND
 from lungseg_utils.evaluation.calibration import entropy
 from lungseg_utils.inference.postprocess import predict
 from lungseg_utils.inference.segmenter import Segmenter
+from lungseg_utils.report.montage import Montage, plan_montage
 from lungseg_utils.report.quality import (
     CUT_OFF,
     check_scan,
@@ -47,6 +49,11 @@ class Case:
     entropy: np.ndarray  # uint8 (N, H, W), predictive entropy, 0..255 for 0..1
     warnings: tuple[str, ...]  # the scan's notes, then what the checks doubt
     summary: dict[str, Any]  # report.json
+
+    @cached_property
+    def montage(self) -> Montage:
+        """What the report shows of the scan; worked out once."""
+        return plan_montage(self.summary["profile"], self.labels, self.scan.spacing)
 
     @property
     def card(self) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from lungseg_utils.core.classes import CLASSES, LESIONS, LUNG_WINDOW
 from lungseg_utils.core.files import InputError, atomic_write, replace_folder, resolve_path
 from lungseg_utils.report.case import Case
-from lungseg_utils.report.figures import DRAW, FAINT, INK, plan_montage, regions_of
+from lungseg_utils.report.figures import DRAW, FAINT, INK, regions_of
 from lungseg_utils.scans.io import write_masks
 from lungseg_utils.scans.scan import Scan
 
@@ -108,7 +108,7 @@ def figures(case: Case) -> dict[str, Figure]:
     Profile for more than one slice.
     """
     sizes = {"bars": (5.2, 2.7), "zones": (2.6, 2.7), "profile": (3.0, 2.7)}
-    sizes["montage"] = 10.5, plan_montage(case).height(10.5)
+    sizes["montage"] = 10.5, case.montage.height(10.5)
     drawn = {}
     for name in _panels(case.summary):
         drawn[name] = Figure(figsize=sizes[name], layout="constrained")
@@ -192,7 +192,7 @@ def report_page(case: Case) -> Figure:
     small = [line for text in (_explained(summary), model) for line in textwrap.wrap(text, 160)]
     heights = (
         1.35,
-        plan_montage(case).height(A4[0]),
+        case.montage.height(A4[0]),
         2.5,
         0.16 * len(notes or "-") + 0.14 * len(small) + 1.05,
     )

@@ -12,9 +12,9 @@ import pytest
 from helpers import Blind, Reader, chest_scan
 from PIL import Image
 
-from lungseg_utils.report import figures as plots_case
+from lungseg_utils.report import figures, montage
 from lungseg_utils.report.case import STATEMENT, predict_case
-from lungseg_utils.report.figures import most_affected, plan_montage
+from lungseg_utils.report.montage import most_affected
 from lungseg_utils.report.page import key_numbers, model_line, report_html, report_page, write_report
 
 pytestmark = pytest.mark.usefixtures("coarse_pictures")
@@ -99,7 +99,7 @@ def test_every_kind_of_case_has_its_page(kind):
     assert height > 12 if kind == "many doubts" else height == 11.69
     html = report_html(case)
     assert html.count("<img") == (2 if slices == 1 else 3) and "Severity score" not in Page(html).text
-    assert plan_montage(case).grid == {1: (1, 3), 2: (2, 3), 3: (3, 3)}[slices]
+    assert case.montage.grid == {1: (1, 3), 2: (2, 3), 3: (3, 3)}[slices]
     assert " nan" not in html and ("ml</i>" in html) == (kind == "many doubts")
 
 
@@ -116,9 +116,9 @@ def test_the_most_affected_slices_are_spread_and_stand_head_first():
 def test_text_beside_the_body_is_not_shown(case, monkeypatch):
     shown = []
     monkeypatch.setattr(
-        plots_case, "overlay", lambda hu, label, *_: shown.append(hu) or np.zeros((*hu.shape, 3))
+        figures, "overlay", lambda hu, label, *_: shown.append(hu) or np.zeros((*hu.shape, 3))
     )
-    monkeypatch.setattr(plots_case, "_lung_box", lambda labels: (slice(0, 256), slice(0, 256)))
+    monkeypatch.setattr(montage, "_lung_box", lambda labels: (slice(0, 256), slice(0, 256)))
     hu = np.full((12, 256, 256), -1000, np.int16)
     hu[:, 80:176, 80:176] = case.scan.hu
     glyph = np.array([[1, 1, 1], [1, 0, 1], [1, 1, 1], [1, 0, 0], [1, 0, 0]])  # a P
@@ -126,7 +126,7 @@ def test_text_beside_the_body_is_not_shown(case, monkeypatch):
         hu[:, 10:15, 10 + 5 * k : 13 + 5 * k] = np.where(glyph, 300, -1000)
     labels = np.pad(case.labels, ((0, 0), (80, 80), (80, 80)), constant_values=3)
     burned = replace(case, scan=replace(case.scan, hu=hu), labels=labels, entropy=np.zeros_like(labels))
-    plots_case.draw_montage(mpl.figure.Figure(), burned)
+    figures.draw_montage(mpl.figure.Figure(), burned)
     assert len(shown) == 8 and all(
         picture[:60].max() < -900 and picture[80:176].max() > 0 for picture in shown
     )
