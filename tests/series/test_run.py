@@ -11,13 +11,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import nbformat
 import papermill
 import pytest
 from click.testing import CliRunner
+from helpers import wait_for
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from lungseg_utils.cli import main
@@ -62,8 +62,10 @@ with open(Path(run_dir) / "seen.jsonl", "a") as handle:
 """
 # The command line as a process of its own, on the tiny notebooks.
 COMMAND = """\
-import functools, sys
+import functools, signal, sys
 from pathlib import Path
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whatever the tests themselves were started under, nohup say
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from lungseg_utils import cli
 from lungseg_utils.series import run as series
 series.run_series = functools.partial(series.run_series, folder=Path(sys.argv.pop(1)))
@@ -483,14 +485,13 @@ def test_a_stop_ends_in_good_order_and_a_kill_is_told_by_the_next_call(tmp_path,
     status = []
     for signal_sent in (number, signal.SIGKILL):
         process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-        while not (out / "here").exists():
-            time.sleep(0.05)
+        wait_for((out / "here").exists)
         (out / "here").unlink()
         if signal_sent != signal.SIGKILL:
             (out / "checkpoint").mkdir()
             (out / "checkpoint" / "progress.json").write_text('{"epoch": 2, "step": 7}')
         process.send_signal(signal_sent)
-        message = process.communicate()[1]
+        message = process.communicate(timeout=900)[1]
         status.append((process.returncode, json.loads((out / "run.json").read_text())["status"]))
         if signal_sent != signal.SIGKILL:
             assert "03_train stopped" in message and "up to epoch 2 after step 7" in message
