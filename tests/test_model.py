@@ -93,6 +93,7 @@ def test_bad_names_and_files_are_refused(encoder, weights, message, tmp_path, mo
         build_model(encoder, weights)
 
 
+@pytest.mark.slow
 def test_no_network_says_what_to_do(tmp_path):
     offline = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
     script = "from lungseg_utils.model import build_model; build_model('efficientnet-b2', 'imagenet')"

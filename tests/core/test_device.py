@@ -123,6 +123,7 @@ def test_compatibility_of_architectures(capability, archs, expected):
     assert runs_on(capability, archs) is expected
 
 
+@pytest.mark.slow
 def test_the_probe_runs_and_names_an_error():
     answer = run_probe("cpu")
     assert answer["error"] is None and answer["gpus"][0]["works"]
@@ -168,6 +169,7 @@ def test_a_listed_gpu_is_asked_in_a_process_of_its_own(instead, monkeypatch):
     assert (chosen.name, chosen.count) == ("Tesla T4", 2)
 
 
+@pytest.mark.slow
 def test_the_probe_of_gpus_stops_at_the_first_that_fails(instead):
     fake = """
 import torch, types

@@ -274,6 +274,7 @@ def enter(folder, dies):
         os._exit(2 if "is being written by this test (process" in str(error) else 1)
 
 
+@pytest.mark.slow
 def test_a_locked_folder_is_refused_and_a_dead_process_holds_no_lock(tmp_path):
     with locked(tmp_path / "run", "this test"):
         assert in_a_process(enter, tmp_path / "run", False) == 2

@@ -375,6 +375,7 @@ def test_a_blank_slice_does_not_split_a_volume():
     assert set(similarity.infer_volumes(images)) == {1}
 
 
+@pytest.mark.slow
 def test_volumes_of_20_phantoms(tmp_path):
     for seed in range(20):
         made = phantom.write_phantom(

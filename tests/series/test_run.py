@@ -154,6 +154,7 @@ def history(tiny, tmp_path_factory):
     return found
 
 
+@pytest.mark.slow
 def test_notebooks_run_in_order_in_this_python_from_their_folder(history, tiny):
     _, _, seen = history["failed"]
     assert [entry["notebook"] for entry in seen] == ["01_look", "02_prepare", "03_train"]
@@ -162,6 +163,7 @@ def test_notebooks_run_in_order_in_this_python_from_their_folder(history, tiny):
     assert {entry["backend"] for entry in seen} == {"module://matplotlib_inline.backend_inline"}
 
 
+@pytest.mark.slow
 def test_each_notebook_receives_its_own_parameters(history):
     _, _, seen = history["failed"]
     run_dir = str(history["out"])
@@ -179,6 +181,7 @@ def test_each_notebook_receives_its_own_parameters(history):
     assert "epochs" not in injected.source
 
 
+@pytest.mark.slow
 def test_failure_is_three_lines_on_a_clean_screen(history):
     done, record, _ = history["failed"]
     assert done.returncode == 1
@@ -201,6 +204,7 @@ def test_failure_is_three_lines_on_a_clean_screen(history):
     assert record["notebooks"]["03_train"]["error"].splitlines()[1:] == lines[1:]
 
 
+@pytest.mark.slow
 def test_partial_copy_is_kept(history):
     cells = history["copies"]["03_train.ipynb"].cells
     assert any(
@@ -233,6 +237,7 @@ def test_an_interrupt_says_how_to_go_on(tmp_path, monkeypatch):
     assert json.loads((tmp_path / "out" / "run.json").read_text())["status"] == "stopped"
 
 
+@pytest.mark.slow
 def test_run_json_of_a_failed_run(history):
     _, record, _ = history["failed"]
     assert set(record) == {
@@ -268,6 +273,7 @@ def test_run_json_of_a_failed_run(history):
     assert own == {"run_dir": str(history["out"]), "flip": False, "workers": None}
 
 
+@pytest.mark.slow
 def test_from_goes_on_and_keeps_what_is_known_of_the_earlier(history):
     done, record, seen = history["from"]
     assert (done.exit_code, done.stdout) == (0, f"results: {history['out']}\n")
@@ -281,6 +287,7 @@ def test_from_goes_on_and_keeps_what_is_known_of_the_earlier(history):
     assert [n["status"] for n in record["notebooks"].values()] == ["finished"] * 3
 
 
+@pytest.mark.slow
 def test_only_runs_one(history):
     done, record, seen = history["only"]
     assert done.exit_code == 0
@@ -549,6 +556,7 @@ def test_a_notebook_is_chosen_by_number_or_name(tiny, name):
     assert select_notebooks(notebooks) == notebooks
 
 
+@pytest.mark.slow
 def test_refresh_leaves_only_what_means_something(tmp_path, monkeypatch):
     monkeypatch.setenv("LUNGSEG_DATA_DIR", "elsewhere")
     path = tmp_path / "01_look.ipynb"
