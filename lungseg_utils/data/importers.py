@@ -4,7 +4,7 @@
 
 medseg and radiopaedia become the competition's own arrays. covid19-ct-seg and mosmed mark lesions without
 their kind: each becomes a further source of training slices, with labels that say no more than its masks do
-(partial_labels.py).
+(training/losses.py).
 """
 
 import math
