@@ -9,6 +9,8 @@ from lungseg_utils.core.npy import chunks
 THINNED = 256  # pixels a side
 SOLID = -400  # HU; above it is body, below it air or aerated lung
 LEAST_OUTSIDE = 0.1  # of a picture's edge is air, if it shows more than the body
+CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
+NOTHING_OUTSIDE = {"borderType": cv2.BORDER_CONSTANT, "borderValue": 0}
 AERATED = (-930, -500)  # HU of aerated lung: darker is plain gas, outside and in bowel, sinuses and windpipe
 
 
@@ -53,11 +55,14 @@ def largest_piece(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     Both empty if it is.
     """
-    pieces, _ = ndimage.label(ndimage.binary_opening(mask, iterations=2))
-    sizes = np.bincount(pieces.ravel())
+    solid = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_OPEN, CROSS, iterations=2, **NOTHING_OUTSIDE)
+    _, pieces, stats, _ = cv2.connectedComponentsWithStats(solid, connectivity=4)
+    sizes = stats[:, cv2.CC_STAT_AREA]
     sizes[0] = 0
     piece = (pieces == sizes.argmax()) & (pieces > 0)
-    return piece, ndimage.binary_fill_holes(piece)
+    outside = np.pad(~piece, 1, constant_values=True).astype(np.uint8)
+    _, around = cv2.connectedComponents(outside, connectivity=4)
+    return piece, (around != around[0, 0])[1:-1, 1:-1]
 
 
 def enclosed(piece: np.ndarray) -> np.ndarray:

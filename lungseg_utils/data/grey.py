@@ -3,11 +3,12 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from scipy import ndimage, signal
 
 from lungseg_utils.core.files import InputError
-from lungseg_utils.core.image import largest_piece
+from lungseg_utils.core.image import CROSS, largest_piece
 from lungseg_utils.core.npy import INT16
 
 AIR_LIMIT = -300  # HU; no tissue but lung and air lies below
@@ -185,7 +186,8 @@ def _regions(grey: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """
     bright = grey > _otsu(np.bincount(grey.ravel(), minlength=LEVELS))
     body, filled = largest_piece(bright)
-    return body, filled & ~body, ~ndimage.binary_dilation(filled, iterations=3) & ~bright
+    around = cv2.dilate(filled.astype(np.uint8), CROSS, iterations=3) > 0
+    return body, filled & ~body, ~around & ~bright
 
 
 def _otsu(counts: np.ndarray) -> int:
