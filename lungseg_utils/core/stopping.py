@@ -109,4 +109,4 @@ def outlive_signals(_: int = 0) -> None:
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     # SIGTERM not for ever: it is also how a parent ends its workers.
-    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(10))
+    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(60))
