@@ -37,17 +37,34 @@ def train_alone(
         return _train_alone(run_dir, prepared, profile, dict(given or {}))
 
 
-def _train_alone(run_dir: str, prepared: str | None, profile: str | None, given: dict[str, str]) -> int:
+def training_config(profile: str | None, given: Mapping[str, object]) -> TrainingConfig:
+    """The training settings of a profile and those that are given.
+
+    Args:
+        profile: Name or file of a profile; what it says of other notebooks is left out.
+        given: Settings, also as text; they win over the profile. The others have the reference recipe's
+            values.
+
+    Returns:
+        The settings.
+
+    Raises:
+        InputError: An unknown name, or a setting that cannot work.
+    """
     declared = {
         f.name: Parameter(f.name, getattr(f.type, "__name__", str(f.type)), False, f.default)
         for f in fields(TrainingConfig)
     }
+    settings = (
+        {name: value for name, value in load_profile(profile).items() if name in declared} if profile else {}
+    )
+    values = check_parameters(declared, settings, f"profile {profile}")
+    return TrainingConfig(**values | check_parameters(declared, given, "-p"))
+
+
+def _train_alone(run_dir: str, prepared: str | None, profile: str | None, given: dict[str, str]) -> int:
     try:
-        settings = load_profile(profile) if profile else {}
-        settings = {name: value for name, value in settings.items() if name in declared}
-        values = check_parameters(declared, settings, f"profile {profile}")
-        values |= check_parameters(declared, given, "-p")
-        config, device = TrainingConfig(**values), choose_device()
+        config, device = training_config(profile, given), choose_device()
         if PartialState(cpu=device.type == "cpu").is_main_process:
             print(device)
         train(prepared or resolve_path(run_dir) / "prepared", run_dir, config, device)
