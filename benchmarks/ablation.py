@@ -12,7 +12,7 @@ them.
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from lungseg_utils.evaluation.improvements import NETWORK, REFERENCE, effects
 from lungseg_utils.evaluation.results import slice_table
 from lungseg_utils.inference.segmenter import Segmenter
 from lungseg_utils.inference.settings import InferenceSettings
-from lungseg_utils.series.parameters import Parameter, check_parameters
+from lungseg_utils.series.alone import training_config
 from lungseg_utils.training.config import TrainingConfig
 from lungseg_utils.training.loop import train
 
@@ -59,6 +59,10 @@ IDEAS = {
     "FPN": Idea("architecture", {"architecture": "fpn"}),
     "EMA of the weights": Idea("schedule", {"ema_decay": 0.99}),
     "twice as long": Idea("schedule", {"epochs": 2}),
+    "twice the learning rate": Idea("schedule", {"learning_rate": 0.002}),
+    "batches of 24": Idea("schedule", {"batch_size": 24}),
+    "growing slices": Idea("size", {"growth": "192x4"}),
+    "half more pixels a side": Idea("size", {"image_size": 1.5}),
     "twice the pixels a side": Idea("size", {"image_size": 2}),
     "slices shrink by area": Idea("size", {"resize": "area"}),
     "mirrored views": Idea("inference", inference=InferenceSettings(flip=True)),
@@ -149,11 +153,9 @@ def main(
         raise click.UsageError(
             f"unknown ideas {', '.join(sorted(unknown))}; --list shows those that there are"
         )
-    declared = {f.name: Parameter(f.name, f.type.__name__, False, f.default) for f in fields(TrainingConfig)}
-    given = check_parameters(declared, dict(parameters), "-p")
     if any(int(fold) >= folds for fold in run_folds.split(",")):
         raise click.UsageError(f"--run-folds is {run_folds}; expected numbers from 0 to {folds - 1}")
-    recipe = TrainingConfig(**{**settings, "encoder_weights": "imagenet", **given})
+    recipe = training_config(None, {**settings, "encoder_weights": "imagenet", **dict(parameters)})
     plan = {
         "folds": folds,
         "radiopaedia_step": radiopaedia_step,

@@ -58,17 +58,21 @@ def fold_splits(
 
     MedSeg's training slices of the fold are `validation`, those of the others `train`.
 
-    So is every radiopaedia_step-th training slice of Radiopaedia; all else, the validation slices too, is
-    left out.
+    So are every radiopaedia_step-th training slice of Radiopaedia and all training slices of further
+    sources; all else, the validation slices too, is left out.
     """
     training = prepared.slices[prepared.slices.split == "train"]
     medseg, radiopaedia = (training[training.source == source] for source in ("medseg", "radiopaedia"))
+    always = [
+        *radiopaedia.index[::radiopaedia_step],
+        *training.index.difference([*medseg.index, *radiopaedia.index]),
+    ]
     fold = make_folds(prepared.images["medseg"][medseg["index"].to_numpy(int)], folds, near)
     tables = []
     for number in range(folds):
         slices = prepared.slices.copy()
         slices.loc[slices.split != "test", "split"] = "left_out"
-        slices.loc[[*medseg.index[fold != number], *radiopaedia.index[::radiopaedia_step]], "split"] = "train"
+        slices.loc[[*medseg.index[fold != number], *always], "split"] = "train"
         slices.loc[medseg.index[fold == number], "split"] = "validation"
         tables.append(slices)
     return tables

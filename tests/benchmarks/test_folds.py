@@ -1,8 +1,11 @@
 """Folds: what is alike stays together, sizes are even, too few groups are refused."""
 
+from types import SimpleNamespace
+
 import numpy as np
+import pandas as pd
 import pytest
-from folds import make_folds
+from folds import fold_splits, make_folds
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -43,6 +46,18 @@ def test_slices_that_are_alike_by_way_of_a_third_are_together():
     images = np.concatenate([[a], others, [(a + c) / 2, c]])  # the middle one correlates by 0.7 with both
     fold = make_folds(images, 2, 0.5)
     assert fold[0] == fold[-2] == fold[-1] and np.bincount(fold).tolist() == [4, 4]
+
+
+def test_further_sources_train_in_every_fold():
+    images, _ = pictures([1] * 6)
+    rows = [("medseg", i, "train") for i in range(6)] + [("radiopaedia", i, "train") for i in range(4)]
+    rows += [("other", 0, "train"), ("other", 1, "left_out"), ("medseg", 6, "validation")]
+    slices = pd.DataFrame(rows, columns=["source", "index", "split"])
+    for table in fold_splits(SimpleNamespace(slices=slices, images={"medseg": images}), 3, 2):
+        others = table[table.source != "medseg"].split.tolist()
+        assert others == ["train", "left_out", "train", "left_out", "train", "left_out"]
+        medseg = table[table.source == "medseg"].split.value_counts()
+        assert medseg.to_dict() == {"train": 4, "validation": 2, "left_out": 1}
 
 
 def test_near_decides_what_is_alike():
