@@ -17,11 +17,12 @@ from lungseg_utils.core.files import InputError, atomic_write, replace_folder, r
 from lungseg_utils.data.preprocessing import load_prepared
 from lungseg_utils.evaluation.evaluator import collect_predictions, evaluate
 from lungseg_utils.evaluation.scores import HEADLINE, stored
-from lungseg_utils.inference.pretrained import WEIGHTS, read_history
+from lungseg_utils.inference.pretrained import PRETRAINED, WEIGHTS, read_history
 from lungseg_utils.inference.segmenter import Segmenter
 from lungseg_utils.model import Members, load_model, save_model
 
 LICENCE = "CC-BY-NC-SA-4.0"
+SMALL = 224  # pixels a side that the small model answers at
 
 
 def in_half_precision(model: torch.nn.Module) -> torch.nn.Module:
@@ -38,11 +39,16 @@ def in_half_precision(model: torch.nn.Module) -> torch.nn.Module:
 
 
 def ship(
-    model_dirs: Sequence[str | Path], card: str, out: str | Path = WEIGHTS, name: str = "weights"
+    model_dirs: Sequence[str | Path],
+    card: str,
+    out: str | Path = WEIGHTS,
+    name: str = "weights",
+    image_size: int = 0,
 ) -> Path:
     """Write the weights `name` of each model to `out`, as one model in half precision.
 
-    With `card` and the licence.
+    With `card` and the licence. image_size: what it answers at; 0: as it was trained. Of several models the
+    first is a model of its own as well, in `small/`, on slices of SMALL pixels.
 
     Replaces an older shipped model as a whole. The licence's text is WEIGHTS's, history and account the first
     model's. Raises InputError for models that see slices differently.
@@ -59,10 +65,16 @@ def ship(
         write_csv(folder / "history.csv", read_history(resolve_path(model_dirs[0])))
         config = {key: value for key, value in configs[0].items() if not key.endswith("_sha256")}
         config |= {"license": LICENCE, "weights_precision": "float16", "weights_of": name}
+        config["image_size"] = image_size or config["image_size"]
         if len(models) > 1:
             config |= {"members": len(models), "seeds": [each["training"]["seed"] for each in configs]}
         model = Members(models) if len(models) > 1 else models[0]
         save_model(folder, in_half_precision(model), config)
+        if len(models) > 1:
+            member = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+            member |= {"member_of": "../weights.safetensors", "member": 0, "members": 1, "image_size": SMALL}
+            with atomic_write(folder / PRETRAINED["pretrained-small"] / "config.json") as handle:
+                json.dump(member, handle, indent=2)
         with atomic_write(folder / "README.md") as handle:
             handle.write(card)
     return out
@@ -139,12 +151,13 @@ Weights: CC BY-NC-SA 4.0 (LICENSE in this folder), as the Radiopaedia cases. Cod
 @click.command(help=__doc__)
 @click.argument("run_dirs", nargs=-1, required=True)
 @click.option("--weights", default="weights", help="weights: of each run's best epoch; last: of its last.")
+@click.option("--image-size", default=0, help="Pixels a side to answer at.  [default: as trained]")
 @click.option("--out", default=str(WEIGHTS), help="Where the model goes.  [default: lungseg_utils/weights]")
-def main(run_dirs: tuple[str, ...], weights: str, out: str) -> None:
+def main(run_dirs: tuple[str, ...], weights: str, image_size: int, out: str) -> None:
     model_dirs = [resolve_path(run_dir) / "model" for run_dir in run_dirs]
     rows, hu, truth = load_prepared(resolve_path(run_dirs[0]) / "prepared").validation_slices()
     with tempfile.TemporaryDirectory() as folder:  # what is scored is what ships, rounded and put together
-        segmenter = Segmenter.load(ship(model_dirs, "", Path(folder) / "model", weights))
+        segmenter = Segmenter.load(ship(model_dirs, "", Path(folder) / "model", weights, image_size))
         config = json.loads((Path(folder) / "model" / "config.json").read_text(encoding="utf-8"))
     source = rows.source.iloc[0]
     predictions = collect_predictions(segmenter, hu, truth, batch_size=4)
@@ -169,7 +182,7 @@ def main(run_dirs: tuple[str, ...], weights: str, out: str) -> None:
     lines.append(
         f"| involved lung, mean absolute error | {100 * burden['mean_absolute_error']:.1f} points | |"
     )
-    ship(model_dirs, shipped_card(config, "\n".join(lines)), out, weights)
+    ship(model_dirs, shipped_card(config, "\n".join(lines)), out, weights, image_size)
     click.echo("\n".join(lines))
 
 

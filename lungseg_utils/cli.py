@@ -307,7 +307,8 @@ def predict_scan(path: str, model: str | None, out: str, series: str | None, kee
     from lungseg_utils.scans.io import read_scan
 
     target = check_case_folder(standing_path(out))  # before the minutes that follow
-    model = str(standing_path(model)) if model and model != PRETRAINED else PRETRAINED
+    model = model or "pretrained"
+    model = model if model in PRETRAINED else str(standing_path(model))
     segmenter = Segmenter.load(model_folder(model, ""))
     scan = read_scan(path, int(series) if series and series.isdecimal() else series)
     check_room(target, scan)

@@ -214,6 +214,9 @@ def save_model(folder: str | Path, model: nn.Module, config: dict[str, Any], nam
 def load_model(folder: str | Path, name: str = "weights") -> tuple[nn.Module, dict[str, Any]]:
     """The network in `eval()` mode on the CPU, and its config. Needs no network connection.
 
+    A config with `member_of`, the path of another folder's weights, stands for one of its members, number
+    `member`.
+
     Raises InputError if the files are missing, do not belong together, or are an earlier training's beside an
     unfinished one.
     """
@@ -224,18 +227,21 @@ def load_model(folder: str | Path, name: str = "weights") -> tuple[nn.Module, di
             "stopped."
         )
     weights, config_path = folder / f"{name}.safetensors", folder / "config.json"
-    if not (weights.exists() and config_path.exists()):
+    if not config_path.exists():
         raise InputError(
             f"{folder} holds no trained model ({weights.name} and config.json); run 03_training first."
         )
     try:
         config = json.loads(config_path.read_text(encoding="utf-8"))
+        weights = folder / config.get("member_of", weights.name)
         needed = (f"{name}_sha256", "encoder", "architecture", "image_size", "preprocessing")
         checksum, encoder, architecture, *_ = (config[key] for key in needed)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"{config_path} is not a model's config.json, or is damaged ({error!r}); run 03_training again."
         ) from error
+    if not weights.exists():
+        raise InputError(f"{folder} holds no trained model ({weights} is missing); run 03_training first.")
     if hashlib.sha256(weights.read_bytes()).hexdigest() != checksum:
         raise InputError(
             f"{weights} is not the file that {config_path.name} describes; run 03_training again."
@@ -246,7 +252,11 @@ def load_model(folder: str | Path, name: str = "weights") -> tuple[nn.Module, di
     try:
         networks = [empty_model(encoder, architecture) for _ in range(config.get("members", 1))]
         model = Members(networks) if len(networks) > 1 else networks[0]
-        model.load_state_dict(load_file(weights))
+        state = load_file(weights)
+        if "member" in config:
+            own = f"networks.{config['member']}."
+            state = {key.removeprefix(own): value for key, value in state.items() if key.startswith(own)}
+        model.load_state_dict(state)
     except Exception as error:  # not a .safetensors, or another network's: any kind of error
         raise InputError(
             f"{weights} does not hold the weights of {architecture} with {encoder} ({first_line(error)}); "

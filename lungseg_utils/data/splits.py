@@ -11,12 +11,14 @@ from lungseg_utils.data.similarity import SAME_SCAN, near_duplicates
 
 REFERENCE_VALIDATION = 24  # the reference recipe validates on the first 24 MedSeg slices
 VALIDATION_VOLUME = 1  # see make_slices
+SUBMISSION_VALIDATION = 2  # MedSeg slices that do not train in the split for a submission
+SPLITS = ("reference", "by_volume", "submission")
 
 
 def check_split(split: str) -> None:
     """Raises InputError for an unknown split."""
-    if split not in ("reference", "by_volume"):
-        raise InputError(f"split is {split!r}; expected 'reference' or 'by_volume'")
+    if split not in SPLITS:
+        raise InputError(f"split is {split!r}; expected one of {', '.join(SPLITS)}.")
 
 
 def make_slices(
@@ -30,11 +32,12 @@ def make_slices(
     3). Its default is volume 1: of the nine it has by far the most slices with both lesions (43 of 45 with
     ground glass, 40 with consolidation), and 87 % of Radiopaedia's ground-glass and 84 % of its consolidation
     pixels stay for training (volume 3 would take two thirds of the consolidations; volumes 6 and 7 have
-    none).
+    none). "submission": all labelled slices train but MedSeg 0 and 1, which show how a training goes; no
+    score of theirs says how good the model is.
 
     Args:
         data: The arrays.
-        split: "reference" or "by_volume".
+        split: One of SPLITS.
         validation_volume: Of "by_volume".
 
     Returns:
@@ -70,8 +73,9 @@ def make_slices(
                 table.loc[np.isin(data.volumes, data.volumes[shared]), "split"] = "left_out"
                 table.loc[validation, "split"] = "validation"
         elif source == "medseg":
-            table.loc[: REFERENCE_VALIDATION - 1, "split"] = "validation"
-            twins = [j for i, j, _ in near_duplicates(images) if i < REFERENCE_VALIDATION <= j]
+            first = REFERENCE_VALIDATION if split == "reference" else SUBMISSION_VALIDATION
+            table.loc[: first - 1, "split"] = "validation"
+            twins = [j for i, j, _ in near_duplicates(images) if i < first <= j]
             table.loc[twins, "split"] = "left_out"
         table[list(SHORT_NAMES)] = _class_pixels(data, source) if source in data.masks else pd.NA
         tables.append(table.astype(dict.fromkeys(("volume", *SHORT_NAMES), "Int64")))

@@ -16,36 +16,43 @@ from lungseg_utils.inference.segmenter import Segmenter
 from lungseg_utils.inference.settings import InferenceSettings
 
 WEIGHTS = Path(__file__).resolve().parents[1] / "weights"
-PRETRAINED = "pretrained"  # the name that stands for the folder wherever a model is named
+# Names that stand for a folder in WEIGHTS wherever a model is named: the best, and a member of it, fast
+PRETRAINED = {"pretrained": "", "pretrained-small": "small"}
 
 
-def pretrained_dir() -> Path:
-    """The folder of the shipped model.
+def pretrained_dir(name: str = "pretrained") -> Path:
+    """The folder of a shipped model.
+
+    Args:
+        name: One of PRETRAINED.
 
     Returns:
-        It holds weights.safetensors (float16), config.json, history.csv, README.md (its card) and LICENSE.
+        That of `pretrained` holds weights.safetensors (float16), config.json, history.csv, README.md (its
+        card) and LICENSE.
 
     Raises:
-        InputError: If this copy of the package has no weights.
+        InputError: If this copy of the package has no weights, or for another name.
     """
+    if name not in PRETRAINED:
+        raise InputError(f"the shipped model is {name!r}; expected one of {', '.join(PRETRAINED)}.")
     if not (WEIGHTS / "weights.safetensors").exists():
         raise InputError(
             "this copy of lungseg came without its weights; install it whole, or name a trained model's "
             "folder."
         )
-    return WEIGHTS
+    return WEIGHTS / PRETRAINED[name]
 
 
 def model_folder(name: str | Path, run_dir: str | Path) -> Path:
     """The folder that a `model` parameter names.
 
     Args:
-        name: A folder; empty for the run's own model, `pretrained` for the shipped one.
+        name: A folder; empty for the run's own model, or one of PRETRAINED for a shipped one.
         run_dir: The run directory, for its own model.
     """
     if not name:
         return resolve_path(run_dir) / "model"
-    return pretrained_dir() if name == PRETRAINED else resolve_path(name)
+    return pretrained_dir(str(name)) if name in PRETRAINED else resolve_path(name)
 
 
 def read_history(model_dir: Path) -> pd.DataFrame:
@@ -64,7 +71,9 @@ def read_history(model_dir: Path) -> pd.DataFrame:
 
 
 def load_pretrained(
-    device: Device | None = None, settings: InferenceSettings = InferenceSettings()
+    device: Device | None = None,
+    settings: InferenceSettings = InferenceSettings(),
+    name: str = "pretrained",
 ) -> Segmenter:
     """The shipped model, ready for slices in HU; needs no network connection.
 
@@ -73,8 +82,9 @@ def load_pretrained(
     Args:
         device: Where to compute; the fastest that works if not given.
         settings: The steps between network and labels.
+        name: `pretrained`, or `pretrained-small` for weak computers: one member, smaller slices.
 
     Raises:
-        InputError: If its checksum is wrong.
+        InputError: If its checksum is wrong, or for another name.
     """
-    return Segmenter.load(pretrained_dir(), device, settings)
+    return Segmenter.load(pretrained_dir(name), device, settings)

@@ -243,5 +243,6 @@ def check_meaning(values: Mapping[str, Any]) -> None:
         folder = model_folder(model, "")
         if not (folder / "config.json").is_file():
             raise InputError(
-                f"model is {model!r}; expected a folder with a trained model, or pretrained; {folder} is none"
+                f"model is {model!r}; expected a folder with a trained model, pretrained or "
+                f"pretrained-small; {folder} is none"
             )

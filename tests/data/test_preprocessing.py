@@ -125,6 +125,13 @@ def test_only_training_slices_of_the_source_count():
     assert P.fit_preprocessing(changed, slices, "all") == P.fit_preprocessing(data, slices, "all")
 
 
+def test_for_a_submission_all_train_but_two_that_show_how_it_goes():
+    slices = make_slices(make_data(), "submission")
+    medseg = slices[slices.source == "medseg"]
+    assert medseg.split.eq("validation").tolist() == [True, True] + [False] * (len(medseg) - 2)
+    assert set(slices[slices.source == "radiopaedia"].split) == {"train"}
+
+
 def test_nothing_to_fit_on():
     data = make_data(medseg=20)  # all of them validation
     with pytest.raises(InputError, match="no training slice in medseg"):

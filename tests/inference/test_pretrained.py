@@ -84,6 +84,24 @@ def test_loaded_it_computes_in_single_precision_and_answers_nearly_the_same(
     assert not np.array_equal(ours, theirs)
 
 
+def test_of_several_the_first_is_a_small_model_of_its_own(trained_dir, tmp_path, monkeypatch):
+    monkeypatch.setattr(pretrained, "WEIGHTS", tmp_path / "both")
+    models = [trained_dir / "model"] * 2
+    ship(models, "card", tmp_path / "both", image_size=96)
+    both, small = load_pretrained(CPU), load_pretrained(CPU, name="pretrained-small")
+    assert (both.image_size, small.image_size, len(both.model.networks)) == (96, 224, 2)
+    first = both.model.networks[0].state_dict()
+    assert all(torch.equal(value, first[key]) for key, value in small.model.state_dict().items())
+    (tmp_path / "both" / "weights.safetensors").unlink()
+    with pytest.raises(InputError, match="weights.safetensors is missing"):
+        Segmenter.load(tmp_path / "both" / "small", CPU)
+
+
+def test_a_shipped_model_of_another_name_is_refused():
+    with pytest.raises(InputError, match="expected one of pretrained, pretrained-small"):
+        load_pretrained(CPU, name="large")
+
+
 def test_altered_weights_are_refused(shipped, tmp_path, monkeypatch):
     monkeypatch.setattr(pretrained, "WEIGHTS", altered(shipped, tmp_path / "weights"))
     with pytest.raises(InputError, match="is not the file that config.json describes"):

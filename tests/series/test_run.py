@@ -388,7 +388,7 @@ def test_a_profile_is_yaml_1_2(tmp_path):
         ({"encoder": "efficientnet_b2"}, "efficientnet-b2"),
         ({"image_size": 100}, "a multiple of 32"),
         ({"augmentation": "heavy"}, "expected one of none, reference"),
-        ({"split": "random"}, "'reference' or 'by_volume'"),
+        ({"split": "random"}, "expected one of reference, by_volume, submission"),
         ({"fit_on": "test"}, "'all' or one of medseg, radiopaedia"),
         ({"clip_min": 500.0, "clip_max": 0.0}, "clip_min below clip_max"),
         ({"further_data": "'/no such'"}, "/no such is not a folder"),
