@@ -122,7 +122,7 @@ it may call other diseases, effusion or scars ground glass or consolidation, and
 
 ## Data
 {training["train_slices"]} training slices: of the Kaggle competition "COVID-19 CT Images Segmentation" MedSeg 24.. and nine Radiopaedia volumes
-(CC BY-NC-SA), and 252 of four patients of the Coronacases Initiative, by way of COVID-19-CT-Seg (Ma et al. 2020, CC BY-NC-SA):
+(CC BY-NC-SA; of volume 3, the same scan as volume 2, every third slice), and 252 of four patients of the Coronacases Initiative, by way of COVID-19-CT-Seg (Ma et al. 2020, CC BY-NC-SA):
 8-bit pictures, contrast equalised, lesions of unknown kind. Drawn in the shares {training["shares"]}. MedSeg 0..23 were
 left out, so that the scores below can be repeated. MedSeg's slices carry no patient ids and come from 40-odd patients: some of
 those 24 slices may show a patient whom the network has seen. The images remain their authors'. The encoder started from ImageNet
