@@ -26,11 +26,10 @@ import torch
 import torch.nn.functional as F
 
 from lungseg_utils.core.device import Device, usable_cores
-from lungseg_utils.core.image import resize_nearest
 from lungseg_utils.data.arrays import load_data
 from lungseg_utils.data.phantom import write_phantom
 from lungseg_utils.inference.openvino import compile_network
-from lungseg_utils.inference.pretrained import PRETRAINED, model_folder
+from lungseg_utils.inference.pretrained import model_folder
 from lungseg_utils.inference.segmenter import PASS_PIXELS, Segmenter
 
 CPU = Device("cpu", "benchmark", "asked for")
@@ -44,7 +43,8 @@ SENTENCE = (
 def load(model_dir: str, backend: str, image_size: int | None) -> Segmenter:
     """The model, at its own size unless another is asked for."""
     segmenter = Segmenter.load(model_dir, CPU, backend=backend)
-    return replace(segmenter, image_size=image_size) if image_size else segmenter
+    config = {**segmenter.config, "image_size": image_size or segmenter.image_size}
+    return replace(segmenter, config=config)
 
 
 def volume(path: str, slices: int) -> np.ndarray:
@@ -58,8 +58,7 @@ def plain_loop(segmenter: Segmenter, hu: np.ndarray) -> np.ndarray:
     """Labels (N, H, W), as one writes it first."""
     labels = []
     for k in range(0, len(hu), BATCH):
-        z = segmenter.preprocessing.normalise(resize_nearest(hu[k : k + BATCH], segmenter.image_size))
-        logits = segmenter.model(torch.from_numpy(z)[:, None].contiguous(memory_format=torch.channels_last))
+        logits = segmenter.model(segmenter.images(hu[k : k + BATCH]))
         probabilities = F.interpolate(logits, size=hu.shape[1:], mode="bilinear").softmax(1).numpy()
         labels.append(probabilities.argmax(1).astype(np.uint8))
     return np.concatenate(labels)
@@ -91,7 +90,7 @@ def interleaved(jobs: dict[str, Callable[[], object]], rounds: int) -> dict[str,
 
 
 @click.command(help=__doc__)
-@click.argument("model_dir", default=PRETRAINED)
+@click.argument("model_dir", default="pretrained")
 @click.option("--image-size", type=int, help="of the network, where not the model's own")
 @click.option("--slices", default=300, show_default=True, help="of the volume")
 @click.option("--long", default=1000, show_default=True, help="slices of the long volume")
@@ -144,8 +143,7 @@ def main(
     start = time.perf_counter()
     network = compile_network(segmenter.model, size)
     compiling = time.perf_counter() - start
-    images = torch.from_numpy(segmenter.preprocessing.normalise(resize_nearest(few, size)))[:, None]
-    passes = images.contiguous(memory_format=torch.channels_last).split(max(1, PASS_PIXELS // size**2))
+    passes = segmenter.images(few).split(max(1, PASS_PIXELS // size**2))
 
     @torch.inference_mode()
     def forward(network: Callable[[torch.Tensor], torch.Tensor]) -> None:

@@ -113,6 +113,7 @@ Labels every pixel of an axial chest CT slice as ground glass opacity, consolida
 
 ```python
 from lungseg_utils.inference import load_pretrained
+
 labels = load_pretrained()(hu)  # (N, H, W) Hounsfield units in, class index out
 ```
 

@@ -221,11 +221,7 @@ class Segmenter:
         """What the network says of a few slices (n, H, W) in HU."""
         (top, bottom), (left, right) = square_margins(hu.shape[1:], pixel)
         square = np.pad(hu, ((0, 0), (top, bottom), (left, right)), constant_values=AIR)
-        if self.window:
-            square = square.clip(*self.window)
-        shrink = shrink_by_area if self.config.get("resize") == "area" else resize_nearest
-        z = self.preprocessing.normalise(shrink(square, self.image_size))
-        images = torch.from_numpy(z)[:, None].to(self.device.type, memory_format=torch.channels_last)
+        images = self.images(square)
         at_once = max(1, PASS_PIXELS // self.image_size**2) if self.device.type == "cpu" else len(images)
         parts = torch.split(images, at_once)
         rows, columns = hu.shape[1:]
@@ -237,6 +233,14 @@ class Segmenter:
             square=square.shape[1:],
             inside=(slice(top, top + rows), slice(left, left + columns)),
         )
+
+    def images(self, square: np.ndarray) -> torch.Tensor:
+        """What the network sees of square slices (n, S, S) in HU: float32 (n, 1, image_size, image_size)."""
+        if self.window:
+            square = square.clip(*self.window)
+        shrink = shrink_by_area if self.config.get("resize") == "area" else resize_nearest
+        z = self.preprocessing.normalise(shrink(square, self.image_size))
+        return torch.from_numpy(z)[:, None].to(self.device.type, memory_format=torch.channels_last)
 
     def probabilities(
         self, hu: np.ndarray, batch_size: int = 8, pixel: tuple[float, float] = (1.0, 1.0)
