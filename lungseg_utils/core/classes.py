@@ -16,20 +16,27 @@ UNKNOWN = 255  # for losses that cannot use a set of classes: see only_known
 
 @dataclass(frozen=True)
 class TissueClass:
-    """One class: channel index, full name, column name, and the colour of every figure (RGB hex)."""
+    """One class: channel index, full name, column name, and how every figure shows it.
+
+    color fills an area, line is for lines, dots and edges on white paper (RGB hex); hatch is matplotlib's.
+    """
 
     index: int
     name: str
     short: str
     color: str
+    line: str
+    hatch: str = ""
 
 
-# Okabe-Ito colours: told apart by colour-blind readers.
+# The darker, the denser: other lung, ground glass and consolidation each differ from the next by a contrast
+# of 3 and more, in a grey print and for readers without green, too. A fourth class cannot (3 x 3 x 3 is more
+# than the 21 from black to white), so consolidation is hatched besides, and lesions have outlines.
 CLASSES = (
-    TissueClass(0, "ground glass opacity", "ground_glass", "#56B4E9"),
-    TissueClass(1, "consolidation", "consolidation", "#D55E00"),
-    TissueClass(2, "lung other", "lung_other", "#009E73"),
-    TissueClass(3, "background", "background", "#000000"),
+    TissueClass(0, "ground glass opacity", "ground_glass", "#2E92DA", "#2E92DA"),
+    TissueClass(1, "consolidation", "consolidation", "#6A1020", "#6A1020", "////"),
+    TissueClass(2, "lung other", "lung_other", "#EAF6E4", "#2E7D4F"),
+    TissueClass(3, "background", "background", "#000000", "#000000"),
 )
 NUM_CLASSES = len(CLASSES)
 SHORT_NAMES = tuple(c.short for c in CLASSES)

@@ -124,6 +124,16 @@ def body_with_rim(hu: np.ndarray) -> np.ndarray:
     return np.kron(body, np.ones((step, step), bool))[: hu.shape[0], : hu.shape[1]]
 
 
+def lung_box(lung: np.ndarray) -> tuple[slice, slice]:
+    """Rows and columns around all lung, bool (n, H, W), with a tenth more on each side; all without lung."""
+    box = []
+    for axis, side in ((1, lung.shape[1]), (0, lung.shape[2])):
+        used = np.flatnonzero(lung.any(0).any(axis)) if lung.any() else np.array([0, side - 1])
+        margin = (used[-1] - used[0]) // 10 + 4
+        box.append(slice(max(used[0] - margin, 0), min(used[-1] + margin + 1, side)))
+    return box[0], box[1]
+
+
 def shrink_by_area(slices: np.ndarray, size: int) -> np.ndarray:
     """Slices (N, H, W) as float32 (N, size, size): a pixel is the mean of the area it covers.
 

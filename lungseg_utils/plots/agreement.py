@@ -3,64 +3,123 @@
 from collections.abc import Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from lungseg_utils.core.classes import CLASSES, LESIONS
-from lungseg_utils.plots.slices import CLASS_COLORS, CLASS_NORM, grey_picture, overlay, picture_grid
+from lungseg_utils.plots.parts import area_patch, class_patch, describe, listed, seen_on
+from lungseg_utils.plots.slices import (
+    CLASS_COLORS,
+    CLASS_NORM,
+    cropped,
+    grey_picture,
+    hatch,
+    mark_sides,
+    name_row,
+    outline,
+    picture_grid,
+    region_line,
+    seen,
+    show_labels,
+    tallest,
+)
 
-AGREEMENT = {"hit": "#FFFFFF", "miss": "#E69F00", "false alarm": "#CC79A7"}  # none is a class's colour
+# Light, middle and dark, so that a grey print tells them apart; none is a class's colour.
+AGREEMENT = {"hit": "#FFFFFF", "miss": "#CC7A00", "false alarm": "#741C5C"}
+HATCHED = {"miss": "////"}
+DIMMED = 0.75  # of the slice's brightness below the colours
+TRUE_LABELS = "true labels"
 
 
-def agreement(truth: np.ndarray, prediction: np.ndarray, hu: np.ndarray) -> np.ndarray:
-    """RGB picture (H, W, 3).
-
-    Lesion pixels found, missed and invented, each in its colour, on the dimmed slice.
+def _kinds(truth: np.ndarray, prediction: np.ndarray) -> dict[str, np.ndarray]:
+    """Lesion pixels found, missed and invented, bool (H, W) each.
 
     A hit has the right one of the two lesion classes; ground glass taken for consolidation is a miss.
     """
-    rgb = 0.5 * grey_picture(hu)
     true_lesion, predicted_lesion = np.isin(truth, LESIONS), np.isin(prediction, LESIONS)
-    rgb[predicted_lesion & ~true_lesion] = to_rgb(AGREEMENT["false alarm"])
-    rgb[true_lesion & (truth != prediction)] = to_rgb(AGREEMENT["miss"])
-    rgb[true_lesion & (truth == prediction)] = to_rgb(AGREEMENT["hit"])
+    return {
+        "hit": true_lesion & (truth == prediction),
+        "miss": true_lesion & (truth != prediction),
+        "false alarm": predicted_lesion & ~true_lesion,
+    }
+
+
+def agreement(truth: np.ndarray, prediction: np.ndarray, hu: np.ndarray) -> np.ndarray:
+    """RGB picture (H, W, 3): lesion pixels found, missed and invented in their colours, slice dimmed."""
+    rgb = DIMMED * grey_picture(hu)
+    for name, where in _kinds(truth, prediction).items():
+        rgb[where] = to_rgb(AGREEMENT[name])
     return rgb
 
 
+def _draw_agreement(ax: Axes, truth: np.ndarray, prediction: np.ndarray, hu: np.ndarray) -> None:
+    ax.imshow(agreement(truth, prediction, hu))
+    kinds = _kinds(truth, prediction)
+    for name, pattern in HATCHED.items():
+        hatch(ax, kinds[name], pattern, seen_on(AGREEMENT[name]))
+    region_line(ax, kinds["false alarm"], "#FFFFFF")  # dark on a dark lung without it
+
+
 def _handles() -> list[Patch]:
-    return [Patch(facecolor=color, edgecolor="gray", label=name) for name, color in AGREEMENT.items()]
+    return [area_patch(color, HATCHED.get(name, ""), name) for name, color in AGREEMENT.items()]
 
 
-def plot_results(hu: np.ndarray, truth: np.ndarray, prediction: np.ndarray, titles: Sequence[str]) -> Figure:
-    """The slides' four rows: predictions overlaid; radiologist's labels; agreement; the class of every pixel.
+def _counted(truth: np.ndarray, prediction: np.ndarray) -> str:
+    """Hits, misses and false alarms in one line, for alternative texts."""
+    return ", ".join(f"{name} {where.sum():,} px" for name, where in _kinds(truth, prediction).items())
+
+
+def plot_results(
+    hu: np.ndarray,
+    truth: np.ndarray,
+    prediction: np.ndarray,
+    titles: Sequence[str],
+    labels_name: str = TRUE_LABELS,
+) -> Figure:
+    """The slides' four rows: predictions overlaid; labels; agreement; the class of every pixel.
+
+    Each slice is cropped to its lungs.
 
     Args:
         hu: (N, H, W), HU, one column a slice.
         truth: Class index (N, H, W).
         prediction: Class index (N, H, W).
         titles: One a slice.
+        labels_name: Whose labels they are, such as "radiologist's labels"; a phantom has no radiologist.
     """
-    figure, axes = picture_grid(4, len(hu), extra=0.8)
-    rows = ("predicted lesions", "radiologist's labels", "agreement", "class of every pixel")
-    for k in range(len(hu)):
-        axes[0, k].imshow(overlay(hu[k], prediction[k]))
-        axes[1, k].imshow(overlay(hu[k], truth[k]))
-        axes[2, k].imshow(agreement(truth[k], prediction[k], hu[k]))
-        axes[3, k].imshow(prediction[k], cmap=CLASS_COLORS, norm=CLASS_NORM, interpolation="nearest")
+    boxes = cropped(truth, prediction)
+    figure, axes = picture_grid(4, len(hu), extra=1.2, tall=tallest(boxes))
+    for k, box in enumerate(boxes):
+        picture, true, predicted = hu[k][box], truth[k][box], prediction[k][box]
+        show_labels(axes[0, k], picture, predicted)
+        show_labels(axes[1, k], picture, true)
+        _draw_agreement(axes[2, k], true, predicted, picture)
+        axes[3, k].imshow(predicted, cmap=CLASS_COLORS, norm=CLASS_NORM, interpolation="nearest")
+        outline(axes[3, k], predicted)
         axes[0, k].set_title(titles[k])
-    for ax, name in zip(axes[:, 0], rows):
-        ax.text(-0.06, 0.5, name, rotation=90, va="center", ha="right", transform=ax.transAxes)
-    handles = [Patch(color=c.color, label=c.name) for c in CLASSES]
-    handles += _handles()
-    figure.legend(handles=handles, loc="outside lower center", ncols=4)
-    return figure
+        mark_sides(axes[0, k])
+    for ax, name in zip(axes[:, 0], ("predicted lesions", labels_name, "agreement", "predicted classes")):
+        name_row(ax, name)
+    figure.legend(
+        handles=[*map(class_patch, range(len(CLASSES))), *_handles()], loc="outside lower center", ncols=4
+    )
+    told = [
+        f"{title}: true {seen(t)}; predicted {seen(p)}; {_counted(t, p)}"
+        for title, t, p in zip(titles, truth, prediction)
+    ]
+    return describe(
+        figure,
+        f"Four rows of pictures, one column a slice: predicted lesions, {labels_name}, their agreement, the "
+        f"predicted class of every pixel. {listed(told)}.",
+    )
 
 
 def show_agreement(
     hu: np.ndarray, truth: np.ndarray, prediction: np.ndarray, titles: Sequence[str], title: str
 ) -> Figure:
-    """Hits, misses and false alarms, four slices to a row.
+    """Hits, misses and false alarms, four slices to a row, each cropped to its lungs.
 
     Args:
         hu: (N, H, W), HU.
@@ -69,11 +128,13 @@ def show_agreement(
         titles: One a slice.
         title: Of the figure.
     """
-    figure, axes = picture_grid(-(-len(hu) // 4), 4)
-    for k, ax in zip(range(len(hu)), axes.flat):
-        ax.imshow(agreement(truth[k], prediction[k], hu[k]))
+    boxes = cropped(truth, prediction)
+    figure, axes = picture_grid(-(-len(hu) // 4), 4, tall=tallest(boxes))
+    for k, (box, ax) in enumerate(zip(boxes, axes.flat)):
+        _draw_agreement(ax, truth[k][box], prediction[k][box], hu[k][box])
         ax.set_title(titles[k])
+        mark_sides(ax)
     figure.suptitle(title)
-    handles = _handles()
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
-    return figure
+    figure.legend(handles=_handles(), loc="outside lower center", ncols=len(AGREEMENT))
+    told = [f"{name}: {_counted(t, p)}" for name, t, p in zip(titles, truth, prediction)]
+    return describe(figure, f"{len(hu)} CT slices, {title}. {listed(told)}.")

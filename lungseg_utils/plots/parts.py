@@ -1,23 +1,80 @@
-"""What several figures of results share: colours, names, rows, dots."""
+"""What several figures share: the style, colours, alternative texts, names, rows, dots."""
 
 from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex, to_rgb
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
 from lungseg_utils.core.classes import CLASSES, LUNG_OTHER
 
-INK, WRONG = "#333333", "#F0E442"  # with SERIES the rest of Okabe-Ito's colours, where no class is meant
-SERIES = ("#0072B2", "#E69F00", "#CC79A7", "#999999")
+DPI = 80  # dots per inch in a notebook; a browser shows 96 of them as an inch
+POINTS = 11  # the least size of text: more than 9 pt when a browser shows it
+INK, FAINT, WRONG = "#333333", "#6B6B6B", "#F0E442"  # text and what matters most; what matters least; errors
+SERIES = ("#0072B2", "#B35500", "#8F3B76", "#5F5F5F")  # where no class is meant
+LINES = ("-", (0, (4, 1.5)), (0, (1, 1.2)), "-.")  # of the series, so that a grey print tells them apart
 NAMES = {c.short: c.name for c in CLASSES} | {"lesion": "lesion", "lung": "lung"}  # of classes and regions
-COLORS = {c.short: c.color for c in CLASSES} | {"lung": CLASSES[LUNG_OTHER].color}
+COLORS = {c.short: c.line for c in CLASSES} | {"lung": CLASSES[LUNG_OTHER].line}
+STYLE = {
+    "figure.dpi": DPI,
+    "figure.facecolor": "white",
+    "savefig.dpi": 120,
+    "figure.constrained_layout.use": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "font.size": POINTS,
+    **{f"{what}.labelsize": POINTS for what in ("axes", "xtick", "ytick")},
+    "axes.titlesize": POINTS,
+    "figure.titlesize": POINTS + 1,
+    "legend.fontsize": POINTS,
+    "legend.frameon": False,
+    "hatch.linewidth": 0.8,
+}
+
+
+def describe(figure: Figure, text: str) -> Figure:
+    """Give a figure its alternative text: what is seen, for whoever cannot see it; gives the figure back.
+
+    Notebooks and saved files carry the text along.
+    """
+    figure.set_label(text)
+    return figure
+
+
+def alt_text(figure: Figure) -> str:
+    """The alternative text of a figure; empty if it has none."""
+    return str(figure.get_label())
+
+
+def listed(parts: Sequence[str]) -> str:
+    """Parts as one text, for alternative texts."""
+    return "; ".join(parts)
 
 
 def color_of(name: str) -> str:
-    """The colour of a class or region, or of a score of one class by its dotted name; INK for all else."""
+    """The colour of a class's or region's lines, or of a score of one class by its dotted name; else INK."""
     if name.startswith("classes."):
         _, name, _ = name.split(".")
     return COLORS.get(name, INK)
+
+
+def class_patch(c: int) -> Patch:
+    """A class in a legend: filled, hatched and edged as in the pictures."""
+    return area_patch(CLASSES[c].color, CLASSES[c].hatch, CLASSES[c].name)
+
+
+def area_patch(color: str, hatch: str = "", label: str = "") -> Patch:
+    """A filled area with an edge; what hatches it is seen on it."""
+    patch = Patch(facecolor=color, edgecolor=seen_on(color) if hatch else INK, hatch=hatch, label=label)
+    return patch
+
+
+def seen_on(color: str) -> str:
+    """White or black: what is seen on this colour."""
+    red, green, blue = to_rgb(to_hex(color))
+    return "white" if 0.3 * red + 0.59 * green + 0.11 * blue < 0.45 else "black"
 
 
 def name_rows(ax: Axes, labels: Sequence[str]) -> None:

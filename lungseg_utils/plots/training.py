@@ -9,12 +9,23 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lungseg_utils.core.classes import LESIONS
 from lungseg_utils.evaluation.scores import HEADLINE
-from lungseg_utils.plots.parts import SERIES
-from lungseg_utils.plots.slices import class_legend, overlay
+from lungseg_utils.plots.agreement import TRUE_LABELS
+from lungseg_utils.plots.parts import FAINT, LINES, SERIES, describe, listed
+from lungseg_utils.plots.slices import (
+    class_legend,
+    cropped,
+    mark_sides,
+    name_row,
+    picture_grid,
+    seen,
+    show_labels,
+    tallest,
+)
 
 MOST = 6  # epochs in a strip
 # Columns of history.csv, after train_ or val_, with their names.
@@ -24,6 +35,7 @@ SHOWN = {
     "miou": HEADLINE["mean_iou"].label,
     "lesion_dice": HEADLINE["lesion_dice"].label,
 }
+PARTS = {"train": "training", "val": "validation"}
 
 
 def plot_learning_rate(rates: Sequence[float], steps_per_epoch: int) -> Figure:
@@ -33,10 +45,33 @@ def plot_learning_rate(rates: Sequence[float], steps_per_epoch: int) -> Figure:
         rates: One a step.
         steps_per_epoch: How many.
     """
-    figure, ax = plt.subplots(figsize=(6, 2.5))
-    ax.plot(np.arange(len(rates)) / steps_per_epoch, rates)
+    figure, ax = plt.subplots(figsize=(6.5, 2.8))
+    ax.plot(np.arange(len(rates)) / steps_per_epoch, rates, color=SERIES[0])
     ax.set(xlabel="epoch", ylabel="learning rate", title="OneCycle: warm up, then anneal")
-    return figure
+    peak = int(np.argmax(rates))
+    return describe(
+        figure,
+        f"The learning rate rises from {rates[0]:.2g} to {rates[peak]:.2g} at epoch "
+        f"{peak / steps_per_epoch:.1f} and falls to {rates[-1]:.2g} at epoch {len(rates) / steps_per_epoch:.1f}.",
+    )
+
+
+def _draw_curves(ax: Axes, history: pd.DataFrame, score: str) -> None:
+    """A score of training and validation over the epochs."""
+    for (part, label), color, line in zip(PARTS.items(), SERIES, LINES):
+        values = history[f"{part}_{score}"]
+        ax.plot(history.epoch, values, marker=".", color=color, linestyle=line, label=label)
+    ax.set(xlabel="epoch", title=SHOWN[score], ylim=(0, None if score == "loss" else 1))
+    ax.xaxis.get_major_locator().set_params(integer=True)
+
+
+def _told(history: pd.DataFrame, scores: Sequence[str]) -> str:
+    """First and last values of the curves, for alternative texts."""
+    first, last = history.iloc[0], history.iloc[-1]
+    names = [
+        (f"{label} {SHOWN[score]}", f"{part}_{score}") for score in scores for part, label in PARTS.items()
+    ]
+    return listed([f"{name} from {first[key]:.2f} to {last[key]:.2f}" for name, key in names])
 
 
 def plot_history(history: pd.DataFrame) -> Figure:
@@ -44,47 +79,53 @@ def plot_history(history: pd.DataFrame) -> Figure:
 
     The kept epoch is marked.
     """
-    figure, axes = plt.subplots(1, 4, figsize=(12, 2.8))
+    figure, axes = plt.subplots(1, 4, figsize=(11.5, 3.2))
     kept = history.epoch[history.best].max()
-    for ax, (score, name) in zip(axes, SHOWN.items(), strict=True):
-        ax.plot(history.epoch, history[f"train_{score}"], marker=".", label="training")
-        ax.plot(history.epoch, history[f"val_{score}"], marker=".", label="validation")
-        ax.axvline(kept, color="gray", linestyle=":", label=f"kept: epoch {kept}")
-        ax.set(xlabel="epoch", title=name, ylim=(0, None if score == "loss" else 1))
-    axes[0].legend()
-    return figure
+    for ax, score in zip(axes, SHOWN, strict=True):
+        _draw_curves(ax, history, score)
+        ax.axvline(kept, color=FAINT, linestyle=":", label=f"kept: epoch {kept}")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    told = _told(history, list(SHOWN))
+    return describe(figure, f"Learning curves of {len(history)} epochs: {told}. Epoch {kept} is kept.")
 
 
 def plot_progress(history: pd.DataFrame) -> Figure:
     """Loss and mIoU of training and validation so far."""
-    figure, axes = plt.subplots(1, 2, figsize=(8, 2.6))
+    figure, axes = plt.subplots(1, 2, figsize=(8, 2.8))
     for ax, score in zip(axes, ("loss", "miou"), strict=True):
-        for part, label in {"train": "training", "val": "validation"}.items():
-            ax.plot(history.epoch, history[f"{part}_{score}"], marker=".", label=label)
-        ax.set(xlabel="epoch", title=SHOWN[score], ylim=(0, None if score == "loss" else 1))
+        _draw_curves(ax, history, score)
     axes[0].legend()
-    return figure
+    told = _told(history, ("loss", "miou"))
+    return describe(figure, f"Learning curves of {len(history)} epochs so far: {told}.")
 
 
 def plot_monitors(history: pd.DataFrame, kept: pd.DataFrame) -> Figure:
     """What each quantity to monitor would have kept: its best epoch, marked on all three curves.
+
+    An epoch that several would have kept is one mark, named after all of them.
 
     Args:
         history: One row an epoch.
         kept: One row a quantity, as training.kept_by_monitor gives.
     """
     titles = {f"val_{score}": f"validation {SHOWN[score]}" for score in ("loss", "miou", "lesion_dice")}
-    figure, axes = plt.subplots(1, len(titles), figsize=(12, 3.4))
+    figure, axes = plt.subplots(1, len(titles), figsize=(11.5, 3.6))
+    by_epoch = {
+        int(epoch): f"epoch {epoch:.0f}: kept by {' and by '.join(titles[str(name)] for name in rows.index)}"
+        for epoch, rows in kept.groupby("epoch")
+    }
     for ax, (score, title) in zip(axes, titles.items()):
-        ax.plot(history.epoch, history[score], color="0.6", marker=".")
-        for size, color, (monitor, row) in zip((190, 110, 45), SERIES, kept.iterrows()):  # one epoch: rings
-            label = f"kept by {titles[str(monitor)]}: epoch {row.epoch:.0f}"
-            ax.scatter(row.epoch, row[score], size, color=color, label=label, zorder=3)
+        ax.plot(history.epoch, history[score], color=FAINT, marker=".")
+        for (epoch, label), color, marker in zip(by_epoch.items(), SERIES, "oDs"):
+            value = history[score][history.epoch == epoch]
+            ax.scatter(
+                [epoch], value, 70, color=color, marker=marker, edgecolor="white", label=label, zorder=3
+            )
         ax.set(xlabel="epoch", title=title)
         ax.xaxis.get_major_locator().set_params(integer=True)
     axes[0].set_yscale("log")  # one bad epoch would flatten the rest
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(titles))
-    return figure
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=1)
+    return describe(figure, f"Validation curves with the epochs to keep. {listed(list(by_epoch.values()))}.")
 
 
 class LiveChart:
@@ -118,27 +159,31 @@ def _in_notebook() -> bool:
     return getattr(get_ipython(), "kernel", None) is not None
 
 
-def plot_strip(path: str | Path) -> Figure:
-    """A few validation slices, one a row.
+def plot_strip(path: str | Path, labels_name: str = TRUE_LABELS) -> Figure:
+    """A few validation slices, one a row, each cropped to its lungs.
 
     Labels first, then the predictions after up to six epochs, evenly spaced.
 
-    path: the examples.npz of a run directory.
+    Args:
+        path: The examples.npz of a run directory.
+        labels_name: Whose labels they are, such as "radiologist's labels"; a phantom has no radiologist.
     """
     with np.load(path) as examples:
         hu, truth, predictions, rows = (examples[name] for name in ("hu", "truth", "predictions", "rows"))
     epochs = np.unique(np.linspace(0, len(predictions) - 1, MOST).round().astype(int))
-    columns = {"radiologist's labels": truth} | {f"epoch {epoch + 1}": predictions[epoch] for epoch in epochs}
-    figure, axes = plt.subplots(
-        len(hu), len(columns), figsize=(1.7 * len(columns), 1.75 * len(hu) + 0.5), squeeze=False
-    )
+    columns = {labels_name: truth} | {f"epoch {epoch + 1}": predictions[epoch] for epoch in epochs}
+    boxes = cropped(truth)
+    figure, axes = picture_grid(len(hu), len(columns), 1.7, tall=tallest(boxes))
     for ax, title in zip(axes[0], columns, strict=True):
         ax.set_title(title)
-    for k, row in enumerate(axes):
-        row[0].set_ylabel(f"slice {rows[k]}")
+    for k, (box, row) in enumerate(zip(boxes, axes)):
+        name_row(row[0], f"slice {rows[k]}")
+        mark_sides(row[0])
         for ax, labels in zip(row, columns.values(), strict=True):
-            ax.imshow(overlay(hu[k], labels[k]))
-            ax.set(xticks=[], yticks=[])
-            ax.spines[:].set_visible(False)
+            show_labels(ax, hu[k][box], labels[k][box])
     class_legend(figure, LESIONS)
-    return figure
+    told = [
+        f"slice {row}: {', '.join(f'{name} {seen(labels[k])}' for name, labels in columns.items())}"
+        for k, row in enumerate(rows)
+    ]
+    return describe(figure, f"Validation slices, one a row: {labels_name}, then predictions. {listed(told)}.")

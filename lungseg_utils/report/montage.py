@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from lungseg_utils.core.classes import BACKGROUND, CLASSES, LESIONS
+from lungseg_utils.core.image import lung_box
 
 SHOWN = 4  # slices in the montage
 MOST_HEIGHT = 0.62  # of the montage's tiles, as a share of its width
@@ -77,19 +78,6 @@ def plan_montage(
     """
     lesion = np.sum([profile[CLASSES[c].short] for c in LESIONS], axis=0)
     chosen = most_affected(lesion, np.array(profile["lung"]))
-    rows, columns = _lung_box(labels[chosen])
+    rows, columns = lung_box(labels[chosen] != BACKGROUND)
     wide = (columns.stop - columns.start) / (rows.stop - rows.start)
     return Montage(chosen, rows, columns, wide * (spacing[2] / spacing[1] if spacing else 1))
-
-
-def _lung_box(labels: np.ndarray) -> tuple[slice, slice]:
-    """Rows and columns around all lung of (n, H, W) labels, with a tenth more on each side.
-
-    All without lung.
-    """
-    lung, box = (labels != BACKGROUND).any(0), []
-    for axis, side in ((1, labels.shape[1]), (0, labels.shape[2])):
-        used = np.flatnonzero(lung.any(axis)) if lung.any() else np.array([0, side - 1])
-        margin = (used[-1] - used[0]) // 10 + 4
-        box.append(slice(max(used[0] - margin, 0), min(used[-1] + margin + 1, side)))
-    return box[0], box[1]

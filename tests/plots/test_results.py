@@ -194,7 +194,11 @@ def test_monitors_keep_their_own_epochs():
         [[3, 0.5]],
         [[4, 0.3]],
     ]  # the three kept epochs on the mIoU's curve
-    assert "kept by validation loss: epoch 2" in texts(figure)
+    assert "epoch 2: kept by validation loss" in texts(figure)
+    history.loc[3, "val_miou"] = 0.6
+    one = plots.plot_monitors(history, kept_by_monitor(history))
+    assert dots(one.axes[1]) == [[[2, 0.2]], [[4, 0.6]]]  # two in one are one mark with both names
+    assert "epoch 4: kept by validation mIoU and by validation lesion Dice" in texts(one)
 
 
 def test_inference_steps_against_the_first():

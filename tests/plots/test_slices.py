@@ -2,12 +2,15 @@
 
 import numpy as np
 import pytest
+from IPython.core.interactiveshell import InteractiveShell
 from matplotlib import pyplot as plt
 from matplotlib.colors import to_rgb
+from PIL import Image
 
 from lungseg_utils import plots
 from lungseg_utils.core.classes import CLASSES
 from lungseg_utils.plots.agreement import AGREEMENT, agreement
+from lungseg_utils.plots.parts import alt_text
 
 
 @pytest.fixture(autouse=True)
@@ -87,3 +90,18 @@ def test_a_submission_says_its_shares_and_draws_consolidation_on_top():
     expected = plots.overlay(np.full((1, 1), -1350.0), np.ones((1, 1), int))[0, 0]
     np.testing.assert_allclose(first.images[0].get_array()[0, 0], expected)
     assert (second.images[0].get_array() == 0).all()
+
+
+def test_the_alternative_text_goes_into_a_notebooks_output_and_into_the_file(tmp_path, monkeypatch):
+    shell = InteractiveShell()
+    monkeypatch.setattr("IPython.get_ipython", lambda: shell)
+    monkeypatch.setattr("matplotlib_inline.backend_inline.InteractiveShell.instance", lambda: shell)
+    with plt.rc_context():
+        plots.set_style()
+        figure = plots.show_slices(np.full((1, 8, 8), -600.0), np.zeros((1, 8, 8), np.uint8), ["slice 7"])
+        data, metadata = shell.display_formatter.format(figure)
+    text = alt_text(figure)
+    assert "slice 7: ground glass opacity 100 % of the lung" in text
+    assert metadata["image/jpeg"]["alt"] == data["text/plain"] == text and data["image/jpeg"]
+    plots.save_figure(figure, tmp_path, "slices")
+    assert Image.open(tmp_path / "slices.png").text["Description"] == text

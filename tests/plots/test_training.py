@@ -30,7 +30,7 @@ HISTORY = pd.DataFrame(
 
 def test_the_strip_runs_from_the_first_epoch_to_the_last(trained_dir, tmp_path):
     two = plot_strip(trained_dir / "examples.npz")
-    assert [ax.get_title() for ax in two.axes[:3]] == ["radiologist's labels", "epoch 1", "epoch 2"] and len(
+    assert [ax.get_title() for ax in two.axes[:3]] == ["true labels", "epoch 1", "epoch 2"] and len(
         two.axes
     ) == 9
     with np.load(trained_dir / "examples.npz") as examples:
@@ -38,7 +38,7 @@ def test_the_strip_runs_from_the_first_epoch_to_the_last(trained_dir, tmp_path):
     arrays["predictions"] = np.repeat(arrays["predictions"][:1], 21, axis=0)
     np.savez(tmp_path / "long.npz", **arrays)
     titles = [ax.get_title() for ax in plot_strip(tmp_path / "long.npz").axes[:7]]
-    assert titles == ["radiologist's labels", *(f"epoch {n}" for n in (1, 5, 9, 13, 17, 21))]
+    assert titles == ["true labels", *(f"epoch {n}" for n in (1, 5, 9, 13, 17, 21))]
     two.savefig(io.BytesIO())
 
 

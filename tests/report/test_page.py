@@ -118,7 +118,7 @@ def test_text_beside_the_body_is_not_shown(case, monkeypatch):
     monkeypatch.setattr(
         figures, "overlay", lambda hu, label, *_: shown.append(hu) or np.zeros((*hu.shape, 3))
     )
-    monkeypatch.setattr(montage, "_lung_box", lambda labels: (slice(0, 256), slice(0, 256)))
+    monkeypatch.setattr(montage, "lung_box", lambda lung: (slice(0, 256), slice(0, 256)))
     hu = np.full((12, 256, 256), -1000, np.int16)
     hu[:, 80:176, 80:176] = case.scan.hu
     glyph = np.array([[1, 1, 1], [1, 0, 1], [1, 1, 1], [1, 0, 0], [1, 0, 0]])  # a P
