@@ -52,7 +52,7 @@ def plot_learning_rate(rates: Sequence[float], steps_per_epoch: int) -> Figure:
     return describe(
         figure,
         f"The learning rate rises from {rates[0]:.2g} to {rates[peak]:.2g} at epoch "
-        f"{peak / steps_per_epoch:.1f} and falls to {rates[-1]:.2g} at epoch {len(rates) / steps_per_epoch:.1f}.",
+        f"{peak / steps_per_epoch:.1f} and falls to {rates[-1]:.2g}.",
     )
 
 

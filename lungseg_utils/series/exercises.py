@@ -1,88 +1,277 @@
-"""The notebooks' exercises.
+"""The check of the notebooks' exercises.
 
-What is right, a hint, and a check that explains itself and never stops the notebook.
+It explains itself, keeps what was answered, and never stops a notebook.
 """
 
-from collections.abc import Callable
+import inspect
+import json
+import math
+import re
+from contextlib import suppress
+from datetime import datetime
+from html import escape
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
+from IPython.display import HTML
 
-# number: (the right answer from what the notebook hands over, a hint). Read it when you have tried!
-EXERCISES: dict[str, tuple[Callable[..., Any], str]] = {
-    "1.1": (lambda shares: shares.background["radiopaedia"], "Look at the table `shares`: one row a source."),
-    "1.2": (
-        lambda rows: int(((rows.ground_glass == 0) & (rows.consolidation == 0)).sum()),
-        "A slice counts if both ground_glass and consolidation are 0.",
-    ),
-    "1.3": (
-        lambda percent, volumes: int(percent.groupby(volumes).mean().idxmax()),
-        "Average `percent` over the slices of each volume.",
-    ),
-    "2.1": (
-        lambda p: float(p.normalise(np.zeros(1))[0]),
-        "Water is 0 HU: subtract the mean, divide by the standard deviation.",
-    ),
-    "2.2": (lambda p: p.mean + p.std, "Solve z = (HU - mean) / std for HU."),
-    "2.3": (
-        lambda image: 8 / image.itemsize,
-        "Compare bytes per pixel: `prepared.images['medseg'].itemsize`.",
-    ),
-    "3.1": (lambda: np.log(0.1) / np.log(0.99), "Solve (1 - 0.01)^n = 0.1 for n."),
-    "3.2": (lambda sizes, image_size: image_size / sizes.side.min(), "Or look at the table of section 3.2."),
-    "3.3": (
-        lambda history: int(history.epoch[history.val_miou.idxmax()]),
-        "Find the row of `history` with the highest val_miou.",
-    ),
-    "4.1": (lambda: 2 * 0.57 / (1 + 0.57), "Dice = 2 IoU / (1 + IoU)."),
-    "4.2": (
-        lambda counts: counts[:2, 2:].sum() / max(counts[:2].sum(), 1),
-        "Take rows 0 and 1 (true lesions) and columns 2 and 3 (missed) of `counts`.",
-    ),
-    "4.3": (
-        lambda table: int((table.burden_predicted > table.burden_true).sum()),
-        "Compare the columns burden_predicted and burden_true of `table`.",
-    ),
-    "10.1": (
-        lambda effects: int((effects["mean lesion Dice, low"] > 0).sum()),
-        "Count the rows of `added` whose interval starts above 0.",
-    ),
-    "10.2": (lambda: 1 - 0.95**9, "The chance that none of nine does is 0.95 ** 9."),
-    "10.3": (
-        lambda comparison: float(comparison.query("score == 'mean lesion Dice'").difference.dropna().iloc[0]),
-        "One row of `comparison` has the score 'mean lesion Dice' and a difference.",
-    ),
-    "20.1": (lambda: 100 * 1000 / (5 * 0.7 * 0.7), "A millilitre is 1000 cubic millimetres."),
-    "20.2": (
-        lambda: 0 + 1 + 2 + 3 + 3 + 4,
-        "0 % is 0; below 25 %, 50 % and 75 % are 1, 2 and 3; 50 % itself is not below 50 %.",
-    ),
-    "20.3": (
-        lambda labels: int((labels < 2).sum((1, 2)).argmax()) + 1,
-        "Count the pixels of classes 0 and 1 in each slice of `case.labels`.",
-    ),
-}
+from lungseg_utils.core.files import InputError, atomic_write, resolve_path
+from lungseg_utils.series.solutions import EXERCISES, Exercise
+
+ANSWERS = "runs/answers.json"
+PRECISION = 0.005  # of the right number: 89 is right for 88.82, 88 is not
+NEARLY = 0.05
+Diagnosis = tuple[str, str]  # what it is, for the teacher; a sentence, for the student
 
 
 def check(exercise: str, answer: Any, **given: Any) -> None:
-    """Say whether an answer is right: counts exactly, other numbers within 1 %.
+    """Say whether an answer is right: counts exactly, other numbers within half a per cent.
+
+    A wrong one is explained where its kind is known, and each opens a further hint. Every attempt is kept in
+    runs/answers.json: exercise, attempt, answer, verdict and time.
 
     Args:
         exercise: Its number, as in "1.2".
-        answer: The reader's; ... while it is open.
+        answer: The reader's; ... while it is open; a function without arguments is called.
         **given: What the right answer is worked out from.
     """
+    if exercise not in EXERCISES:
+        print(f"Exercise {exercise}: there is none; expected one of {', '.join(EXERCISES)}.")
+        return
     if answer is ...:
         print(f"Exercise {exercise}: open. Replace the ... above and run the cell again.")
         return
-    solve, hint = EXERCISES[exercise]
-    expected = solve(**given)
+    asked = EXERCISES[exercise]
     try:
-        right = (
-            float(answer) == expected
-            if isinstance(expected, int)
-            else bool(np.isclose(float(answer), expected, rtol=0.01))
+        expected = asked.solve(**given)
+    except Exception as error:  # whatever the notebook's names hold by now
+        names = ", ".join(f"`{name}`" for name in given)
+        print(
+            f"Exercise {exercise}: cannot be checked, because {names} no longer holds what the notebook made "
+            f"({type(error).__name__}: {error}). Run the cells above again."
         )
-    except (TypeError, ValueError):  # not a number at all
-        right = False
-    print(f"Exercise {exercise}: right." if right else f"Exercise {exercise}: not yet. {hint}")
+        return
+    verdict, sentence = diagnose(answer, expected, asked, given)
+    attempt = _keep(exercise, answer, verdict)
+    if verdict == "right":
+        print(f"Exercise {exercise}: right. {asked.explained.format(answer=expected)}")
+        return
+    shown = min(attempt, len(asked.hints))
+    print(f"Exercise {exercise}: not yet. {sentence}".rstrip())
+    print(f"Hint {shown} of {len(asked.hints)}: {asked.hints[shown - 1]}")
+
+
+def solution(exercise: str) -> HTML:
+    """The source of a right answer behind a click, for notebooks, their exports and the web.
+
+    Args:
+        exercise: Its number, as in "1.2".
+    """
+    source = inspect.getsource(EXERCISES[exercise].solve)
+    summary = f"Solution of exercise {exercise}: click when you have tried"
+    return HTML(f"<details><summary>{escape(summary)}</summary><pre>{escape(source)}</pre></details>")
+
+
+def diagnose(answer: Any, expected: float, asked: Exercise, given: dict[str, Any]) -> Diagnosis:
+    """What an answer is: "right", or the kind of mistake with a sentence on it.
+
+    Args:
+        answer: The reader's.
+        expected: The right one; a whole number must be met exactly.
+        asked: The exercise.
+        given: What the right answer is worked out from.
+
+    Returns:
+        The verdict and the sentence, which is empty for a right answer and for one that nothing is known of.
+    """
+    if callable(answer) and not isinstance(answer, type):
+        try:
+            answer = answer()
+        except Exception as error:
+            return _raised(error)
+    if isinstance(answer, BaseException):
+        return _raised(answer)
+    return (
+        _not_a_number(answer)
+        or _right(float(answer), expected)
+        or _known_mistake(float(answer), asked, given)
+        or _usual_mistake(float(answer), expected)
+        or ("wrong", "")
+    )
+
+
+def _raised(error: BaseException) -> Diagnosis:
+    return "exception", (
+        f"Your code ended with {type(error).__name__}: {error}. Run it in a cell of its own, read the "
+        f"last line of the message, and look at the values that it uses."
+    )
+
+
+def _not_a_number(answer: Any) -> Diagnosis | None:
+    """What is wrong with an answer that is no plain number."""
+    if answer is None:
+        return (
+            "nothing",
+            "The answer is None: `print` shows a value, but gives none. Assign the value itself.",
+        )
+    if isinstance(answer, str):
+        return _text(answer)
+    if isinstance(answer, tuple) and len(answer) == 2 and all(isinstance(part, int) for part in answer):
+        return "decimal comma", (
+            f"Python reads a decimal comma as two numbers, {answer[0]} and {answer[1]}: write "
+            f"{answer[0]}.{answer[1]}, with a point."
+        )
+    if isinstance(answer, bool | np.bool_):
+        return "true or false", "The answer is True or False; a number is asked."
+    if isinstance(answer, dict | set | list | tuple | np.ndarray | pd.Series | pd.DataFrame):
+        size = answer.size if hasattr(answer, "size") else len(answer)
+        kind = type(answer).__name__
+        if size == 1:
+            return (
+                "list",
+                f"The answer is a {kind} with one value in it; give the value itself, as with `[0]`.",
+            )
+        return "list", f"The answer is a {kind} of {size} values; one number is asked."
+    try:
+        number = float(answer)
+    except (TypeError, ValueError):
+        return "no number", f"The answer is of type {type(answer).__name__}; a number is asked."
+    if not math.isfinite(number):
+        return "not finite", "The answer is no finite number: look for a division by zero or a missing value."
+    return None
+
+
+def _text(answer: str) -> Diagnosis:
+    if re.fullmatch(r"\s*[-+]?\d+,\d+\s*%?\s*", answer):
+        point = answer.replace(",", ".").replace("%", "").strip()
+        return (
+            "decimal comma",
+            f"This is a text with a decimal comma: write {point}, with a point and no quotes.",
+        )
+    if found := re.fullmatch(r"\s*([-+]?[\d.]+)\s*(%|HU|px|ml)?\s*", answer):
+        return "text", f"The answer is a text: write {found[1]}, without quotes and without a unit."
+    return "text", "The answer is a text; a number is asked, without quotes."
+
+
+def _right(number: float, expected: float) -> Diagnosis | None:
+    exact = isinstance(expected, int)
+    right = number == expected if exact else math.isclose(number, expected, rel_tol=PRECISION)
+    return ("right", "") if right else None
+
+
+def _known_mistake(number: float, asked: Exercise, given: dict[str, Any]) -> Diagnosis | None:
+    for mistaken, sentence in asked.mistakes:
+        with suppress(Exception):  # what is only looked for must not fail
+            if _same(number, float(mistaken(**given))):
+                return "known mistake", sentence
+    return None
+
+
+def _usual_mistake(number: float, expected: float) -> Diagnosis | None:
+    """What is usual with numbers of any kind."""
+    right, counted = float(expected), isinstance(expected, int)
+    usual = [
+        (
+            counted and abs(number - right) == 1,
+            "off by one",
+            "You are off by one: does your count begin with 0 or with 1, and is the last one in it?",
+        ),
+        (
+            counted and not number.is_integer(),
+            "no whole number",
+            "A whole number is asked: something is counted or named here.",
+        ),
+        (
+            _same(100 * number, right) or _same(number, 100 * right),
+            "share or percentage",
+            "You are off by 100: a share goes from 0 to 1, a percentage to 100, and the other one is asked.",
+        ),
+        (_same(-number, right), "sign", "The size is right, but not the sign."),
+        (
+            _same(1 - number, right) or _same(100 - number, right),
+            "the rest",
+            "This is the rest: your number and the right one add up to the whole.",
+        ),
+        (
+            number != 0 and _same(1 / number, right),
+            "upside down",
+            "This is one divided by the right number: numerator and denominator are swapped.",
+        ),
+        (
+            any(_same(number * 10**power, right) for power in (-3, -1, 1, 3)),
+            "power of ten",
+            "The digits are right, but the decimal point is at the wrong place: look at the units.",
+        ),
+        (
+            not counted and math.isclose(number, right, rel_tol=NEARLY),
+            "nearly",
+            "You are close: give more digits, and round instead of cutting digits off.",
+        ),
+    ]
+    return next(((verdict, sentence) for found, verdict, sentence in usual if found), None)
+
+
+def _same(number: float, other: float) -> bool:
+    return math.isclose(number, other, rel_tol=PRECISION)
+
+
+def _keep(exercise: str, answer: Any, verdict: str) -> int:
+    """Add an attempt to the answers; gives its number, counted from the first or the last right one.
+
+    The same answer once more is the same attempt.
+    """
+    path = resolve_path(ANSWERS)
+    try:
+        kept = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        kept = []
+    last = next((row for row in reversed(kept) if row["exercise"] == exercise), None)
+    shown = repr(answer)[:80]
+    if last and last["answer"] == shown and last["verdict"] == verdict:
+        return int(last["attempt"])
+    attempt = 1 if last is None or last["verdict"] == "right" else int(last["attempt"]) + 1
+    row = {
+        "exercise": exercise,
+        "attempt": attempt,
+        "answer": shown,
+        "verdict": verdict,
+        "time": datetime.now().astimezone().isoformat(timespec="seconds"),
+    }
+    try:
+        with atomic_write(path) as handle:
+            json.dump([*kept, row], handle, indent=1)
+    except (OSError, InputError):  # a read-only folder: the check still says what it has to say
+        pass
+    return attempt
+
+
+def collect_answers(folder: str | Path) -> pd.DataFrame:
+    """What a class has answered, for the teacher.
+
+    Args:
+        folder: Holds the students' answers.json, each under a name or in a folder of its own.
+
+    Returns:
+        One row a file and exercise: student (the file's path in the folder), exercise, attempts, right
+        (whether ever), last (verdict of the last wrong answer, empty without one), first and end (times).
+    """
+    folder = resolve_path(folder)
+    files = sorted(folder.rglob("*.json"))
+    if not files:
+        raise InputError(f"{folder} holds no .json; expected the students' answers.json; name their folder.")
+    rows = [
+        {"student": path.relative_to(folder).as_posix(), **row}
+        for path in files
+        for row in json.loads(path.read_text(encoding="utf-8"))
+    ]
+    table = pd.DataFrame(rows, columns=["student", "exercise", "attempt", "answer", "verdict", "time"])
+    by_exercise = table.groupby(["student", "exercise"], sort=False)
+    return by_exercise.agg(
+        attempts=("verdict", "size"),
+        right=("verdict", lambda verdicts: "right" in set(verdicts)),
+        last=("verdict", lambda verdicts: next((v for v in reversed([*verdicts]) if v != "right"), "")),
+        first=("time", "min"),
+        end=("time", "max"),
+    ).reset_index()
