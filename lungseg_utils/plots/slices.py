@@ -143,12 +143,12 @@ def hatch(ax: Axes, region: np.ndarray, pattern: str, color: str) -> None:
         drawn.set(edgecolor=color, linewidth=0)
 
 
-def mark_sides(ax: Axes) -> None:
-    """R at the patient's right, which is the picture's left, and L."""
+def mark_sides(ax: Axes, points: float | None = None) -> None:
+    """R at the patient's right, which is the picture's left, and L, in the style's size or in points."""
     for x, side, align in ((0.03, "R", "left"), (0.97, "L", "right")):
-        ax.text(
-            x, 0.97, side, color="white", ha=align, va="top", transform=ax.transAxes, path_effects=CASED
-        ).set_in_layout(False)
+        place = {"ha": align, "va": "top", "transform": ax.transAxes}
+        mark = ax.text(x, 0.97, side, color="white", fontsize=points, path_effects=CASED, **place)
+        mark.set_in_layout(False)
 
 
 def picture_grid(

@@ -5,21 +5,80 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
+from matplotlib.colors import LinearSegmentedColormap, Normalize, to_hex
 from matplotlib.figure import FigureBase
-from matplotlib.patches import Patch, Rectangle
+from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 
 from lungseg_utils.core.classes import BACKGROUND, CLASSES, LESIONS, LUNG_WINDOW
 from lungseg_utils.core.image import body_with_rim
-from lungseg_utils.plots.slices import overlay
+from lungseg_utils.plots.parts import class_patch, seen_on
+from lungseg_utils.plots.slices import CASED, mark_sides, overlay, seen, show_labels
 from lungseg_utils.report.case import Case
 from lungseg_utils.report.quality import has_text
 from lungseg_utils.report.severity import SIDES, THIRDS
 
-INK, FAINT = "#22303c", "#7b8794"
-GRADE_COLORS = ("#f4f6f8", "#fde4cf", "#f9b98a", "#ec8142", "#c1440e")
-OUTLINED = [withStroke(linewidth=2, foreground="black")]
+INK, FAINT = "#22303c", "#5d6975"
+PRINT = 8  # points: no print on the page is smaller
+SCALE_BAR = 50  # mm
+KINDS = ("CT", "lesions", "entropy")  # pictures of a slice
+# An involved share from 0 to 1, between the limits of the grades: within a grade, too, more is darker.
+INVOLVEMENT = LinearSegmentedColormap.from_list(
+    "involvement", list(zip((0, 0.25, 0.5, 0.75, 1), ("#f4f6f8", "#fbd3b1", "#f3a262", "#d9601f", "#9c2f04")))
+)
+
+
+def draw_tile(ax: Axes, case: Case, index: int, kind: str) -> None:
+    """One picture of a slice, cropped to the lungs: as it is, with the lesions, or the entropy in the lungs.
+
+    Args:
+        ax: Where to draw; without ticks and frame afterwards.
+        case: Whose slice.
+        index: From 0.
+        kind: One of KINDS.
+    """
+    plan, scan = case.montage, case.scan
+    hu, label = scan.hu[index].astype(np.float32), case.labels[index]
+    if any(has_text(scan.hu[i]) for i in plan.chosen):
+        hu[~body_with_rim(scan.hu[index])] = LUNG_WINDOW[0]
+    hu, label = hu[plan.rows, plan.columns], label[plan.rows, plan.columns]
+    if kind == "lesions":
+        show_labels(ax, hu, label)
+    else:
+        ax.imshow(overlay(hu, label, ()) * (0.5 if kind == "entropy" else 1))
+    if kind == "entropy":
+        undecided = case.entropy[index, plan.rows, plan.columns] / 255
+        inside = np.ma.masked_where(label == BACKGROUND, undecided)
+        ax.imshow(inside, "magma", vmin=0, vmax=1, interpolation="nearest")
+    ax.set_aspect(scan.spacing[1] / scan.spacing[2] if scan.spacing else 1)
+    ax.set_axis_off()
+
+
+def involved_in(case: Case, index: int) -> str:
+    """Which slice, and how much of its lung is involved."""
+    profile, count = case.summary["profile"], len(case.labels)
+    lung = profile["lung"][index]
+    if not lung:
+        return f"slice {index + 1} of {count}: no lung"
+    lesion = sum(profile[CLASSES[c].short][index] for c in LESIONS)
+    return f"slice {index + 1} of {count}: {100 * lesion / lung:.0f} % involved"
+
+
+def told_of(case: Case, index: int, kind: str) -> str:
+    """The alternative text of a slice's picture: what is seen."""
+    number, label = index + 1, case.labels[index]
+    lung = label != BACKGROUND
+    if kind == "CT":
+        return f"CT slice {number} of {len(case.labels)} in the lung window, cropped to the lungs."
+    if not lung.any():
+        return f"Slice {number}: no lung was found."
+    if kind == "entropy":
+        undecided = case.entropy[index][lung] / 255
+        return (
+            f"Entropy in the lungs of slice {number}: {undecided.mean():.2f} on average, above 0.5 in "
+            f"{100 * (undecided > 0.5).mean():.1f} % of the lung."
+        )
+    return f"Slice {number} with the lesions outlined: {seen(label)}."
 
 
 def draw_montage(figure: FigureBase, case: Case) -> None:
@@ -27,54 +86,26 @@ def draw_montage(figure: FigureBase, case: Case) -> None:
 
     As it is, with the lesions, and the entropy in the lungs.
     """
-    plan, labels, spacing, profile = (
-        case.montage,
-        case.labels,
-        case.scan.spacing,
-        case.summary["profile"],
-    )
-    hide = any(has_text(case.scan.hu[i]) for i in plan.chosen)
-    aspect = spacing[1] / spacing[2] if spacing else 1
+    plan, spacing = case.montage, case.scan.spacing
     axes = figure.subplots(*plan.grid, squeeze=False, gridspec_kw={"wspace": 0.01, "hspace": 0.01})
     for k, (i, three) in enumerate(zip(plan.chosen, axes if plan.flat else axes.T)):
-        hu = case.scan.hu[i].astype(np.float32)
-        if hide:
-            hu[~body_with_rim(case.scan.hu[i])] = LUNG_WINDOW[0]
-        hu, label = hu[plan.rows, plan.columns], labels[i, plan.rows, plan.columns]
-        plain = overlay(hu, label, ())
-        inside = np.ma.masked_where(label == BACKGROUND, case.entropy[i, plan.rows, plan.columns] / 255)
-        three[0].imshow(plain, aspect=aspect)
-        three[1].imshow(overlay(hu, label, LESIONS, 0.45), aspect=aspect)
-        three[2].imshow(0.35 * plain, aspect=aspect)
-        three[2].imshow(inside, "magma", vmin=0, vmax=1, aspect=aspect, interpolation="nearest")
-        lesion = sum(profile[CLASSES[c].short][i] for c in LESIONS)
-        share = f": {100 * lesion / profile['lung'][i]:.0f} % involved" if profile["lung"][i] else ": no lung"
-        three[0].set_title(f"slice {i + 1} of {len(labels)}{share}", fontsize=8, color=INK)
-        for ax, name in zip(three, ("CT", "lesions", "entropy")):
-            ax.set_axis_off()
-            ax.text(
-                0.02,
-                0.97,
-                "R",
-                color="white",
-                fontsize=8,
-                va="top",
-                transform=ax.transAxes,
-                path_effects=OUTLINED,
-            )
+        for ax, kind in zip(three, KINDS):
+            draw_tile(ax, case, i, kind)
+            mark_sides(ax, PRINT)
             if k == 0 and not plan.flat:
                 beside = {"rotation": 90, "va": "center", "ha": "right", "transform": ax.transAxes}
-                ax.text(-0.03, 0.5, name, fontsize=8, color=INK, **beside)
-            elif plan.flat and name != "CT":
-                ax.set_title(name, fontsize=8, color=INK)
+                ax.text(-0.03, 0.5, kind, fontsize=PRINT, color=INK, **beside)
+            elif plan.flat and kind != "CT":
+                ax.set_title(kind, fontsize=PRINT, color=INK)
+        three[0].set_title(involved_in(case, i), fontsize=PRINT, color=INK)
     if spacing:
-        _scale_bar(axes[0, 0 if plan.flat else -1], 50 / spacing[2], "5 cm")
+        _scale_bar(axes[0, 0 if plan.flat else -1], SCALE_BAR / spacing[2], f"{SCALE_BAR / 10:.0f} cm")
     last = list(axes[:, 2] if plan.flat else axes[2])
     scale = ScalarMappable(Normalize(0, 1), "magma")
     bar = figure.colorbar(scale, ax=last, shrink=0.8, aspect=14, pad=0.01, ticks=(0, 0.5, 1))
-    bar.ax.tick_params(labelsize=7, colors=INK)
-    handles = [Patch(color=CLASSES[c].color, label=CLASSES[c].name) for c in LESIONS]
-    figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False, fontsize=8)
+    bar.ax.tick_params(labelsize=PRINT, colors=INK)
+    handles = [class_patch(c) for c in LESIONS]
+    figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False, fontsize=PRINT)
 
 
 def _scale_bar(ax: Axes, length: float, text: str) -> None:
@@ -84,7 +115,7 @@ def _scale_bar(ax: Axes, length: float, text: str) -> None:
     outline = [withStroke(linewidth=3.5, foreground="black")]
     ax.plot([x, x + length], [y, y], color="white", linewidth=2, solid_capstyle="butt", path_effects=outline)
     ax.text(
-        x + length / 2, y, text, color="white", fontsize=7, ha="center", va="bottom", path_effects=OUTLINED
+        x + length / 2, y, text, color="white", fontsize=PRINT, ha="center", va="bottom", path_effects=CASED
     )
     ax.set(xlim=(left, right), ylim=(bottom, top))
 
@@ -103,11 +134,18 @@ def draw_bars(figure: FigureBase, case: Case) -> None:
     left = np.zeros(len(regions))
     for c in LESIONS:
         width = np.array([region["percent_of_lung"][CLASSES[c].short] or 0 for region in regions.values()])
-        ax.barh(list(regions), width, left=left, color=CLASSES[c].color, height=0.66)
+        patch = class_patch(c)
+        look = {
+            "facecolor": patch.get_facecolor(),
+            "edgecolor": patch.get_edgecolor(),
+            "hatch": patch.get_hatch(),
+        }
+        ax.barh(list(regions), width, left=left, height=0.66, label=CLASSES[c].name, linewidth=0.5, **look)
         left += width
     reach = max(left.max(), 5.0)
     for k, region in enumerate(regions.values()):
-        ax.text(left[k] + 0.015 * reach, k, _amount(region), va="center", fontsize=8, color=INK)
+        ax.text(left[k] + 0.015 * reach, k, _amount(region), va="center", fontsize=PRINT, color=INK)
+    figure.legend(loc="outside lower center", fontsize=PRINT, frameon=False, ncols=2)
     ax.invert_yaxis()
     ax.set_xlim(0, 1.45 * reach)
     _plain(ax, "involved, % of the region's lung", "Involvement")
@@ -131,23 +169,15 @@ def draw_zones(figure: FigureBase, case: Case) -> None:
     for x, side in enumerate(SIDES):
         for y, third in enumerate(THIRDS):
             zone = score["zones"][f"{side}_{third}"]
-            color = GRADE_COLORS[zone["grade"]] if zone else "white"
+            color = zone_color(zone)
             box = Rectangle(
-                (x + 0.02, y + 0.03), 0.96, 0.94, facecolor=color, edgecolor="#c5ced6", linewidth=0.8
+                (x + 0.02, y + 0.03), 0.96, 0.94, facecolor=color, edgecolor="#8b97a2", linewidth=0.8
             )
             ax.add_patch(box)
-            dark = "white" if zone and zone["grade"] == 4 else INK
-            ax.text(
-                x + 0.5,
-                y + 0.62,
-                str(zone["grade"]) if zone else "-",
-                ha="center",
-                va="center",
-                fontsize=13,
-                color=dark,
-            )
-            words = f"{zone['percent']:.1f} %" if zone else "no lung"
-            ax.text(x + 0.5, y + 0.24, words, ha="center", va="center", fontsize=7.5, color=dark)
+            grade, words = zone_words(zone)
+            style: dict[str, Any] = {"ha": "center", "va": "center", "color": seen_on(color)}
+            ax.text(x + 0.5, y + 0.64, grade, fontsize=PRINT + 2, **style)
+            ax.text(x + 0.5, y + 0.26, words, fontsize=PRINT, **style)
     ax.set_xticks([0.5, 1.5], ["right", "left"])
     ax.set_yticks([0.5, 1.5, 2.5], THIRDS)
     ax.set(xlim=(0, 2), ylim=(0, 3))
@@ -155,41 +185,74 @@ def draw_zones(figure: FigureBase, case: Case) -> None:
     ax.xaxis.tick_top()
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
+    scale = ScalarMappable(Normalize(0, 100), INVOLVEMENT)
+    bar = figure.colorbar(scale, ax=ax, orientation="horizontal", ticks=(0, 25, 50, 75, 100), aspect=18)
+    bar.ax.tick_params(labelsize=PRINT, colors=INK)
+    bar.set_label("% of the zone involved", fontsize=PRINT, color=INK)
 
 
-def draw_profile(figure: FigureBase, case: Case) -> None:
+def zone_color(zone: dict[str, Any] | None) -> str:
+    """The colour of a zone by its involved share; white without lung."""
+    return to_hex(INVOLVEMENT(zone["percent"] / 100)) if zone else "#ffffff"
+
+
+def zone_words(zone: dict[str, Any] | None) -> tuple[str, str]:
+    """A zone's grade and its share."""
+    return (f"grade {zone['grade']}", f"{zone['percent']:.1f} %") if zone else ("-", "no lung")
+
+
+def draw_profile(figure: FigureBase, case: Case, points: float = PRINT) -> None:
     """Area of lung and of each lesion class along z, the head up.
 
-    In volumes with the limits of the thirds.
+    In volumes with the limits of the thirds. points: Size of the print.
     """
     profile, ax = case.summary["profile"], figure.subplots()
     position, total = np.array(profile["position"]), np.zeros(len(profile["lung"]))
     lung = np.array(profile["lung"])
     steps = np.diff(position)
     edges = np.r_[position[0] - steps[0] / 2, position[1:] - steps / 2, position[-1] + steps[-1] / 2]
-    ax.stairs(lung, edges, orientation="horizontal", fill=True, color="#e4e9ed")
-    ax.stairs(lung, edges, orientation="horizontal", color=FAINT, linewidth=0.6)
+    side: dict[str, Any] = {"orientation": "horizontal", "fill": True}
+    ax.stairs(lung, edges, facecolor="#e4e9ed", edgecolor=FAINT, linewidth=0.8, label="lung", **side)
     for c in LESIONS:
-        area = np.array(profile[CLASSES[c].short])
-        ax.stairs(
-            total + area, edges, baseline=total, orientation="horizontal", fill=True, color=CLASSES[c].color
-        )
+        area, patch = np.array(profile[CLASSES[c].short]), class_patch(c)
+        look = {
+            "facecolor": patch.get_facecolor(),
+            "edgecolor": patch.get_edgecolor(),
+            "hatch": patch.get_hatch(),
+        }
+        ax.stairs(total + area, edges, baseline=total, label=CLASSES[c].name, linewidth=0.3, **look, **side)
         total = total + area
-    for limit in (profile["third_limits"] or [])[1:3]:
-        ax.axhline(limit, color=INK, linewidth=0.6, linestyle=":")
+    for k, limit in enumerate((profile["third_limits"] or [])[1:3]):
+        ax.axhline(
+            limit, color=INK, linewidth=1, linestyle=":", label="limits of the thirds" if k == 0 else None
+        )
     unit = {"cm2": "cm²", "pixels": "pixels"}[profile["area_unit"]]
     ax.set(ylim=(edges[0], edges[-1]), xlim=(0, None))
     ax.locator_params(axis="x", nbins=4)
-    _plain(ax, f"area, {unit}", "Along the body" if profile["position_unit"] == "mm" else "By slice")
-    ax.set_ylabel(
-        "mm above the lowest slice" if profile["position_unit"] == "mm" else "slice", fontsize=8, color=INK
+    in_mm = profile["position_unit"] == "mm"
+    _plain(ax, f"area, {unit}", "Along the body" if in_mm else "By slice", points)
+    ax.set_ylabel("mm above the lowest slice" if in_mm else "slice", fontsize=points, color=INK)
+    figure.legend(loc="outside lower center", fontsize=points, frameon=False)
+
+
+def told_of_profile(case: Case) -> str:
+    """The alternative text of the profile."""
+    profile = case.summary["profile"]
+    lesion = np.sum([profile[CLASSES[c].short] for c in LESIONS], axis=0)
+    most = int(lesion.argmax())
+    if not lesion[most]:
+        return "Area of the lungs along the body; no lesion was found."
+    unit = {"cm2": "cm²", "pixels": "pixels"}[profile["area_unit"]]
+    return (
+        f"Area of lung and lesions along the body. Lesions are largest in slice {most + 1}: "
+        f"{lesion[most]:.0f} {unit} of {profile['lung'][most]:.0f} {unit} lung."
     )
 
 
-def _plain(ax: Axes, xlabel: str, title: str) -> None:
-    ax.set_xlabel(xlabel, fontsize=8, color=INK)
-    ax.set_title(title, fontsize=9.5, color=INK, loc="left", fontweight="bold")
-    ax.tick_params(labelsize=8, colors=INK)
+def _plain(ax: Axes, xlabel: str, title: str, points: float = PRINT) -> None:
+    ax.set_xlabel(xlabel, fontsize=points, color=INK)
+    ax.set_title(title, fontsize=points + 1.5, color=INK, loc="left", fontweight="bold")
+    ax.tick_params(labelsize=points, colors=INK)
     ax.spines[["top", "right"]].set_visible(False)
 
 

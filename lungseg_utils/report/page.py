@@ -11,16 +11,37 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from lungseg_utils.core.classes import CLASSES, LESIONS, LUNG_WINDOW
+from lungseg_utils.core.classes import CLASSES, CONSOLIDATION, GROUND_GLASS, LESIONS, LUNG_WINDOW
 from lungseg_utils.core.files import InputError, atomic_write, replace_folder, resolve_path
+from lungseg_utils.plots.parts import alt_text, describe, seen_on
 from lungseg_utils.report.case import Case
-from lungseg_utils.report.figures import DRAW, FAINT, INK, regions_of
+from lungseg_utils.report.figures import (
+    DRAW,
+    FAINT,
+    INK,
+    KINDS,
+    PRINT,
+    SCALE_BAR,
+    draw_profile,
+    draw_tile,
+    involved_in,
+    regions_of,
+    told_of,
+    told_of_profile,
+    zone_color,
+    zone_words,
+)
+from lungseg_utils.report.severity import SIDES, THIRDS
 from lungseg_utils.scans.io import write_masks
 from lungseg_utils.scans.scan import Scan
 
 A4 = (8.27, 11.69)  # inches
+TILE = 2.6  # inches: the width of a picture in the HTML
 ALARM = "#a3260b"
 TITLE = "Lung involvement in chest CT"
 REPORT_BYTES = 16 * 2**20  # for the reports, which are some megabytes
@@ -99,21 +120,8 @@ def write_report(case: Case, folder: Path) -> None:
     with atomic_write(folder / "report.html") as handle:
         handle.write(report_html(case))
     with atomic_write(folder / "report.png", "wb") as handle:
-        report_page(case).savefig(handle, format="png", dpi=150)
-
-
-def figures(case: Case) -> dict[str, Figure]:
-    """The figures of the page by name: montage, bars, and for volumes zones.
-
-    Profile for more than one slice.
-    """
-    sizes = {"bars": (5.2, 2.7), "zones": (2.6, 2.7), "profile": (3.0, 2.7)}
-    sizes["montage"] = 10.5, case.montage.height(10.5)
-    drawn = {}
-    for name in _panels(case.summary):
-        drawn[name] = Figure(figsize=sizes[name], layout="constrained")
-        DRAW[name](drawn[name], case)
-    return drawn
+        page = report_page(case)
+        page.savefig(handle, format="png", dpi=150, metadata={"Description": alt_text(page)})
 
 
 def _panels(summary: dict[str, Any]) -> list[str]:
@@ -187,14 +195,14 @@ def report_page(case: Case) -> Figure:
     summary, panels = case.summary, _panels(case.summary)[1:]
     page = Figure(figsize=A4, layout="constrained", facecolor="white")
     bullet: dict[str, Any] = {"initial_indent": "\u2022 ", "subsequent_indent": "   "}
-    notes = [line for text in case.warnings for line in textwrap.wrap(text, 132, **bullet)]
+    notes = [line for text in case.warnings for line in textwrap.wrap(text, 130, **bullet)]
     model = f"Model: {model_line(case.card)}. {summary['software']}."
-    small = [line for text in (_explained(summary), model) for line in textwrap.wrap(text, 160)]
+    small = [line for text in (_explained(summary), model) for line in textwrap.wrap(text, 130)]
     heights = (
         1.35,
         case.montage.height(A4[0]),
-        2.5,
-        0.16 * len(notes or "-") + 0.14 * len(small) + 1.05,
+        3.3 if "zones" in panels else 2.6,
+        0.16 * (len(notes or "-") + len(small)) + 1.05,
     )
     page.set_size_inches(
         A4[0], max(A4[1], sum(heights))
@@ -209,32 +217,45 @@ def report_page(case: Case) -> Figure:
     head.text(0.02, 0.63, scan_line(summary), fontsize=8.5, color=FAINT, va="center")
     for k, (value, words) in enumerate(key_numbers(summary)):
         head.text(0.02 + 0.163 * k, 0.33, value, fontsize=15, fontweight="bold", color=INK, va="center")
-        head.text(0.02 + 0.163 * k, 0.10, words, fontsize=7.5, color=FAINT, va="center")
+        head.text(0.02 + 0.163 * k, 0.10, words, fontsize=PRINT, color=FAINT, va="center")
     DRAW["montage"](montage, case)
     widths = {"bars": 5.0, "zones": 2.5, "profile": 2.9}
     row = charts.subfigures(1, len(panels), width_ratios=[widths[name] for name in panels], squeeze=False)[0]
     for figure, name in zip(row, panels):
         DRAW[name](figure, case)
     lines = [("Doubts and notes", "bold", 8.5), *((text, "normal", 8) for text in notes or ["None."])]
-    lines += [("", "normal", 5), *((text, "normal", 7) for text in small)]
+    lines += [("", "normal", 5), *((text, "small", PRINT) for text in small)]
     y, inch = 0.97, 1 / heights[3]
     for text, weight, size in lines:
-        foot.text(0.02, y, text, fontsize=size, fontweight=weight, color=INK if size > 7 else FAINT, va="top")
+        style = (
+            {"fontweight": "normal", "color": FAINT}
+            if weight == "small"
+            else {"fontweight": weight, "color": INK}
+        )
+        foot.text(0.02, y, text, fontsize=size, va="top", **style)
         y -= 1.45 * size / 72 * inch
     statement = "\n".join(textwrap.wrap(summary["statement"], 100))
     foot.text(0.5, 0.03, statement, fontsize=9, fontweight="bold", color=ALARM, ha="center", va="bottom")
-    return page
+    return describe(page, told_of_page(case))
+
+
+def told_of_page(case: Case) -> str:
+    """The page's alternative text: its headline and what it shows."""
+    numbers = "; ".join(f"{words} {value}" for value, words in key_numbers(case.summary))
+    slices = "; ".join(involved_in(case, i) for i in case.montage.chosen)
+    name = case.summary["case"]
+    return f"Report of {name}, one page. {numbers}. Pictures of the most affected slices: {slices}."
 
 
 def report_html(case: Case) -> str:
-    """The page as HTML that needs nothing else: figures inside, no script, every text escaped."""
+    """The page as HTML that needs nothing else: pictures inside, no script, every text escaped.
+
+    Words and numbers are text, so that a phone shows them in its own size and a screen reader reads them.
+    """
     summary = case.summary
-    images = {name: _embedded(figure) for name, figure in figures(case).items()}
     cards = "".join(
         f"<div><b>{escape(v)}</b><span>{escape(words)}</span></div>" for v, words in key_numbers(summary)
     )
-    montage = images.pop("montage")
-    charts = "".join(f'<img class="{name}" alt="{name}" src="{data}">' for name, data in images.items())
     doubts = "".join(f"<li>{escape(text)}</li>" for text in case.warnings) or "<li>None.</li>"
     return PAGE.format(
         title=escape(TITLE),
@@ -242,8 +263,11 @@ def report_html(case: Case) -> str:
         date=date.today().isoformat(),
         scan=escape(scan_line(summary)),
         cards=cards,
-        montage=montage,
-        charts=charts,
+        slices="".join(_slice(case, index) for index in case.montage.chosen),
+        count=len(case.montage.chosen),
+        legend=_legend(),
+        zones=_zones(summary) if summary["score"] else "",
+        profile=_profile(case) if "profile" in _panels(summary) else "",
         table=_table(summary),
         doubts=doubts,
         explained=escape(_explained(summary)),
@@ -253,23 +277,76 @@ def report_html(case: Case) -> str:
     )
 
 
+def _slice(case: Case, index: int) -> str:
+    """A slice's three pictures with their marks; words and scale bar are text over them."""
+    plan, spacing, pictures = case.montage, case.scan.spacing, []
+    bar = ""
+    if spacing:
+        share = 100 * SCALE_BAR / spacing[2] / (plan.columns.stop - plan.columns.start)
+        bar = f'<i class="bar" style="width:{share:.1f}%">{SCALE_BAR / 10:.0f} cm</i>'
+    for kind in KINDS:
+        figure = Figure(figsize=(TILE, TILE / plan.shape), frameon=False)
+        draw_tile(figure.add_axes((0, 0, 1, 1)), case, index, kind)
+        picture = f'<img alt="{escape(told_of(case, index, kind))}" src="{_embedded(figure)}">'
+        marks = f'<i class="r">R</i><i class="l">L</i>{bar}'
+        pictures.append(f"<figure>{picture}{marks}<figcaption>{kind}</figcaption></figure>")
+    return f"<section><h3>{escape(involved_in(case, index))}</h3>{''.join(pictures)}</section>"
+
+
 def _embedded(figure: Figure) -> str:
     """The figure as a data: address."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=150)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    figure.savefig(buffer, format="jpeg", dpi=170, pil_kwargs={"quality": 85})
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def _legend() -> str:
+    """Names of the lesions' colours, and of entropy's."""
+    lesions = "".join(
+        f'<span><i class="{CLASSES[c].short}"></i>{escape(CLASSES[c].name)}</span>' for c in LESIONS
+    )
+    return f'{lesions}<span><i class="entropy"></i>entropy, from 0 to 1</span>'
+
+
+def _profile(case: Case) -> str:
+    figure = Figure(figsize=(4.2, 4), layout="constrained")
+    draw_profile(figure, case, 12)
+    return f'<img class="profile" alt="{escape(told_of_profile(case))}" src="{_embedded(figure)}">'
+
+
+def _zones(summary: dict[str, Any]) -> str:
+    """The six zones as they lie in the pictures, coloured by their involved share."""
+    score, rows = summary["score"], []
+    for third in reversed(THIRDS):
+        cells = []
+        for side in SIDES:
+            zone = score["zones"][f"{side}_{third}"]
+            color = zone_color(zone)
+            grade, words = zone_words(zone)
+            style = f"background:{color};color:{seen_on(color)}"
+            cells.append(f'<td style="{style}"><b>{escape(grade)}</b><br>{escape(words)}</td>')
+        rows.append(f'<tr><th scope="row">{third} third</th>{"".join(cells)}</tr>')
+    head = "".join(f'<th scope="col">{side} lung</th>' for side in SIDES)
+    caption = f"Severity score {score['total']} of {score['of']}"
+    return (
+        f'<table class="zones"><caption>{caption}; the darker, the more of a zone is involved</caption>'
+        f"<tr><td></td>{head}</tr>{''.join(rows)}</table>"
+    )
 
 
 def _table(summary: dict[str, Any]) -> str:
     """Rows by region, columns by class.
 
-    Per cent of the region's lung and, where they are known, millilitres.
+    Per cent of the region's lung and, where they are known, millilitres; below a region's name, its bar.
     """
     names = {"involved": "involved", **{CLASSES[c].short: CLASSES[c].name for c in LESIONS}}
+    regions = regions_of(summary)
     ml = summary["all"]["millilitres"] is not None
-    head = "".join(f"<th>{escape(name)}</th>" for name in names.values()) + ("<th>lung</th>" if ml else "")
+    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in names.values())
+    head += '<th scope="col">lung</th>' if ml else ""
+    longest = max([5.0, *(region["percent_of_lung"]["involved"] or 0 for region in regions.values())])
     rows = []
-    for title, region in regions_of(summary).items():
+    for title, region in regions.items():
         cells = []
         for name in names:
             share = region["percent_of_lung"][name]
@@ -277,54 +354,98 @@ def _table(summary: dict[str, Any]) -> str:
             cells.append(f"<td>{'-' if share is None else f'{share:.1f} %'}{amount}</td>")
         if ml:
             cells.append(f"<td>{region['millilitres']['lung']:,.0f} ml</td>")
-        rows.append(f"<tr><th>{escape(title)}</th>{''.join(cells)}</tr>")
-    return f"<table><tr><th></th>{head}</tr>{''.join(rows)}</table>"
+        bars = "".join(
+            f'<i class="{CLASSES[c].short}" style="width:{_part(region, c, longest):.1f}%"></i>'
+            for c in LESIONS
+        )
+        bar = f'<span class="stack" aria-hidden="true">{bars}</span>'
+        rows.append(f'<tr><th scope="row">{escape(title)}{bar}</th>{"".join(cells)}</tr>')
+    caption = f"Involvement, % of the region's lung; a full bar is {longest:.1f} %"
+    return f"<table><caption>{caption}</caption><tr><td></td>{head}</tr>{''.join(rows)}</table>"
 
 
-PAGE = """<!DOCTYPE html>
+def _part(region: dict[str, Any], c: int, longest: float) -> float:
+    """A class's part of the longest bar, per cent."""
+    return 100 * (region["percent_of_lung"][CLASSES[c].short] or 0) / longest
+
+
+PAGE = (
+    """<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{case}: {title}</title>
 <style>
 @page {{ size: A4; margin: 9mm; }}
-body {{ font: 12px/1.4 "Helvetica Neue", Arial, sans-serif; color: #22303c; }}
+body {{ font: 14px/1.4 "Helvetica Neue", Arial, sans-serif; color: #22303c; background: white; }}
 body {{ max-width: 900px; margin: 18px auto; padding: 0 14px; }}
-header {{ display: flex; justify-content: space-between; align-items: baseline; }}
-header {{ border-bottom: 2px solid #22303c; }}
+header {{ display: flex; flex-wrap: wrap; justify-content: space-between; align-items: baseline; }}
+header {{ border-bottom: 2px solid #22303c; gap: 0 12px; }}
 h1 {{ font-size: 22px; margin: 0 0 4px; }}
-h2 {{ font-size: 13px; margin: 8px 0 2px; }}
+h2 {{ font-size: 16px; margin: 14px 0 2px; }}
+h3 {{ font-size: 13px; font-weight: normal; margin: 0 0 2px; grid-column: 1 / -1; }}
 p, ul {{ margin: 3px 0; }}
 ul {{ padding-left: 18px; }}
-.faint {{ color: #66727f; }}
+.faint {{ color: #5d6975; }}
 .cards {{ display: flex; flex-wrap: wrap; gap: 8px; margin: 8px 0; }}
 .cards div {{ flex: 1; background: #f2f5f7; border-radius: 6px; padding: 6px 10px; white-space: nowrap; }}
 .cards b {{ display: block; font-size: 18px; }}
-.cards span {{ color: #66727f; font-size: 11px; }}
-.montage {{ width: 100%; }}
-.charts {{ display: flex; justify-content: center; align-items: flex-start; }}
-.charts img {{ min-width: 0; }}
-.bars {{ width: 48%; }} .zones {{ width: 24%; }} .profile {{ width: 27.7%; }}
-table {{ border-collapse: collapse; width: 100%; margin: 4px 0; font-size: 11px; }}
-td, th {{ border-bottom: 1px solid #dde3e8; padding: 2px 8px; text-align: right; }}
+.cards span {{ color: #5d6975; font-size: 12px; }}
+.slices {{ display: grid; grid-template-columns: repeat({count}, 1fr); gap: 4px; }}
+.slices section {{ display: grid; gap: 2px; align-content: start; }}
+figure {{ margin: 0; position: relative; }}
+figure img {{ width: 100%; display: block; }}
+figcaption {{ font-size: 12px; }}
+figure i {{ position: absolute; color: white; font: bold 13px Arial, sans-serif; }}
+figure i {{ text-shadow: 0 0 3px black, 0 0 3px black; }}
+.r {{ left: 4px; top: 3px; }} .l {{ right: 4px; top: 3px; }}
+figure .bar {{ right: 4%; bottom: 26px; border-bottom: 3px solid white; }}
+figure .bar {{ text-align: center; white-space: nowrap; font-size: 12px; }}
+.legend {{ display: flex; flex-wrap: wrap; gap: 2px 16px; font-size: 13px; margin: 6px 0; }}
+.legend i {{ display: inline-block; width: 26px; height: 12px; margin-right: 5px; }}
+.legend i {{ border: 1px solid #22303c; }}
+.legend .entropy {{ width: 60px; }}
+.ground_glass {{ background: GROUND_GLASS; }}
+.consolidation {{ background: repeating-linear-gradient(135deg, CONSOLIDATION 0 4px, #ffffff 4px 5px); }}
+.entropy {{ background: linear-gradient(to right, MAGMA); }}
+.charts {{ display: flex; flex-wrap: wrap; justify-content: space-around; gap: 12px; margin: 14px 0; }}
+.profile {{ width: 420px; max-width: 100%; }}
+.wide {{ overflow-x: auto; }}
+table {{ border-collapse: collapse; width: 100%; margin: 10px 0 4px; font-size: 13px; }}
+caption {{ text-align: left; font-weight: bold; padding-bottom: 3px; }}
+td, th {{ border-bottom: 1px solid #dde3e8; padding: 3px 6px; text-align: right; }}
 td, th {{ font-variant-numeric: tabular-nums; }}
-tr th:first-child {{ text-align: left; font-weight: normal; }}
-td i {{ color: #66727f; font-style: normal; display: inline-block; min-width: 64px; }}
+th[scope=row] {{ text-align: left; font-weight: normal; }}
+td i {{ color: #5d6975; font-style: normal; display: inline-block; min-width: 56px; }}
+.stack {{ display: flex; height: 7px; min-width: 84px; }}
+.zones {{ width: 380px; max-width: 100%; align-self: start; border-collapse: separate; border-spacing: 3px; }}
+.zones td, .zones th {{ text-align: center; padding: 9px 6px; border: 0; }}
 .statement {{ border: 2px solid #a3260b; color: #a3260b; border-radius: 6px; font-weight: bold; }}
 .statement {{ padding: 6px 10px; margin-top: 8px; }}
+@media (max-width: 600px) {{
+  .slices {{ grid-template-columns: 1fr; gap: 12px; }}
+  .slices section {{ grid-template-columns: 1fr 1fr; }}
+  .slices h3 {{ order: -2; }} figure:nth-of-type(2) {{ order: -1; grid-column: 1 / -1; }}
+  .cards div {{ flex: 1 1 40%; white-space: normal; }}
+  td, th {{ padding: 3px; font-size: 12px; }} }}
 @media print {{
-  body {{ max-width: none; margin: 0; padding: 0; font-size: 9.5px; }}
+  body {{ max-width: none; margin: 0; padding: 0; font-size: 8pt; }}
   body {{ print-color-adjust: exact; -webkit-print-color-adjust: exact; }}
-  table {{ font-size: 9px; }} td, th {{ padding: 1px 6px; }} .cards b {{ font-size: 15px; }} }}
+  table, figcaption, .legend, .cards span, h3 {{ font-size: 8pt; }} td, th {{ padding: 1px 6px; }}
+  .cards b {{ font-size: 15px; }} .profile {{ width: 300px; }} .zones td, .zones th {{ padding: 3px; }}
+  section, table, .charts {{ break-inside: avoid; }} .charts {{ margin: 4px 0; }} }}
 </style>
 </head>
 <body>
 <header><h1>{title}</h1><span class="faint">{case} &nbsp; {date}</span></header>
 <p class="faint">{scan}</p>
 <div class="cards">{cards}</div>
-<img class="montage" alt="the most affected slices" src="{montage}">
-<div class="charts">{charts}</div>
-{table}
+<h2>The most affected slices</h2>
+<div class="slices">{slices}</div>
+<div class="legend">{legend}</div>
+<div class="wide">{table}</div>
+<div class="charts">{zones}{profile}</div>
 <h2>Doubts and notes</h2>
 <ul>{doubts}</ul>
 <p class="faint">{explained}</p>
@@ -332,4 +453,7 @@ td i {{ color: #66727f; font-style: normal; display: inline-block; min-width: 64
 <p class="statement">{statement}</p>
 </body>
 </html>
-"""
+""".replace("GROUND_GLASS", CLASSES[GROUND_GLASS].color)
+    .replace("CONSOLIDATION", CLASSES[CONSOLIDATION].color)
+    .replace("MAGMA", ", ".join(to_hex(color) for color in colormaps["magma"](np.linspace(0, 1, 5))))
+)

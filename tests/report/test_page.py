@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import re
 from dataclasses import replace
 from html.parser import HTMLParser
 
@@ -10,8 +11,12 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 from helpers import Blind, Reader, chest_scan
+from matplotlib.colors import to_rgb
+from matplotlib.text import Text
 from PIL import Image
 
+from lungseg_utils.plots import slices as pictures_of_slices
+from lungseg_utils.plots.parts import alt_text
 from lungseg_utils.report import figures, montage
 from lungseg_utils.report.case import STATEMENT, predict_case
 from lungseg_utils.report.montage import most_affected
@@ -61,7 +66,7 @@ def test_the_page_needs_nothing_and_escapes_everything(html):
         name.startswith("on") or name == "href" for _, attributes in page.tags for name in attributes
     )
     images = [attributes["src"] for tag, attributes in page.tags if tag == "img"]
-    assert len(images) == 4 and all(src.startswith("data:image/png;base64,") for src in images)
+    assert len(images) == 13 and all(src.startswith("data:image/jpeg;base64,") for src in images)
     for src in images:
         Image.open(io.BytesIO(base64.b64decode(src.partition(",")[2]))).verify()
     assert "url(" not in html and "@import" not in html
@@ -76,6 +81,39 @@ def test_the_page_shows_the_measured_numbers(case, html):
         assert f"{region['millilitres']['lung']:,.0f} ml" in text
     assert case.summary["case"] in text and "230:836, adapted" in text
     assert "mIoU 0.50, lesion Dice 0.25" in text
+
+
+def test_pictures_are_described_and_a_phone_shows_the_page(html):
+    page = Page(html)
+    pictures = [attributes["alt"] for tag, attributes in page.tags if tag == "img"]
+    for start in (
+        "CT slice 8 of 12",
+        "Slice 8 with the lesions outlined: ground glass",
+        "Entropy in the lungs",
+    ):
+        assert any(alt.startswith(start) for alt in pictures), pictures
+    assert len(set(pictures)) == len(pictures)
+    assert ("html", {"lang": "en"}) in page.tags
+    assert ("meta", {"name": "viewport", "content": "width=device-width, initial-scale=1"}) in page.tags
+    assert {attributes.get("scope") for tag, attributes in page.tags if tag == "th"} == {"col", "row"}
+    assert min(int(size) for size in re.findall(r"font(?:-size)?:[^;}]*?(\d+)px", html)) >= 12
+    assert min(int(size) for size in re.findall(r"font-size: (\d+)pt", html)) >= 8  # in print
+    bar, wide = re.search(r'class="bar" style="width:([\d.]+)%">5 cm', html), html.count(">5 cm<")
+    assert 5 < float(bar[1]) < 60 and wide == 12
+
+
+def test_no_print_on_the_page_is_below_eight_points(case):
+    page = report_page(case)
+    page.draw_without_rendering()
+    assert min(text.get_fontsize() for text in page.findobj(Text) if text.get_text()) >= 8
+    assert case.summary["case"] in alt_text(page) and "of the lungs involved" in alt_text(page)
+
+
+def test_a_zone_is_coloured_by_its_share():
+    colors = [figures.zone_color({"percent": percent}) for percent in (0, 5, 24, 26, 49, 80)]
+    brightness = [sum(to_rgb(color)) for color in colors]
+    assert brightness == sorted(brightness, reverse=True) and len(set(colors)) == 6
+    assert figures.zone_color(None) == "#ffffff" and figures.zone_words(None) == ("-", "no lung")
 
 
 def test_three_files_are_written(case, tmp_path):
@@ -98,7 +136,7 @@ def test_every_kind_of_case_has_its_page(kind):
     height = report_page(case).get_size_inches()[1]
     assert height > 12 if kind == "many doubts" else height == 11.69
     html = report_html(case)
-    assert html.count("<img") == (2 if slices == 1 else 3) and "Severity score" not in Page(html).text
+    assert html.count("<img") == 3 * slices + (slices > 1) and "Severity score" not in Page(html).text
     assert case.montage.grid == {1: (1, 3), 2: (2, 3), 3: (3, 3)}[slices]
     assert " nan" not in html and ("ml</i>" in html) == (kind == "many doubts")
 
@@ -115,9 +153,8 @@ def test_the_most_affected_slices_are_spread_and_stand_head_first():
 
 def test_text_beside_the_body_is_not_shown(case, monkeypatch):
     shown = []
-    monkeypatch.setattr(
-        figures, "overlay", lambda hu, label, *_: shown.append(hu) or np.zeros((*hu.shape, 3))
-    )
+    grey = pictures_of_slices.grey_picture  # every picture is made of it
+    monkeypatch.setattr(pictures_of_slices, "grey_picture", lambda hu: shown.append(hu) or grey(hu))
     monkeypatch.setattr(montage, "lung_box", lambda lung: (slice(0, 256), slice(0, 256)))
     hu = np.full((12, 256, 256), -1000, np.int16)
     hu[:, 80:176, 80:176] = case.scan.hu
@@ -127,7 +164,7 @@ def test_text_beside_the_body_is_not_shown(case, monkeypatch):
     labels = np.pad(case.labels, ((0, 0), (80, 80), (80, 80)), constant_values=3)
     burned = replace(case, scan=replace(case.scan, hu=hu), labels=labels, entropy=np.zeros_like(labels))
     figures.draw_montage(mpl.figure.Figure(), burned)
-    assert len(shown) == 8 and all(
+    assert len(shown) == 12 and all(
         picture[:60].max() < -900 and picture[80:176].max() > 0 for picture in shown
     )
 
