@@ -3,12 +3,15 @@
 Sliders in a live notebook, a montage that stays everywhere else.
 """
 
+import base64
 import io
 from collections.abc import Collection
+from html import escape
 
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import Figure
+from scipy import ndimage
 
 from lungseg_utils.core.classes import BACKGROUND, CLASSES, FOREGROUND, LESIONS, LUNG_WINDOW
 from lungseg_utils.plots.slices import overlay, show_slices
@@ -16,6 +19,14 @@ from lungseg_utils.report.severity import lung_range
 
 WINDOWS = {"lung": LUNG_WINDOW, "mediastinum": (-160, 240), "wide": (-1000, 1000)}  # HU: black to white
 WIDTH = 480  # px on the screen, whatever the slice has
+KEYS = (
+    "Keys, once a slider is clicked: the arrows go by one, Page Up and Page Down by five, Home and End to the "
+    "ends; Tab goes to the next control, the space bar ticks a box."
+)
+MARK = (
+    "position:absolute;top:6px;color:white;font:bold 16px Arial,sans-serif;"
+    "text-shadow:0 0 3px black,0 0 3px black"
+)
 
 
 def slice_picture(
@@ -25,7 +36,7 @@ def slice_picture(
     classes: Collection[int] = LESIONS,
     opacity: float = 0.45,
 ) -> np.ndarray:
-    """A slice in a window, the named classes in their colours on top.
+    """A slice in a window, the named classes in their colours on top; lesions outlined.
 
     Args:
         hu: (H, W), HU.
@@ -41,7 +52,25 @@ def slice_picture(
     stretched = black + (hu.astype(np.float32) - low) * (
         (white - black) / (high - low)
     )  # `overlay` has one window
-    return np.rint(255 * overlay(stretched, labels, tuple(classes), opacity)).astype(np.uint8)
+    rgb = overlay(stretched, labels, tuple(classes), opacity)
+    for c in LESIONS:
+        if c in classes:
+            _outline(rgb, labels == c, min(1, 2 * opacity), hatched=bool(CLASSES[c].hatch))
+    return np.rint(255 * rgb).astype(np.uint8)
+
+
+def _outline(rgb: np.ndarray, region: np.ndarray, strength: float, hatched: bool) -> None:
+    """Draw a region's light line, with a dark one around it, and light stripes within, into rgb (H, W, 3)."""
+    light = region & ~ndimage.binary_erosion(region, border_value=1)
+    dark = ndimage.binary_dilation(region) & ~region
+    if hatched:
+        step = max(region.shape[1] // 40, 6)
+        stripes = np.add.outer(np.arange(region.shape[0]), np.arange(region.shape[1])) % step < max(
+            step // 6, 1
+        )
+        light |= region & stripes
+    for line, grey in ((light, 1), (dark, 0)):
+        rgb[line] = (1 - strength) * rgb[line] + strength * grey
 
 
 def square_pixels(
@@ -100,26 +129,39 @@ class SliceBrowser:
         self._hu, self._labels, self._entropy, self._spacing = hu, labels, entropy, spacing
         self._square = square_pixels(hu.shape[1:], spacing)
         most = int(np.isin(labels, LESIONS).sum((1, 2)).argmax()) + 1
-        self.slice = w.IntSlider(most, 1, len(hu), description="slice")
+        named = {"style": {"description_width": "150px"}, "layout": w.Layout(width="440px", max_width="100%")}
+        self.slice = w.IntSlider(
+            most, 1, len(hu), description="Slice, from the feet:", tooltip="Which slice is shown", **named
+        )
+        ranges = [f"{name}: {low} to {high} HU" for name, (low, high) in WINDOWS.items()]
         self.window = w.ToggleButtons(
-            options=list(WINDOWS), description="window", layout=w.Layout(width="360px")
+            options=list(WINDOWS), tooltips=ranges, description="Window of the greys:", **named
         )
         self.window.style.button_width = "auto"
-        self.opacity = w.FloatSlider(0.45, min=0, max=1, step=0.05, description="opacity")
+        self.opacity = w.FloatSlider(
+            0.45,
+            min=0,
+            max=1,
+            step=0.05,
+            description="Opacity of colours:",
+            tooltip="0: only the slice, 1: only the colours",
+            **named,
+        )
         # The boxes are the legend, too.
         self.classes = {c: self._box(CLASSES[c].color, CLASSES[c].name, c in LESIONS) for c in FOREGROUND}
         magma = ", ".join(
             f"rgb({r}, {g}, {b})" for r, g, b, _ in colormaps["magma"](np.linspace(0, 1, 5), bytes=True)
         )
         self.entropy = self._box(f"linear-gradient(to right, {magma})", "entropy instead, 0 to 1", False, 60)
-        self.picture = w.Image(format="jpeg", layout=w.Layout(width="100%", align_self="flex-start"))
+        self.picture = w.HTML(layout=w.Layout(width="100%"))
         self.caption = w.HTML()
         boxes = [*self.classes.values(), *([self.entropy] if entropy is not None else [])]
         controls = [self.slice, self.window, self.opacity, *boxes]
         for control in controls:
             control.observe(self._show, "value")
         left = w.VBox([self.picture, self.caption], layout=w.Layout(width=f"{WIDTH}px", max_width="100%"))
-        right = w.VBox(controls, layout=w.Layout(margin="0 0 0 12px"))
+        keys = w.HTML(f"<small>{KEYS}</small>", layout=w.Layout(max_width="440px"))
+        right = w.VBox([*controls, keys], layout=w.Layout(margin="0 0 0 12px"))
         self.widget = w.HBox([left, right], layout=w.Layout(flex_flow="row wrap"))
         self._show()
 
@@ -163,8 +205,13 @@ class SliceBrowser:
 
         file = io.BytesIO()
         Image.fromarray(self.draw()).save(file, "JPEG", quality=90, subsampling=0)
-        self.picture.value = file.getvalue()
-        self.caption.value = self.describe()
+        said = self.describe()
+        address = "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
+        self.picture.value = (
+            f'<div style="position:relative"><img alt="{escape(said)}" src="{address}" style="width:100%">'
+            f'<span style="{MARK};left:8px">R</span><span style="{MARK};right:8px">L</span></div>'
+        )
+        self.caption.value = said
 
 
 def browse(

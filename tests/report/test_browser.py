@@ -1,6 +1,8 @@
 """The slice browser: what the widgets' values draw, and that nothing live is shown where nobody looks on."""
 
+import base64
 import io
+import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -78,19 +80,39 @@ def test_the_picture_and_the_caption_follow_every_change():
     )
     before = shown.picture.value
     shown.slice.value = 3
-    sent = np.asarray(Image.open(io.BytesIO(shown.picture.value)))
+    page = shown.picture.value
+    sent = np.asarray(Image.open(io.BytesIO(base64.b64decode(re.search(r"base64,([^\"]+)", page)[1]))))
+    assert f'alt="{shown.caption.value}"' in page and ">R</span>" in page and ">L</span>" in page
     assert shown.picture.value != before
     assert np.abs(sent.astype(int) - shown.draw()).mean() < 3  # JPEG
     shown.slice.value = 1
     assert shown.caption.value == "slice 1 of 5, 0 mm above the lowest; of its lung: no lung"
 
 
+def test_every_control_is_named_and_so_are_the_keys():
+    controls = SliceBrowser(*quarters()).widget.children[1].children
+    assert all(len(control.description) > 10 for control in controls[:-1])
+    assert "arrows" in controls[-1].value and controls[0].tooltip
+
+
+def test_lesions_are_outlined_on_any_grey_and_consolidation_is_striped():
+    hu = np.full((40, 40), -600, np.int16)
+    labels = np.full((40, 40), BACKGROUND, np.uint8)
+    labels[5:35, 5:18], labels[5:35, 22:35] = GROUND_GLASS, CONSOLIDATION
+    picture = slice_picture(hu, labels, opacity=1)
+    assert (picture[20, [4, 5, 21, 22]] == [[0] * 3, [255] * 3] * 2).all()  # dark outside, light inside
+    inside = {c: picture[6:34, first : first + 11] for c, first in ((GROUND_GLASS, 6), (CONSOLIDATION, 23))}
+    assert len(np.unique(inside[GROUND_GLASS].reshape(-1, 3), axis=0)) == 1
+    striped = (inside[CONSOLIDATION] == 255).all(-1)
+    assert 0.1 < striped.mean() < 0.3 and striped.any(0).all() and striped.any(1).all()
+
+
 def test_without_entropy_or_spacing_there_is_no_box_and_no_place():
     hu, labels, entropy = quarters()
     assert entropy.shape == hu.shape
-    assert len(SliceBrowser(hu, labels, entropy).widget.children[1].children) == 7
+    assert len(SliceBrowser(hu, labels, entropy).widget.children[1].children) == 8
     plain = SliceBrowser(hu, labels)
-    assert len(plain.widget.children[1].children) == 6 and " mm " not in plain.caption.value
+    assert len(plain.widget.children[1].children) == 7 and " mm " not in plain.caption.value
 
 
 def test_oblong_pixels_are_shown_square_and_no_line_is_lost():
