@@ -151,23 +151,24 @@ def check_image_size(image_size: int) -> None:
 
 
 @torch.no_grad()
-def stage_sizes(model: nn.Module, image_size: int) -> list[dict[str, Any]]:
-    """What leaves each stage, from a real forward pass of one empty slice.
+def feature_maps(model: nn.Module, image: torch.Tensor) -> dict[str, list[torch.Tensor]]:
+    """What leaves each stage in a forward pass: "encoder", "decoder" and "head", each in the slice's order.
 
-    Part, stage, channels, side (pixels).
+    The encoder's first is the slice itself; U-Net++ has more blocks than one a level, an FPN's all end at a
+    quarter of the side.
 
-    A part's stages are in the order in which the slice passes them; U-Net++ has more blocks than one a level,
-    an FPN's all end at a quarter of the side.
+    Args:
+        model: From `build_model`.
+        image: One normalised slice, (1, 1, H, W).
+
+    Returns:
+        By part, (C, h, w) each; the head's are the logits.
     """
-    sizes: list[dict[str, Any]] = []
+    maps: dict[str, list[torch.Tensor]] = {"encoder": [], "decoder": [], "head": []}
 
     def recorder(part: str) -> Callable[..., None]:
         def record(_: nn.Module, __: tuple, output: torch.Tensor | list[torch.Tensor]) -> None:
-            for tensor in output if isinstance(output, list) else [output]:
-                stage = sum(row["part"] == part for row in sizes)
-                sizes.append(
-                    {"part": part, "stage": stage, "channels": tensor.shape[1], "side": tensor.shape[-1]}
-                )
+            maps[part] += [tensor[0] for tensor in (output if isinstance(output, list) else [output])]
 
         return record
 
@@ -178,11 +179,24 @@ def stage_sizes(model: nn.Module, image_size: int) -> list[dict[str, Any]]:
     hooks.append(model.get_submodule("encoder").register_forward_hook(recorder("encoder")))
     hooks.append(model.get_submodule("segmentation_head").register_forward_hook(recorder("head")))
     training = model.training
-    model.eval()(torch.zeros(1, 1, image_size, image_size, device=next(model.parameters()).device))
+    with torch.no_grad():
+        model.eval()(image.to(next(model.parameters()).device))
     model.train(training)
     for hook in hooks:
         hook.remove()
-    return sizes
+    return maps
+
+
+def stage_sizes(model: nn.Module, image_size: int) -> list[dict[str, Any]]:
+    """What leaves each stage, from a real forward pass of one empty slice.
+
+    Part, stage, channels, side (pixels); a part's stages are in the order in which the slice passes them.
+    """
+    return [
+        {"part": part, "stage": stage, "channels": tensor.shape[0], "side": tensor.shape[-1]}
+        for part, maps in feature_maps(model, torch.zeros(1, 1, image_size, image_size)).items()
+        for stage, tensor in enumerate(maps)
+    ]
 
 
 def parameters_by_part(model: nn.Module) -> dict[str, int]:

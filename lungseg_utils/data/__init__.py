@@ -13,7 +13,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "features": ["FEATURES", "slice_features"],
         "find": ["find_data", "listed_folders"],
         "importers": ["add_to_prepared", "import_data"],
-        "phantom": ["phantom_slice", "write_phantom"],
+        "phantom": ["phantom_slice", "with_scanner_extremes", "write_phantom"],
         "preprocessing": ["Preprocessing", "fingerprint", "fit_preprocessing", "load_prepared", "prepare"],
         "similarity": ["VOLUME_JUMP", "infer_volumes", "near_duplicates"],
         "splits": ["REFERENCE_VALIDATION", "make_slices"],

@@ -11,6 +11,7 @@ from scipy import ndimage
 from tqdm.auto import tqdm
 
 from lungseg_utils.core.classes import BACKGROUND, LESIONS, NUM_CLASSES
+from lungseg_utils.core.image import SOLID, thumbnails
 from lungseg_utils.core.npy import chunks
 from lungseg_utils.data.arrays import CTData
 
@@ -23,7 +24,8 @@ class Exploration:
     """What one pass over a labelled source counts.
 
     histograms: int64 (4, len(HU_BINS) - 1), pixels by class and HU. places: float (64, 64), share of the
-    slices in which that part of the image holds a lesion. lesions: one row for each 8-connected lesion:
+    slices in which that part of the image holds a lesion. bodies: float (64, 64), how much of it is solid
+    tissue, 0..1, on average. lesions: one row for each 8-connected lesion:
     slice, pixels, percent (of the slice's area). lung_hu: (N,), mean HU of everything labelled lung, lesions
     included; NaN where there is none.
     """
@@ -32,6 +34,7 @@ class Exploration:
     places: np.ndarray
     lesions: pd.DataFrame
     lung_hu: np.ndarray
+    bodies: np.ndarray
 
 
 def explore(data: CTData, source: str) -> Exploration:
@@ -43,7 +46,7 @@ def explore(data: CTData, source: str) -> Exploration:
     """
     count = len(data.images[source])
     histograms = np.zeros((NUM_CLASSES, len(HU_BINS) - 1), dtype=np.int64)
-    places = np.zeros((PLACE_BINS, PLACE_BINS))
+    places, bodies = np.zeros((2, PLACE_BINS, PLACE_BINS))
     lung_hu = np.full(count, np.nan)
     lesions = []
     with tqdm(total=count, desc=source, unit="slice", leave=False) as progress:
@@ -61,6 +64,7 @@ def explore(data: CTData, source: str) -> Exploration:
                     np.nonzero(lesion)[axis] * PLACE_BINS // lesion.shape[axis] for axis in (0, 1)
                 )
                 places[tuple(np.unique(np.stack([rows, columns]), axis=1))] += 1
+                bodies += thumbnails((np.asarray(hu) > SOLID)[None])[0]
                 components, _ = ndimage.label(lesion, structure=np.ones((3, 3)))
                 sizes = np.bincount(components.ravel())[1:]
                 lesions += [
@@ -68,4 +72,4 @@ def explore(data: CTData, source: str) -> Exploration:
                 ]
                 progress.update()
     table = pd.DataFrame(lesions, columns=["slice", "pixels", "percent"])
-    return Exploration(histograms, places / count, table, lung_hu)
+    return Exploration(histograms, places / count, table, lung_hu, bodies / count)

@@ -17,6 +17,7 @@ from tqdm.auto import tqdm
 
 from lungseg_utils.core.classes import BACKGROUND, CONSOLIDATION, GROUND_GLASS, LUNG_OTHER, NUM_CLASSES
 from lungseg_utils.core.files import InputError, atomic_write, replace_folder, resolve_path
+from lungseg_utils.core.image import body_mask
 from lungseg_utils.data.anatomy import AIR, OUTSIDE, Patient, Section, draw_section, make_patient
 from lungseg_utils.data.arrays import FILES
 
@@ -111,6 +112,27 @@ def render(rng: np.random.Generator, p: Patient, zs: np.ndarray, size: int) -> t
     limits = _limits(in_lung, p.burden)
     pairs = [_fill(p, s, risk, limits) for risk, s in zip(risks, sections, strict=True)]
     return np.stack([_scan(rng, p, hu) for hu, _ in pairs]), np.stack([labels for _, labels in pairs])
+
+
+def with_scanner_extremes(hu: np.ndarray) -> np.ndarray:
+    """A slice with what scanners deliver and exports have cut off, for showing what clipping is for.
+
+    Air outside the round field of view (-3024 HU), metal under the skin (3071 HU), dense contrast medium in
+    the great veins (900 HU).
+
+    Args:
+        hu: (H, W), HU; the original stays as it is.
+    """
+    hu = np.array(hu, np.float32)
+    rows, columns = np.indices(hu.shape)
+    height, width = hu.shape
+    hu[(2 * rows / height - 1) ** 2 + (2 * columns / width - 1) ** 2 > 1] = -3024
+    down, across = (np.flatnonzero(body_mask(hu).any(axis)) for axis in (1, 0))
+    tall, wide = np.ptp(down), np.ptp(across)
+    for y, x, radius, value in ((0.13, 0.72, 0.035, 3071), (0.38, 0.46, 0.02, 900)):
+        away = np.hypot(rows - (down[0] + y * tall), columns - (across[0] + x * wide))
+        hu[away < radius * wide] = value
+    return hu
 
 
 def phantom_slice(rng: np.random.Generator, size: int, move: float = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -28,6 +28,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         ],
         "slices": ["overlay", "save_figure", "set_style", "show_slices"],
         "submission": ["plot_submission"],
+        "unet": ["plot_unet"],
         "training": ["LiveChart", "plot_history", "plot_learning_rate", "plot_monitors", "plot_strip"],
     },
 )

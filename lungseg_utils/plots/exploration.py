@@ -5,23 +5,53 @@ from collections.abc import Mapping, Sequence
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
-from lungseg_utils.core.classes import CLASSES, SHORT_NAMES
+from lungseg_utils.core.classes import CLASSES, LUNG_WINDOW
+from lungseg_utils.plots.parts import FAINT, INK, LINES, SERIES, class_patch, describe, listed
+
+SQUARES = 10  # a side: each of the hundred is one per cent
+SPIKE = 5  # per cent of a class's pixels in the window's last bin, above which it is explained
 
 
 def plot_class_shares(shares: pd.DataFrame) -> Figure:
-    """Share of the pixels by class.
+    """A hundred squares a source, each one per cent of the pixels, filled class by class to the exact area.
 
     Args:
         shares: One row a source, one column a class short name, in percent.
     """
-    figure, axes = plt.subplots(1, len(shares), figsize=(4 * len(shares), 2.4), squeeze=False, sharex=True)
+    figure, axes = plt.subplots(1, len(shares), figsize=(5 * len(shares), 3.2), squeeze=False)
+    told = []
     for ax, (source, row) in zip(axes.flat, shares.iterrows()):
-        bars = ax.barh([c.name for c in CLASSES], row[list(SHORT_NAMES)], color=[c.color for c in CLASSES])
-        ax.bar_label(bars, fmt="%.2f %%", padding=3)
-        ax.set(xscale="log", xlim=(0.05, 400), xlabel="share of all pixels, % (log scale)", title=source)
-    return figure
+        start, handles = 0.0, []
+        for c in CLASSES:
+            share = float(row[c.short])
+            _fill_squares(ax, start, start + share, c.index)
+            handles.append(class_patch(c.index))
+            handles[-1].set_label(f"{c.name}: {share:.2f} %")
+            start += share
+        ax.set(xlim=(0, SQUARES), ylim=(SQUARES, 0), aspect="equal", xticks=[], yticks=[], title=source)
+        for k in range(SQUARES + 1):
+            ax.axhline(k, color="white", linewidth=1.5)
+            ax.axvline(k, color="white", linewidth=1.5)
+        ax.spines[:].set_visible(False)
+        ax.legend(handles=handles, loc="center left", bbox_to_anchor=(1, 0.5))
+        told.append(f"{source}: " + ", ".join(f"{c.name} {row[c.short]:.2f} %" for c in CLASSES))
+    figure.suptitle("of a hundred pixels: each square is 1 %")
+    return describe(figure, f"A hundred squares for the pixels of each source. {listed(told)}.")
+
+
+def _fill_squares(ax: Axes, start: float, end: float, c: int) -> None:
+    """Fill the squares from start to end, row by row, those at the ends in part; each is 1 wide and high."""
+    patch = class_patch(c)
+    hatched = bool(CLASSES[c].hatch)
+    for k in range(int(start), int(np.ceil(min(end, SQUARES**2)))):
+        left, right = max(start - k, 0), min(end - k, 1)
+        box = Rectangle((k % SQUARES + left, k // SQUARES), right - left, 1, facecolor=CLASSES[c].color)
+        box.set(edgecolor=patch.get_edgecolor() if hatched else "none", hatch=CLASSES[c].hatch, linewidth=0)
+        ax.add_patch(box)
 
 
 def plot_hu_histograms(histograms: Mapping[str, np.ndarray], edges: np.ndarray) -> Figure:
@@ -32,41 +62,82 @@ def plot_hu_histograms(histograms: Mapping[str, np.ndarray], edges: np.ndarray) 
         edges: (bins + 1,), HU.
     """
     figure, axes = plt.subplots(
-        1, len(histograms), figsize=(5 * len(histograms), 3), squeeze=False, sharey=True
+        1, len(histograms), figsize=(5.5 * len(histograms), 3.8), squeeze=False, sharey=True
     )
+    told = []
     for ax, (source, counts) in zip(axes.flat, histograms.items()):
-        for c in CLASSES:
-            total = max(counts[c.index].sum(), 1)
-            ax.stairs(100 * counts[c.index] / total, edges, color=c.color, label=c.name, linewidth=1.5)
-        ax.set(xlabel="Hounsfield units", ylabel="share of the class's pixels, %", title=source, ylim=(0, 25))
-    axes.flat[0].legend(loc="upper left")
-    return figure
+        percent = 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)
+        for c, line in zip(CLASSES, LINES):
+            ax.stairs(percent[c.index], edges, color=c.line, linestyle=line, label=c.name, linewidth=1.8)
+        ax.set(xlabel="Hounsfield units", title=source, ylim=(0, 25))
+        ax.set_ylabel("share of the class's pixels, %")
+        _explain_spike(ax, percent, edges)
+        ax.legend(loc="upper right")
+        centres = (edges[:-1] + edges[1:]) / 2
+        means = ", ".join(f"{c.name} {percent[c.index] @ centres / 100:.0f}" for c in CLASSES)
+        told.append(f"{source}, mean HU: {means}")
+    return describe(figure, f"Curves of the Hounsfield units of each class, which overlap. {listed(told)}.")
 
 
-def plot_lesions(lesions: Mapping[str, pd.DataFrame], places: Mapping[str, np.ndarray]) -> Figure:
+def _explain_spike(ax: Axes, percent: np.ndarray, edges: np.ndarray) -> None:
+    """Name the bin in which an export in the lung window put all that is darker."""
+    k = int(np.searchsorted(edges, LUNG_WINDOW[0], side="right")) - 1
+    highest = percent[:, k].max() if 0 <= k < percent.shape[1] else 0
+    if highest > SPIKE:
+        ax.annotate(
+            f"{LUNG_WINDOW[0]} HU: all that is\ndarker was exported as this",
+            (edges[k], min(highest, 20)),
+            xytext=(0.01, 0.98),
+            textcoords="axes fraction",
+            va="top",
+            color=INK,
+            arrowprops={"arrowstyle": "->", "color": INK},
+        )
+
+
+def plot_lesions(
+    lesions: Mapping[str, pd.DataFrame],
+    places: Mapping[str, np.ndarray],
+    bodies: Mapping[str, np.ndarray] | None = None,
+) -> Figure:
     """Sizes and places of lesions by source.
 
     Args:
         lesions: Tables with a column `percent`.
         places: (64, 64) shares of slices.
+        bodies: (64, 64), how much of each place is solid tissue, for the outlines of body and lungs.
     """
-    figure, axes = plt.subplots(1, 1 + len(places), figsize=(4 + 3 * len(places), 3))
-    for source, table in lesions.items():
+    figure, axes = plt.subplots(1, 1 + len(places), figsize=(4.4 + 3.3 * len(places), 3.4))
+    for (source, table), color, line in zip(lesions.items(), SERIES, LINES):
         axes[0].hist(
             np.log10(table.percent.clip(lower=1e-3)),
             np.linspace(-3, 1.5, 28),
             histtype="step",
-            linewidth=1.5,
+            linewidth=1.8,
+            color=color,
+            linestyle=line,
             label=source,
         )
     axes[0].set_xticks([-3, -2, -1, 0, 1], ["0.001", "0.01", "0.1", "1", "10"])
     axes[0].set(xlabel="size of a lesion, % of the slice", ylabel="lesions", title="how large")
-    axes[0].legend()
+    axes[0].set_ylim(top=1.35 * axes[0].get_ylim()[1])  # room for the legend
+    axes[0].legend(loc="upper left")
     for ax, (source, share) in zip(axes[1:], places.items()):
         image = ax.imshow(100 * share, "magma", vmin=0)
+        if bodies is not None:
+            ax.contour(bodies[source], [0.5], colors="white", linewidths=1)
+            ax.set_xlabel("white: body and lungs")
         ax.set(xticks=[], yticks=[], title=f"where: {source}")
         figure.colorbar(image, ax=ax, label="% of slices with a lesion here", shrink=0.8)
-    return figure
+    told = [
+        f"{source}: {len(table)} lesions, half of them below {table.percent.median():.2f} % of the slice"
+        for source, table in lesions.items()
+    ]
+    most = [
+        f"{source}: at most {100 * share.max():.0f} % of the slices at one place"
+        for source, share in places.items()
+    ]
+    return describe(figure, f"Sizes of the lesions and where they lie. {listed([*told, *most])}.")
 
 
 def plot_volumes(
@@ -80,48 +151,63 @@ def plot_volumes(
         lesion_percent: (N,) of the slice's pixels.
         threshold: HU; a jump above it may begin a volume.
     """
-    figure, (top, bottom) = plt.subplots(2, 1, figsize=(9, 4), sharex=True)
-    top.plot(np.arange(1, len(volumes)), jumps, linewidth=0.8)
-    top.axhline(threshold, color="gray", linestyle=":", label=f"a new volume above {threshold:.0f} HU")
+    figure, (top, bottom) = plt.subplots(2, 1, figsize=(10, 4.8), sharex=True)
+    top.plot(np.arange(1, len(volumes)), jumps, linewidth=1, color=SERIES[0])
+    label = f"a new volume above {threshold:.0f} HU"
+    top.axhline(threshold, color=FAINT, linestyle=":", label=label)
     top.set(ylabel="jump, HU", title="how much each slice differs from the one before")
     top.legend(loc="upper right")
-    for number in np.unique(volumes):
+    means = []
+    for k, number in enumerate(np.unique(volumes)):
         index = np.nonzero(volumes == number)[0]
-        bottom.fill_between(index, lesion_percent[index], alpha=0.8)
-        bottom.annotate(
-            str(number), (index.mean(), 0), xytext=(0, 3), textcoords="offset points", ha="center"
-        )
+        bottom.fill_between(index, lesion_percent[index], color=SERIES[0], step="mid")
+        bottom.axvspan(index[0] - 0.5, index[-1] + 0.5, color="0.93" if k % 2 else "white", zorder=0)
+        place = bottom.get_xaxis_transform()
+        bottom.annotate(str(number), (index.mean(), 0.98), xycoords=place, va="top", ha="center")
+        means.append(f"volume {number}: {lesion_percent[index].mean():.1f} %")
     bottom.set(
         xlabel="slice",
         ylabel="lesion, % of pixels",
-        title="lesions along the volumes (numbers: volumes found)",
+        title="lesions along the volumes, which have their numbers",
     )
-    return figure
+    bottom.xaxis.get_major_locator().set_params(integer=True)
+    bottom.set_ylim(0, 1.2 * max(lesion_percent.max(), 0.1))
+    told = f"{(jumps > threshold).sum()} jumps above {threshold:.0f} HU part {len(means)} volumes"
+    return describe(figure, f"{told}. Mean share of lesion pixels: {listed(means)}.")
 
 
 def plot_steps(steps: Mapping[str, np.ndarray], units: Sequence[str]) -> Figure:
     """One slice after each preprocessing step, with its histogram.
+
+    Below a step in the unit of the one before stands how many pixels it changes.
 
     Args:
         steps: By name, (H, W).
         units: Of each step's values.
     """
     figure, axes = plt.subplots(
-        2, len(steps), figsize=(3.2 * len(steps), 5), height_ratios=(2, 1), squeeze=False
+        2, len(steps), figsize=(3.5 * len(steps), 5.6), height_ratios=(2, 1), squeeze=False
     )
-    for (top, bottom), (name, image), unit in zip(axes.T, steps.items(), units):
+    told, images = [], list(steps.values())
+    for k, ((top, bottom), (name, image), unit) in enumerate(zip(axes.T, steps.items(), units)):
         shown = top.imshow(image, "gray")
         figure.colorbar(shown, ax=top, label=unit, shrink=0.7)
         top.set(title=name, xticks=[], yticks=[])
-        bottom.hist(image.ravel(), 100, color="gray")
+        words = f"from {image.min():.5g} to {image.max():.5g} {unit}"
+        if k and units[k - 1] == unit:
+            changed = f"changes {(image != images[k - 1]).mean():.1%} of the pixels"
+            top.set_xlabel(changed)
+            words = f"{words}, {changed}"
+        bottom.hist(image.ravel(), 100, color=FAINT)
         bottom.set(xlabel=unit, ylabel="pixels", yscale="log")
-    return figure
+        told.append(f"{name}: {words}")
+    return describe(figure, f"One slice and its histogram after each step. {listed(told)}.")
 
 
 def plot_distributions(
     before: Mapping[str, np.ndarray], after: Mapping[str, np.ndarray], low: float, high: float
 ) -> Figure:
-    """Values by source before and after normalisation.
+    """Values by source, one row each, before and after normalisation.
 
     Args:
         before: By source, HU.
@@ -129,16 +215,28 @@ def plot_distributions(
         low: Where the robust range begins, HU.
         high: Where it ends, HU.
     """
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3))
-    for ax, values, unit in ((left, before, "HU"), (right, after, "z-score")):
-        for source, sample in values.items():
-            ax.hist(sample, 120, density=True, histtype="step", linewidth=1.5, label=source)
-        ax.set(xlabel=unit, ylabel="density", yscale="log")
-    left.axvspan(low, high, color="gray", alpha=0.2, label="robust range")
-    left.set_title("before: clipped HU")
-    right.set_title("after: z-scores")
-    left.legend()
-    return figure
+    figure, axes = plt.subplots(
+        len(before), 2, figsize=(10, 1.35 * len(before) + 1.2), sharex="col", sharey=True, squeeze=False
+    )
+    for (left, right), source in zip(axes, before):
+        for ax, values in ((left, before[source]), (right, after[source])):
+            ax.hist(
+                values, 120, density=False, weights=np.full(len(values), 100 / len(values)), color=SERIES[0]
+            )
+            ax.set_yscale("log")
+            ax.axvline(values.mean(), color=INK, linestyle="--", linewidth=1.2, label="mean")
+        left.axvspan(low, high, color="0.88", zorder=0, label="robust range")
+        left.set_ylabel(f"{source}\n% of pixels")
+    axes[0, 0].set_title("before: clipped HU")
+    axes[0, 1].set_title("after: z-scores")
+    axes[-1, 0].set_xlabel("HU")
+    axes[-1, 1].set_xlabel("z-score")
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    told = [
+        f"{source}: mean {before[source].mean():.0f} HU, then z-score {after[source].mean():.2f}"
+        for source in before
+    ]
+    return describe(figure, f"Histograms before and after normalisation. {listed(told)}.")
 
 
 def plot_bars(values: Mapping[str, float | None], xlabel: str, title: str) -> Figure:
@@ -150,10 +248,11 @@ def plot_bars(values: Mapping[str, float | None], xlabel: str, title: str) -> Fi
         title: Of the figure.
     """
     known = {name: value for name, value in values.items() if value is not None}
-    figure, ax = plt.subplots(figsize=(6, 0.35 * len(known) + 0.9))
-    bars = ax.barh(list(known), list(known.values()))
+    figure, ax = plt.subplots(figsize=(6.5, 0.42 * len(known) + 1.1))
+    bars = ax.barh(list(known), list(known.values()), color=SERIES[0])
     ax.bar_label(bars, fmt="%.3g", padding=3)
     ax.invert_yaxis()
     ax.margins(x=0.15)
     ax.set(xlabel=xlabel, title=title)
-    return figure
+    told = [f"{name} {value:.3g}" for name, value in known.items()]
+    return describe(figure, f"{title}, {xlabel}: {listed(told)}.")

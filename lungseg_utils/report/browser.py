@@ -20,7 +20,7 @@ from lungseg_utils.report.severity import lung_range
 WINDOWS = {"lung": LUNG_WINDOW, "mediastinum": (-160, 240), "wide": (-1000, 1000)}  # HU: black to white
 WIDTH = 480  # px on the screen, whatever the slice has
 KEYS = (
-    "Keys, once a slider is clicked: the arrows go by one, Page Up and Page Down by five, Home and End to the "
+    "Keys, once a slider is clicked: arrows go by one, Page Up and Page Down by five, Home and End to the "
     "ends; Tab goes to the next control, the space bar ticks a box."
 )
 MARK = (

@@ -22,5 +22,7 @@ def test_counts_by_hand(tmp_path):
     assert found.lesions.percent.iloc[1] == 100 / 128**2
     assert found.places[0, 0] == found.places[2, 2] == found.places[5, 50] == 0.5
     assert found.places.sum() == 0.5 * (4 + 1 + 1)
+    assert found.bodies[0, 0] == 0.5  # soft tissue in the second slice only
+    assert found.bodies[40, 5] == 1 and found.bodies[20, 50] == 0.5
     lung = hu[0, :64]
     assert np.isclose(found.lung_hu[0], lung.mean()) and np.isnan(found.lung_hu[1])

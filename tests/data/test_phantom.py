@@ -262,3 +262,13 @@ def test_arrays_that_are_no_phantom_are_never_replaced(mini, tmp_path):
     with pytest.raises(InputError, match="expected nothing but an older phantom"):
         phantom.write_phantom(arrays, medseg=1, volumes=1, slices_per_volume=1, test=1, size=32)
     assert len(list(arrays.iterdir())) == 5
+
+
+def test_a_scanners_extremes_lie_beyond_the_clip_and_leave_the_slice_alone():
+    hu, _ = phantom.phantom_slice(np.random.default_rng(0), 128)
+    before = hu.copy()
+    shown = phantom.with_scanner_extremes(hu)
+    assert (hu == before).all() and shown.shape == hu.shape
+    assert shown.min() == -3024 and shown.max() == 3071 and (shown == 900).any()
+    changed = (np.clip(shown, -1500, 500) != shown).mean()
+    assert 0.1 < changed < 0.4 and np.isclose(shown, hu).mean() > 0.6

@@ -1,0 +1,107 @@
+"""A U-Net, drawn with what one slice becomes in it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.gridspec import SubplotSpec
+from matplotlib.patches import ConnectionPatch
+
+from lungseg_utils.core.classes import CLASSES
+from lungseg_utils.plots.parts import INK, SERIES, class_patch, describe, listed
+from lungseg_utils.plots.slices import CLASS_COLORS, CLASS_NORM, outline
+
+SHOWN = 3  # maps of a stage
+
+
+def plot_unet(maps: Mapping[str, Sequence[Any]]) -> Figure:
+    """A slice on its way through a U-Net: down the encoder, over the skips, up the decoder, to logits and classes.
+
+    Of each stage, the three maps that differ most within themselves. A row is a level: all its maps have one side.
+
+    Args:
+        maps: As model.feature_maps gives, or from a network of your own: "encoder" (the slice first), "decoder",
+            and "head" with the logits (4, H, W) last; (C, h, w) each, tensors or arrays.
+    """
+    encoder, decoder = ([np.asarray(each) for each in maps[part]] for part in ("encoder", "decoder"))
+    logits = np.asarray(maps["head"][-1])
+    ups = {up.shape[-1]: up for up in decoder}  # a level's last, where there are several
+    rows = len(encoder)
+    figure = plt.figure(figsize=(11.5, 1.3 * rows + 0.7))
+    grid = figure.add_gridspec(rows, 4, width_ratios=(SHOWN, 0.5, SHOWN, 1.6), wspace=0.06)
+    left, right = [], []
+    for row, down in enumerate(encoder):
+        name = "the slice" if row == 0 and len(down) == 1 else _said(down)
+        left.append(_stage(figure, grid[row, 0], down, name))
+        up = ups.get(down.shape[-1])
+        right.append(None if up is None or row == rows - 1 else _stage(figure, grid[row, 2], up, _said(up)))
+    classes = figure.add_subplot(grid[: (rows + 1) // 2, 3])
+    answer = logits.argmax(0)
+    classes.imshow(answer, cmap=CLASS_COLORS, norm=CLASS_NORM, interpolation="nearest")
+    outline(classes, answer)
+    classes.set(title="the class with\nthe largest logit", xticks=[], yticks=[])
+    logit_grid = grid[(rows + 1) // 2 :, 3].subgridspec(2, 2)
+    for c in CLASSES:
+        ax = figure.add_subplot(logit_grid[c.index // 2, c.index % 2])
+        ax.imshow(logits[c.index], "gray")
+        ax.set(xticks=[], yticks=[])
+        ax.set_title(f"logit of\n{c.name.replace(' opacity', '')}")
+    for row in range(rows - 1):
+        _arrow(figure, left[row][0], (0.5, 0), left[row + 1][0], (0.5, 1), SERIES[0])
+        if right[row]:
+            _arrow(figure, left[row][-1], (1, 0.5), right[row][0], (0, 0.5), SERIES[1], "skip")
+            below = right[row + 1] or left[row + 1]
+            _arrow(
+                figure,
+                below[-1],
+                (0.5, 1) if right[row + 1] else (1, 0.5),
+                right[row][-1],
+                (0.5, 0),
+                SERIES[0],
+            )
+    if right[0]:
+        _arrow(figure, right[0][-1], (1, 0.5), classes, (0, 0.5), SERIES[0])
+    handles = [class_patch(c.index) for c in CLASSES]
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
+    told = [f"level {row + 1}: {_said(down)}" for row, down in enumerate(encoder)]
+    return describe(
+        figure,
+        f"A slice goes down the encoder, {listed(told)}; then up the decoder through {len(decoder)} blocks, joined by "
+        f"skips from the same level, to four logits and the class of every pixel.",
+    )
+
+
+def _said(maps: np.ndarray) -> str:
+    channels, height, width = maps.shape
+    return f"{channels} {'map' if channels == 1 else 'maps'} of {height} x {width}"
+
+
+def _stage(figure: Figure, place: SubplotSpec, maps: np.ndarray, name: str) -> list[Axes]:
+    """The maps of a stage that differ most within themselves, side by side."""
+    most = np.sort(np.argsort(-maps.std((1, 2)), kind="stable")[:SHOWN])
+    axes = []
+    for cell, k in zip(place.subgridspec(1, SHOWN, wspace=0.04), most):
+        ax = figure.add_subplot(cell)
+        ax.imshow(maps[k], "gray", interpolation="nearest")
+        ax.set(xticks=[], yticks=[])
+        axes.append(ax)
+    axes[len(axes) // 2].set_title(name)
+    return axes
+
+
+def _arrow(figure: Figure, start: Axes, at: tuple, end: Axes, to: tuple, color: str, words: str = "") -> None:
+    """An arrow from one picture to another, in shares of their sides."""
+    arrow = ConnectionPatch(
+        at, to, "axes fraction", "axes fraction", axesA=start, axesB=end, arrowstyle="-|>", mutation_scale=14
+    )
+    arrow.set(color=color, linewidth=1.6)
+    arrow.set_in_layout(False)
+    figure.add_artist(arrow)
+    if words:
+        place = {"textcoords": "offset points", "xycoords": "axes fraction", "ha": "left", "va": "bottom"}
+        start.annotate(words, at, xytext=(6, 3), color=INK, annotation_clip=False, **place).set_in_layout(
+            False
+        )
