@@ -18,13 +18,13 @@ SHOWN = 3  # maps of a stage
 
 
 def plot_unet(maps: Mapping[str, Sequence[Any]]) -> Figure:
-    """A slice on its way through a U-Net: down the encoder, over the skips, up the decoder, to logits and classes.
+    """A slice on its way through a U-Net: down the encoder, over the skips, up the decoder, to its classes.
 
     Of each stage, the three maps that differ most within themselves. A row is a level: all its maps have one side.
 
     Args:
-        maps: As model.feature_maps gives, or from a network of your own: "encoder" (the slice first), "decoder",
-            and "head" with the logits (4, H, W) last; (C, h, w) each, tensors or arrays.
+        maps: As model.feature_maps gives, or from a network of your own: "encoder" (the slice first),
+            "decoder", and "head" with the logits (4, H, W) last; (C, h, w) each, tensors or arrays.
     """
     encoder, decoder = ([np.asarray(each) for each in maps[part]] for part in ("encoder", "decoder"))
     logits = np.asarray(maps["head"][-1])
@@ -37,7 +37,8 @@ def plot_unet(maps: Mapping[str, Sequence[Any]]) -> Figure:
         name = "the slice" if row == 0 and len(down) == 1 else _said(down)
         left.append(_stage(figure, grid[row, 0], down, name))
         up = ups.get(down.shape[-1])
-        right.append(None if up is None or row == rows - 1 else _stage(figure, grid[row, 2], up, _said(up)))
+        level = row < rows - 1 and (row > 0 or encoder[1].shape[-1] < down.shape[-1])
+        right.append(_stage(figure, grid[row, 2], up, _said(up)) if level and up is not None else None)
     classes = figure.add_subplot(grid[: (rows + 1) // 2, 3])
     answer = logits.argmax(0)
     classes.imshow(answer, cmap=CLASS_COLORS, norm=CLASS_NORM, interpolation="nearest")
@@ -51,26 +52,21 @@ def plot_unet(maps: Mapping[str, Sequence[Any]]) -> Figure:
         ax.set_title(f"logit of\n{c.name.replace(' opacity', '')}")
     for row in range(rows - 1):
         _arrow(figure, left[row][0], (0.5, 0), left[row + 1][0], (0.5, 1), SERIES[0])
-        if right[row]:
+        if not right[row]:
+            continue
+        if row > 0:  # the slice itself is not handed over
             _arrow(figure, left[row][-1], (1, 0.5), right[row][0], (0, 0.5), SERIES[1], "skip")
-            below = right[row + 1] or left[row + 1]
-            _arrow(
-                figure,
-                below[-1],
-                (0.5, 1) if right[row + 1] else (1, 0.5),
-                right[row][-1],
-                (0.5, 0),
-                SERIES[0],
-            )
-    if right[0]:
-        _arrow(figure, right[0][-1], (1, 0.5), classes, (0, 0.5), SERIES[0])
+        below, leaves = (right[row + 1], (0.5, 1)) if right[row + 1] else (left[row + 1], (1, 0.5))
+        _arrow(figure, below[-1], leaves, right[row][-1], (0.5, 0), SERIES[0])
+    top = next((stage for stage in right if stage), left[-1])
+    _arrow(figure, top[-1], (1, 0.5), classes, (0, 0.5), SERIES[0])
     handles = [class_patch(c.index) for c in CLASSES]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
     told = [f"level {row + 1}: {_said(down)}" for row, down in enumerate(encoder)]
     return describe(
         figure,
-        f"A slice goes down the encoder, {listed(told)}; then up the decoder through {len(decoder)} blocks, joined by "
-        f"skips from the same level, to four logits and the class of every pixel.",
+        f"A slice goes down the encoder, {listed(told)}; then up the decoder through {len(decoder)} blocks, "
+        f"joined by skips from the same level, to four logits and the class of every pixel.",
     )
 
 
