@@ -7,36 +7,59 @@ import numpy as np
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize, to_rgb
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 
 from lungseg_utils.core.classes import CLASSES, FOREGROUND, LESIONS
 from lungseg_utils.evaluation.calibration import BINS, Reliability, calibration_error
-from lungseg_utils.plots.parts import WRONG
-from lungseg_utils.plots.slices import grey_picture, overlay, picture_grid
+from lungseg_utils.plots.parts import FAINT, FEW, WRONG, area_patch, class_patch, describe, listed
+from lungseg_utils.plots.slices import (
+    cropped,
+    grey_picture,
+    mark_sides,
+    name_row,
+    picture_grid,
+    show_labels,
+    tallest,
+)
 
 
 def plot_reliability(counts: Reliability) -> Figure:
-    """Reliability diagram of each lung class, and below it how many pixels have such a probability."""
-    columns = len(FOREGROUND)
+    """Reliability diagram of each lung class, and below it how many pixels have such a probability.
+
+    A class without pixels has no diagram; a bin of too few pixels is left out of the curve.
+    """
+    shown = [c for c in FOREGROUND if counts.pixels[c].max() >= FEW]
+    if not shown:
+        figure, ax = plt.subplots(figsize=(6, 1.2))
+        ax.set_axis_off()
+        words = "no reliability diagram: too few pixels of lung"
+        ax.text(0.5, 0.5, words, ha="center", va="center")
+        return describe(figure, words)
     figure, axes = plt.subplots(
-        2, columns, figsize=(10, 4.6), height_ratios=(3, 1), sharex=True, sharey="row"
+        2,
+        len(shown),
+        figsize=(3.6 * len(shown), 5.2),
+        height_ratios=(3, 1),
+        sharex=True,
+        sharey="row",
+        squeeze=False,
     )
-    edges = np.linspace(0, 1, BINS + 1)
-    for (top, bottom), c, error in zip(axes.T, FOREGROUND, calibration_error(counts)):
-        pixels, color = counts.pixels[c], CLASSES[c].color
-        held = pixels > 0
-        top.plot([0, 1], [0, 1], color="gray", linestyle=":", label="perfect")
+    edges, told, errors = np.linspace(0, 1, BINS + 1), [], calibration_error(counts)
+    for (top, bottom), c in zip(axes.T, shown):
+        pixels, color, error = counts.pixels[c], CLASSES[c].line, errors[c]
+        held = pixels >= FEW
+        top.plot([0, 1], [0, 1], color=FAINT, linestyle=":", label="perfect")
         top.plot(
             counts.probability[c, held] / pixels[held], counts.hits[c, held] / pixels[held], "o-", color=color
         )
-        top.set_title(CLASSES[c].name + (f": error {error:.3f}" if held.any() else ": no pixels"))
+        top.set_title(f"{CLASSES[c].name}\nerror {error:.3f}")
         bottom.set(yscale="log", ylim=(0.01, 130), xlim=(0, 1), xlabel="predicted probability")
-        bottom.stairs(100 * pixels / max(pixels.sum(), 1), edges, fill=True, color=color)
+        bottom.stairs(100 * pixels / pixels.sum(), edges, fill=True, color=color)
+        told.append(f"{CLASSES[c].name} {error:.3f}")
     axes[0, 0].set(ylim=(0, 1), ylabel="share that comes true")
     axes[0, 0].legend(loc="upper left")
     axes[1, 0].set_ylabel("% of pixels")
-    figure.suptitle("reliability in true-or-predicted lung; error: expected calibration error, 15 bins")
-    return figure
+    figure.suptitle(f"reliability in true or predicted lung; bins below {FEW} pixels are left out")
+    return describe(figure, f"Reliability diagrams. Expected calibration error: {listed(told)}.")
 
 
 def show_entropy(
@@ -51,20 +74,26 @@ def show_entropy(
         entropy: (N, H, W), 0..1.
         titles: One a slice.
     """
-    figure, axes = picture_grid(3, max(len(hu), 1))
-    figure.set_size_inches(2.2 * axes.shape[1] + 1.2, 7)  # the colour bar gets its own width
-    for k in range(len(hu)):
-        errors = 0.5 * grey_picture(hu[k])
-        errors[truth[k] != prediction[k]] = to_rgb(WRONG)
-        axes[0, k].imshow(overlay(hu[k], prediction[k]))
-        axes[1, k].imshow(entropy[k], "magma", vmin=0, vmax=1)
+    boxes = cropped(truth, prediction)
+    figure, axes = picture_grid(3, max(len(hu), 1), tall=tallest(boxes))
+    figure.set_size_inches(2.3 * axes.shape[1] + 1.4, 3 * 2.3 * tallest(boxes) + 0.8)  # and a colour bar
+    for k, box in enumerate(boxes):
+        errors = 0.5 * grey_picture(hu[k][box])
+        errors[truth[k][box] != prediction[k][box]] = to_rgb(WRONG)
+        show_labels(axes[0, k], hu[k][box], prediction[k][box])
+        axes[1, k].imshow(entropy[k][box], "magma", vmin=0, vmax=1)
         axes[2, k].imshow(errors)
         axes[0, k].set_title(titles[k])
+        mark_sides(axes[0, k])
     for ax, name in zip(axes[:, 0], ("predicted lesions", "predictive entropy", "errors")):
-        ax.text(-0.06, 0.5, name, rotation=90, va="center", ha="right", transform=ax.transAxes)
+        name_row(ax, name)
     bar = figure.colorbar(ScalarMappable(Normalize(0, 1), "magma"), ax=axes[1, :], shrink=0.9, ticks=[0, 1])
     bar.ax.set_yticklabels(["one class\nis certain", "all four\nequal"])
-    handles = [Patch(color=CLASSES[c].color, label=CLASSES[c].name) for c in LESIONS]
-    handles.append(Patch(color=WRONG, label="any wrong class"))
+    handles = [*map(class_patch, LESIONS), area_patch(WRONG, label="any wrong class")]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
-    return figure
+    told = [
+        f"{title}: entropy {entropy[k].mean():.2f} on average, "
+        f"{(truth[k] != prediction[k]).mean():.1%} of the pixels wrong"
+        for k, title in enumerate(titles)
+    ]
+    return describe(figure, f"Predicted lesions, entropy and errors, one column a slice. {listed(told)}.")

@@ -1,64 +1,59 @@
-"""The figure of a comparison.
-
-One line a run, its scores with their intervals, and its differences to the first run.
-"""
+"""The figure of a comparison: one axis a score, one line a run with its interval and its difference."""
 
 import matplotlib.pyplot as plt
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from lungseg_utils.evaluation.scores import HEADLINE
+from lungseg_utils.plots.improvements import draw_interval
+from lungseg_utils.plots.parts import STYLE, describe, listed
+
+COLUMNS = 2
 
 
 def plot_comparison(table: pd.DataFrame) -> Figure:
-    """Above, each score with its bootstrap interval.
+    """Each score of each run with its bootstrap interval, one axis a score.
 
-    Below, if there are any, the differences to the first run.
+    Beside a run stands its score and, where there is one, its paired difference to the first run with its
+    interval.
 
     Args:
-        table: As compare_runs gives it. Runs of one setting, its seeds, have one colour.
+        table: As compare_runs gives it; where several runs have one setting, as its seeds, the setting stands
+            below the run.
     """
-    settings = list(dict.fromkeys(table.setting))
-    colors = table.setting.map({setting: f"C{k % 10}" for k, setting in enumerate(settings)})
     paired = table[[f"{name}_difference" for name in HEADLINE]].notna().any(axis=None)
-    parts = ["", "_difference"] if paired else [""]
-    height = len(parts) * (0.25 * len(table) + 0.9) + 0.3 * len(settings)
-    figure, axes = plt.subplots(
-        len(parts), len(HEADLINE), figsize=(13, height), sharey=True, squeeze=False, layout="constrained"
-    )
-    for row, part in zip(axes, parts):
-        for ax, (name, score) in zip(row, HEADLINE.items()):
-            _dots(ax, table, f"{name}{part}", colors)
-            if part:
-                ax.axvline(0, color="gray", linewidth=0.8)
-                ax.set_xlabel("difference")
-            else:
-                ax.set_title(score.heading, fontsize=10)
-                ax.set_xlabel("score")
-    axes[0, 0].set_yticks(range(len(table)), table.run)
-    axes[0, 0].set_ylim(len(table) - 0.5, -0.5)
-    figure.suptitle(
-        "scores with bootstrap intervals"
-        + (f"; below, paired differences to {table.run[0]}" if paired else "")
-    )
-    if len(settings) > 1:
-        handles = [
-            Line2D([], [], marker="o", color=f"C{k % 10}", label=setting)
-            for k, setting in enumerate(settings)
-        ]
-        figure.legend(handles=handles, loc="outside lower center", frameon=False)
-    return figure
+    several = table.setting.duplicated().any()
+    runs = [f"{run}\n{setting}" if several else run for run, setting in zip(table.run, table.setting)]
+    rows = -(-len(HEADLINE) // COLUMNS)
+    height = rows * ((0.5 if several else 0.32) * len(table) + 0.9) + 0.6
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(rows, COLUMNS, figsize=(13.5, height), sharey=True, squeeze=False)
+        told = []
+        for ax, (name, score) in zip(axes.flat, HEADLINE.items()):
+            for y, (_, row) in enumerate(table.iterrows()):
+                text = _beside(row, name)
+                draw_interval(ax, y, row[name], row[f"{name}_low"], row[f"{name}_high"], text)
+                told.append(f"{score.label}, {row.run}: {text}")
+            ax.set_title(f"{score.label} ({score.better})")
+            ax.xaxis.set_major_locator(MaxNLocator(4))
+            ax.grid(axis="x", alpha=0.3)
+        for ax in list(axes.flat)[len(HEADLINE) :]:
+            ax.remove()
+        axes[0, 0].set_yticks(range(len(table)), runs)
+        axes[0, 0].set_ylim(len(table) - 0.5, -0.5)
+        title = "scores with bootstrap intervals"
+        if paired:
+            title = f"scores with bootstrap intervals; beside them, paired differences to {table.run.iloc[0]}"
+        figure.suptitle(title)
+    return describe(figure, f"Runs compared, {title}. {listed(told)}.")
 
 
-def _dots(ax: Axes, table: pd.DataFrame, name: str, colors: pd.Series) -> None:
-    for y, (value, low, high, color) in enumerate(
-        zip(table[name], table[f"{name}_low"], table[f"{name}_high"], colors)
-    ):
-        ax.plot([low, high], [y, y], color=color, linewidth=1.5)
-        ax.plot(value, y, "o", color=color, markersize=5)
-    ax.xaxis.set_major_locator(MaxNLocator(3))
-    ax.grid(axis="x", alpha=0.3)
-    ax.spines[["top", "right"]].set_visible(False)
+def _beside(row: pd.Series, name: str) -> str:
+    """A run's score and, if it is paired, its difference to the first run."""
+    value, difference = row[name], row[f"{name}_difference"]
+    if pd.isna(difference):
+        return f"{value:.3f}"
+    low, high = row[f"{name}_difference_low"], row[f"{name}_difference_high"]
+    interval = "" if pd.isna(low) else f" [{low:+.3f}, {high:+.3f}]"
+    return f"{value:.3f}  {difference:+.3f}{interval}"

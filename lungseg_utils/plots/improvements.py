@@ -1,45 +1,49 @@
 """The figures of 10_improvements: what each idea adds, and recipes side by side."""
 
+from typing import Any
+
 import matplotlib.pyplot as plt
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from lungseg_utils.evaluation.scores import BY_LABEL
+from lungseg_utils.plots.parts import FAINT, SERIES, beside, describe, listed
 
 
 def plot_effects(table: pd.DataFrame, topics: dict[str, str], score: str = "mean lesion Dice") -> Figure:
-    """Each idea's difference to the reference with its paired interval, in the colour of its topic.
+    """Each idea's difference to the reference with its paired interval, the best on top.
+
+    A full dot's interval does not reach zero.
 
     Args:
         table: As evaluation.effects gives it, the reference left out.
-        topics: By idea.
+        topics: By idea; named behind it.
         score: Which one.
     """
-    table = table.sort_values(f"{score}, difference").reset_index(drop=True)
-    colors = {
-        topic: f"C{k % 10}" for k, topic in enumerate(dict.fromkeys(topics[idea] for idea in table.idea))
-    }
-    figure, ax = plt.subplots(figsize=(8, 0.35 * len(table) + 1.2), layout="constrained")
+    table = table.sort_values(f"{score}, difference", ascending=False).reset_index(drop=True)
+    figure, ax = plt.subplots(figsize=(10, 0.42 * len(table) + 1.6))
+    told = []
     for y, (_, row) in enumerate(table.iterrows()):
-        color = colors[topics[row.idea]]
-        ax.plot([row[f"{score}, low"], row[f"{score}, high"]], [y, y], color=color, linewidth=1.5)
-        ax.plot(row[f"{score}, difference"], y, "o", color=color, label=topics[row.idea])
-    ax.axvline(0, color="gray", linewidth=0.8)
-    ax.set_yticks(range(len(table)), table.idea)
+        value, low, high = (float(row[f"{score}, {part}"]) for part in ("difference", "low", "high"))
+        sure = low > 0 or high < 0
+        ax.plot([low, high], [y, y], color=SERIES[0], linewidth=2)
+        ax.plot(value, y, "o", color=SERIES[0], markerfacecolor=SERIES[0] if sure else "white")
+        told.append(f"{row.idea} {value:+.3f} [{low:+.3f}, {high:+.3f}]")
+    ax.axvline(0, color=FAINT, linewidth=1)
+    ax.set_yticks(range(len(table)), [f"{idea} ({topics[idea]})" for idea in table.idea])
+    ax.invert_yaxis()
     ax.set_xlabel(f"{score}: difference to the reference, with 95 % paired interval")
-    ax.set_title("what each idea adds by itself, on held-out slices")
-    handles, labels = ax.get_legend_handles_labels()
-    unique = dict(zip(labels, handles, strict=True))
-    ax.legend(
-        unique.values(),
-        unique.keys(),
-        title="topic",
-        loc="center left",
-        bbox_to_anchor=(1, 0.5),
-        frameon=False,
-    )
+    ax.set_title("what each idea adds by itself, on held-out slices (more is better)")
+    dot: dict[str, Any] = {"color": SERIES[0], "marker": "o", "linewidth": 2}
+    handles = [
+        Line2D([], [], label="told from chance", **dot),
+        Line2D([], [], label="not told from chance: the interval holds 0", markerfacecolor="white", **dot),
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=2)
     ax.grid(axis="x", alpha=0.3)
-    return figure
+    return describe(figure, f"{score}, what each idea adds to the reference. {listed(told)}.")
 
 
 def plot_recipes(table: pd.DataFrame) -> Figure:
@@ -50,24 +54,30 @@ def plot_recipes(table: pd.DataFrame) -> Figure:
     """
     scores, recipes = list(dict.fromkeys(table.score)), list(dict.fromkeys(table.recipe))
     columns = 3
+    rows = -(-len(scores) // columns)
     figure, axes = plt.subplots(
-        -(-len(scores) // columns),
-        columns,
-        figsize=(11, 0.35 * len(recipes) * len(scores) / columns + 3),
-        sharey=True,
-        squeeze=False,
-        layout="constrained",
+        rows, columns, figsize=(11.5, rows * (0.34 * len(recipes) + 1)), sharey=True, squeeze=False
     )
+    told = []
     for ax, score in zip(axes.flat, scores):
         for y, recipe in enumerate(recipes):
             row = table[(table.score == score) & (table.recipe == recipe)].iloc[0]
-            ax.plot([row.low, row.high], [y, y], color=f"C{y}", linewidth=2)
-            ax.plot(row.value, y, "o", color=f"C{y}")
-        ax.set_title(f"{score} ({BY_LABEL[score].better})", fontsize=9)
+            draw_interval(ax, y, row.value, row.low, row.high)
+            told.append(f"{score}, {recipe}: {row.value:.3f}")
+        ax.set_title(f"{score}\n({BY_LABEL[score].better})")
         ax.grid(axis="x", alpha=0.3)
+        ax.locator_params(axis="x", nbins=4)
     axes[0, 0].set_yticks(range(len(recipes)), recipes)
     axes[0, 0].set_ylim(len(recipes) - 0.5, -0.5)
     for ax in list(axes.flat)[len(scores) :]:
         ax.remove()
     figure.suptitle("means over the seeds, with 95 % bootstrap intervals over the slices")
-    return figure
+    return describe(figure, f"Each score of each recipe, means over the seeds. {listed(told)}.")
+
+
+def draw_interval(ax: Axes, y: float, value: float, low: float, high: float, text: str = "") -> None:
+    """A dot on the line of its interval, and a text beside the axes."""
+    ax.plot([low, high], [y, y], color=SERIES[0], linewidth=2)
+    ax.plot(value, y, "o", color=SERIES[0], markersize=6)
+    if text:
+        beside(ax, y, text)

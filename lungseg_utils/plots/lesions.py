@@ -15,9 +15,20 @@ from lungseg_utils.evaluation.burden import burden_agreement, predicted_burden, 
 from lungseg_utils.evaluation.intervals import sum_by_volume
 from lungseg_utils.evaluation.lesions import HU_EDGES, SIZES, LesionConfusion
 from lungseg_utils.plots.agreement import AGREEMENT
-from lungseg_utils.plots.parts import INK, NAMES, SERIES, beside, color_of, name_rows, strip
-
-FEW = 100  # pixels below which a histogram says nothing
+from lungseg_utils.plots.parts import (
+    FAINT,
+    FEW,
+    INK,
+    LINES,
+    NAMES,
+    SERIES,
+    beside,
+    color_of,
+    describe,
+    listed,
+    name_rows,
+    strip,
+)
 
 
 def plot_burden(per_slice: np.ndarray, volumes: Sequence | None = None) -> Figure:
@@ -30,11 +41,11 @@ def plot_burden(per_slice: np.ndarray, volumes: Sequence | None = None) -> Figur
         volumes: Number of each slice's volume, missing where unknown. A known volume is drawn as its number,
             at the share of its slices together.
     """
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.2))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11.5, 4.6))
     true, predicted = 100 * true_burden(per_slice), 100 * predicted_burden(per_slice)
     found = burden_agreement(true, predicted)
     top = 1.08 * np.nanmax([1, *true, *predicted])
-    left.plot([0, top], [0, top], color="gray", linestyle=":", label="predicted = true")
+    left.plot([0, top], [0, top], color=FAINT, linestyle=":", label="predicted = true")
     style: dict[str, Any] = {"s": 22, "color": SERIES[0], "alpha": 0.7, "linewidth": 0}
     left.scatter(true, predicted, label=f"a slice ({found['values']})", **style)
     right.scatter((true + predicted) / 2, predicted - true, **style)
@@ -44,7 +55,7 @@ def plot_burden(per_slice: np.ndarray, volumes: Sequence | None = None) -> Figur
     left.set(xlabel="true, % of the lung", ylabel="predicted, % of the lung")
     left.set_title("involved share of the lung" + _said(": concordance {:.3f}", found["concordance"]))
     left.legend(loc="upper left")
-    right.axhline(0, color="gray", linestyle=":")
+    right.axhline(0, color=FAINT, linestyle=":")
     right.margins(0.1, 0.2)
     if found["limits"]:
         low, high = found["limits"]
@@ -55,7 +66,8 @@ def plot_burden(per_slice: np.ndarray, volumes: Sequence | None = None) -> Figur
     right.set_ylabel("predicted - true, percentage points")
     error = _said("; mean absolute error {:.1f} points", found["mean_absolute_error"])
     right.set_title(f"95 % limits of agreement{error}")
-    return figure
+    told = f"{found['values']} slices" + _said(", bias {:+.1f} percentage points", found["bias"]) + error
+    return describe(figure, f"Involved share of the lung, predicted against true: {told}.")
 
 
 def _draw_volumes(left: Axes, right: Axes, table: pd.DataFrame, counts: np.ndarray) -> None:
@@ -88,7 +100,7 @@ def plot_lesion_sizes(lesions: Mapping[str, Mapping[str, Any]]) -> Figure:
     """
     names = [f"{size}\n{_range(*SIZES[size])}" if size in SIZES else size for size in lesions]
     rows, found = range(len(names)), lesions.values()
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 0.5 * len(names) + 1.3), sharey=True)
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 0.62 * len(names) + 1.4), sharey=True)
     bars = left.barh(rows, [f["recall"] or 0 for f in found], color=SERIES[0])
     left.bar_label(bars, [f"{f['found']} of {f['true']}" for f in found], padding=3)
     left.set(xlim=(0, 1.2), xticks=np.linspace(0, 1, 6), xlabel="share of the true lesions that is found")
@@ -100,7 +112,12 @@ def plot_lesion_sizes(lesions: Mapping[str, Mapping[str, Any]]) -> Figure:
     right.set(xlabel="false alarms per slice", title="false alarms by predicted size")
     for ax in (left, right):
         name_rows(ax, names)
-    return figure
+    told = [
+        f"{size}: {f['found']} of {f['true']} found, "
+        f"{f['false_alarms']} of {f['predicted']} predicted are false alarms"
+        for size, f in lesions.items()
+    ]
+    return describe(figure, f"Lesions by size. {listed(told)}.")
 
 
 def _range(low: float, high: float) -> str:
@@ -115,62 +132,75 @@ def plot_borders(table: pd.DataFrame, unit: str = "px") -> Figure:
         unit: Of HD95, px or mm.
     """
     cases = {"only_truth": "missed", "only_prediction": "invented", "neither": "in neither"}
-    figure, (left, right) = plt.subplots(1, 2, figsize=(12, 4), width_ratios=(1.6, 1))
-    for row, region in enumerate(REGIONS):
-        strip(left, row, table[f"{region}_hd95_{unit}"].dropna().to_numpy(), color_of(region))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(12, 4.4), width_ratios=(1.6, 1))
+    told = []
+    for (row, region), line, marker in zip(enumerate(REGIONS), [*LINES, *LINES], "osD^v"):
+        distances = table[f"{region}_hd95_{unit}"].dropna().to_numpy()
+        strip(left, row, distances, color_of(region))
+        if len(distances):
+            told.append(f"{NAMES[region]} {np.median(distances):.1f} {unit}")
         slices = table[f"{region}_borders"].value_counts()
         without = [f"{slices[case]} {name}" for case, name in cases.items() if case in slices]
         beside(left, row, ", ".join(without))
         surface_dice = [table[f"{region}_surface_dice_{tolerance}px"].mean() for tolerance in TOLERANCES]
-        right.plot(TOLERANCES, surface_dice, "o-", color=color_of(region), label=NAMES[region])
+        style = {"color": color_of(region), "linestyle": line, "marker": marker}
+        right.plot(TOLERANCES, surface_dice, label=NAMES[region], **style)
     name_rows(left, [NAMES[region] for region in REGIONS])
     left.use_sticky_edges = False  # room for the farthest dot
     left.autoscale_view()
     left.set_xlim(left=0)
     left.set(
         xlabel=f"HD95, {unit}",
-        title="95th percentile of the border's distance; beside it, slices without one",
+        title="95th percentile of the distance; beside it, slices without",
     )
     right.set(ylim=(0, 1), xticks=TOLERANCES, xlabel="tolerance, px", ylabel="normalised surface Dice")
-    right.set_title("mean over the slices; missed or invented is 0")
-    right.legend(loc="best")
-    return figure
+    right.set_title("mean over the slices")
+    figure.legend(*right.get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    return describe(figure, f"Distances of borders. Median HD95 of the slices: {listed(told)}.")
 
 
 def plot_lesion_confusion(counts: LesionConfusion) -> Figure:
-    """Lesion pixels found, but by the wrong name.
+    """Lesion pixels found, by the right or the wrong name: how many, at which HU, where they are swapped.
 
-    Where on the slice, and the HU of those named right and wrong.
+    What has too few pixels is told in the legend and not drawn; without enough swapped pixels, no map is.
     """
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 3.9), width_ratios=(1, 1.5))
+    pixels = counts.histograms.sum(-1)
     swapped, found = counts.places[0, 1] + counts.places[1, 0], counts.places.sum((0, 1))
-    image = left.imshow(
-        100 * swapped / max(counts.slices, 1), "magma", vmin=0, vmax=None if swapped.any() else 1
+    mapped = pixels[0, 1] + pixels[1, 0] >= FEW
+    panels = 1 + mapped
+    figure, axes = plt.subplots(
+        1, panels, figsize=(7 + 4.5 * mapped, 4.6), width_ratios=(1.6, 1)[:panels], squeeze=False
     )
-    if 0 < found.astype(bool).mean() < 1:  # else there is no line to draw
-        left.contour(found > 0, [0.5], colors="white", linewidths=0.6, alpha=0.7)
-    figure.colorbar(image, ax=left, label="% of the place, mean over the slices", shrink=0.9)
-    left.set(xticks=[], yticks=[], title="where the two are swapped\n(within the line: lesions found)")
+    ax = axes[0, 0]
     for true in LESIONS:
         for predicted in LESIONS:
-            _draw_densities(right, counts.histograms[true, predicted], true, predicted)
-    right.set(
-        xlabel="Hounsfield units (end bins: all beyond)",
-        ylabel="% of the group's pixels",
-        title="at what density",
-    )
-    right.set_ylim(0, 1.45 * max(right.get_ylim()[1], 1))  # room for the legend
-    right.legend(loc="upper left", fontsize="small")
-    return figure
+            _draw_densities(ax, counts.histograms[true, predicted], true, predicted)
+    ax.set(xlabel="Hounsfield units (end bins: all beyond)", ylabel="% of the group's pixels")
+    ax.set_title("found lesion pixels: at what density they get which name")
+    figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=1)
+    if mapped:
+        place = axes[0, 1]
+        image = place.imshow(100 * swapped / max(counts.slices, 1), "magma", vmin=0)
+        if 0 < found.astype(bool).mean() < 1:  # else there is no line to draw
+            place.contour(found > 0, [0.5], colors="white", linewidths=1)
+        figure.colorbar(image, ax=place, label="% of the place, mean over the slices", shrink=0.9)
+        place.set(xticks=[], yticks=[], title="where the two are swapped", xlabel="white line: lesions found")
+    told = [_group(pixels[true, predicted], true, predicted) for true in LESIONS for predicted in LESIONS]
+    return describe(figure, f"Found lesion pixels by the name that they get. {listed(told)}.")
+
+
+def _group(pixels: int, true: int, predicted: int) -> str:
+    """A group of found lesion pixels in words."""
+    called = "named so" if true == predicted else f"called {CLASSES[predicted].name}"
+    return f"{CLASSES[true].name}, {called}: {pixels:,} px"
 
 
 def _draw_densities(ax: Axes, pixels: np.ndarray, true: int, predicted: int) -> None:
     """HU of the pixels of one true class that were given one name; pixels: by HU_EDGES."""
-    called = "named so" if true == predicted else f"called {CLASSES[predicted].name}"
-    line = "-" if true == predicted else (0, (2, 1))
-    label = f"{CLASSES[true].name}, {called} ({pixels.sum():,} px)"
-    share = 100 * pixels / max(pixels.sum(), 1)
+    label = _group(int(pixels.sum()), true, predicted)
     if pixels.sum() < FEW:
-        label = label.replace(" px)", " px, too few to draw)")
-        share = np.zeros(len(pixels))
-    ax.stairs(share, HU_EDGES, label=label, color=CLASSES[true].color, linestyle=line, linewidth=1.6)
+        ax.plot([], [], linestyle="none", label=f"{label} (too few to draw)")
+        return
+    line = "-" if true == predicted else (0, (2, 1))
+    share = 100 * pixels / pixels.sum()
+    ax.stairs(share, HU_EDGES, label=label, color=CLASSES[true].line, linestyle=line, linewidth=1.8)

@@ -10,6 +10,7 @@ from matplotlib.patches import Patch
 
 from lungseg_utils.core.classes import CLASSES, LUNG_OTHER
 
+FEW = 100  # pixels below which a curve says nothing
 DPI = 80  # dots per inch in a notebook; a browser shows 96 of them as an inch
 POINTS = 11  # the least size of text: more than 9 pt when a browser shows it
 INK, FAINT, WRONG = "#333333", "#6B6B6B", "#F0E442"  # text and what matters most; what matters least; errors

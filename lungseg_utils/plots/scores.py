@@ -15,9 +15,19 @@ from matplotlib.patches import Patch
 
 from lungseg_utils.core.classes import CLASSES, SHORT_NAMES
 from lungseg_utils.evaluation import metrics
-from lungseg_utils.evaluation.definitions import ABSENT
 from lungseg_utils.evaluation.scores import HEADLINE, stored
-from lungseg_utils.plots.parts import INK, NAMES, SERIES, beside, color_of, name_rows, strip
+from lungseg_utils.plots.parts import (
+    FAINT,
+    INK,
+    NAMES,
+    SERIES,
+    beside,
+    color_of,
+    describe,
+    listed,
+    name_rows,
+    strip,
+)
 
 SLIDES_MEAN_IOU = 0.57  # what the slides report
 
@@ -29,7 +39,7 @@ def plot_confusion(counts: np.ndarray) -> Figure:
         counts: (4, 4), rows are the truth.
     """
     percent = 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    figure, ax = plt.subplots(figsize=(5.8, 4))
+    figure, ax = plt.subplots(figsize=(6.6, 4.4))
     image = ax.imshow(percent, "Blues", vmin=0, vmax=100)
     for (row, column), value in np.ndenumerate(percent):
         ax.text(
@@ -41,7 +51,11 @@ def plot_confusion(counts: np.ndarray) -> Figure:
     ax.set(xlabel="predicted", ylabel="true", title="where the pixels of each class go, %")
     ax.spines[:].set_visible(False)
     figure.colorbar(image, label="% of the true class", shrink=0.8)
-    return figure
+    told = []
+    for name, row in zip(names, percent):
+        shares = [f"{share:.1f} % {other}" for share, other in zip(row, names)]
+        told.append(f"{name}: {', '.join(shares)}")
+    return describe(figure, f"Confusion matrix, where the pixels of each true class go. {listed(told)}.")
 
 
 def plot_pooled_and_per_slice(per_slice: np.ndarray) -> Figure:
@@ -53,12 +67,17 @@ def plot_pooled_and_per_slice(per_slice: np.ndarray) -> Figure:
     counts = per_slice.sum(axis=0)
     pooled = [*metrics.dice(counts), metrics.lesion_dice(counts)]  # NaN is not drawn
     values = dict(zip(SHORT_NAMES, metrics.dice(per_slice).T)) | {"lesion": metrics.lesion_dice(per_slice)}
-    figure, ax = plt.subplots(figsize=(9, 4.4))
+    figure, ax = plt.subplots(figsize=(10, 4.8))
+    told = []
     for row, (region, scores) in enumerate(values.items()):
         valid, color = scores[~np.isnan(scores)], color_of(region)
         strip(ax, row, valid, color)
         ax.scatter(pooled[row], row, s=90, marker="D", color="white", edgecolor=color, linewidth=2, zorder=3)
         beside(ax, row, f"{len(valid)} of {len(scores)} slices")
+        if len(valid):
+            told.append(
+                f"{NAMES[region]}: pooled {pooled[row]:.2f}, median of the slices {np.median(valid):.2f}"
+            )
     name_rows(ax, [NAMES[region] for region in values])
     ax.set(xlim=(-0.02, 1.02), xlabel="Dice")
     ax.set_title("one score of all pixels together, and the scores of the slices one by one")
@@ -70,7 +89,7 @@ def plot_pooled_and_per_slice(per_slice: np.ndarray) -> Figure:
         Patch(color=INK, alpha=0.15, label="middle half of the slices"),
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
-    return figure
+    return describe(figure, f"Dice of all pixels together and of each slice. {listed(told)}.")
 
 
 def plot_intervals(
@@ -85,7 +104,8 @@ def plot_intervals(
     """
     scores = {name: stored(full_size, name) for name in intervals}
     scores = {name: value for name, value in scores.items() if not np.isnan(value)}
-    figure, ax = plt.subplots(figsize=(8.5, 0.36 * len(scores) + 1.2))
+    figure, ax = plt.subplots(figsize=(9.5, 0.42 * len(scores) + 1.3))
+    told = []
     for row, (name, value) in enumerate(scores.items()):
         text = f"{value:.3f}  no interval"
         if interval := intervals[name]:
@@ -93,55 +113,68 @@ def plot_intervals(
             ax.hlines(row, interval[0], interval[1], color=color_of(name), linewidth=3, alpha=0.45)
         ax.plot(value, row, "o", color=color_of(name), clip_on=False)
         beside(ax, row, text)
+        told.append(f"{HEADLINE[name].label} {text}")
     name_rows(ax, [HEADLINE[name].label for name in scores])
     ax.set(
         xlim=(0, 1), xlabel=f"score; bars: 95 % bootstrap interval over {over}; conditional on these patients"
     )
     ax.set_title("scores and their intervals")
-    return figure
+    return describe(figure, f"Scores with their 95 % intervals. {listed(told)}.")
 
 
 def plot_definitions(table: pd.DataFrame) -> Figure:
-    """mIoU of the same predictions under every definition, a dot for each.
-
-    Ringed, the averaging of the slides' 0.57.
+    """mIoU of the same predictions: ours, then other definitions with one thing changed, then the slides'.
 
     Args:
         table: As definitions.definitions_table gives, of one size or several, at least one row.
     """
-    names = table.averaging + ", " + table["size"] + ", " + table.rule
-    order = list(dict.fromkeys(names.iloc[np.argsort(pd.factorize(table.averaging)[0], kind="stable")]))
-    # The slides score at the network's size.
-    smallest = min(table["size"], key=lambda size: int(size.split()[0]))
-    slides = table["size"].eq(smallest) & table.rule.eq("argmax") & table.averaging.eq("batch")
-    slides &= table.absent.eq("skipped if not true") & table.background.eq("with")
-    figure, axes = plt.subplots(1, 2, figsize=(11, 0.36 * len(order) + 1.6), sharex=True, sharey=True)
-    for ax, background in zip(axes, ("with", "without")):
-        height = names.map(order.index) - 0.24
-        for (absent, rows), color, marker in zip(table.groupby("absent", sort=False), SERIES, "oDs^"):
-            rows = rows[rows.background == background]
-            label = f"absent class {ABSENT[str(absent)]}"
-            ax.scatter(rows.mean_iou, height[rows.index], 24, color=color, marker=marker, label=label)
-            ringed = rows.index[slides[rows.index]]
-            ax.scatter(table.mean_iou[ringed], height[ringed], 130, facecolor="none", edgecolor=INK)
-            height += 0.16  # below one another, because they often agree
-        name_rows(ax, order)
-        ax.set(xlabel="mIoU", title=f"mean {background} background")
-    axes[0].axvline(
-        SLIDES_MEAN_IOU, color=INK, linestyle="--", linewidth=1, label=f"{SLIDES_MEAN_IOU}: the slides"
-    )
-    handles, labels = axes[0].get_legend_handles_labels()
-    ring = Line2D(
-        [], [], color="white", marker="o", markersize=11, markerfacecolor="none", markeredgecolor=INK
-    )
-    figure.legend(
-        [*handles, ring],
-        [*labels, "as the slides average, from these predictions"],
-        loc="outside lower center",
-        ncols=2,
-    )
-    figure.suptitle("one set of predictions, every definition of mIoU in use")
-    return figure
+    rows = _definitions(table)
+    values = [float(row.mean_iou) for row in rows.values()]
+    figure, ax = plt.subplots(figsize=(9.5, 0.42 * len(rows) + 1.4))
+    for y, value in enumerate(values):
+        ax.hlines(y, values[0], value, color=FAINT, linewidth=1.5)
+        ends = y in (0, len(values) - 1)
+        ax.scatter(value, y, 60, color=SERIES[0] if ends else "white", edgecolor=SERIES[0], zorder=3)
+        beside(ax, y, f"{value:.3f}" if y == 0 else f"{value:.3f}  ({value - values[0]:+.3f})")
+    ax.axvline(values[0], color=FAINT, linewidth=1, label="ours")
+    slides = f"{SLIDES_MEAN_IOU}: the slides, on the real slices"
+    ax.axvline(SLIDES_MEAN_IOU, color=INK, linestyle="--", linewidth=1.2, label=slides)
+    name_rows(ax, list(rows))
+    ax.set(xlabel="mIoU", title="one set of predictions, one change of the definition at a time")
+    figure.legend(loc="outside lower center", ncols=2)
+    told = [f"{name} {value:.3f}" for name, value in zip(rows, values)]
+    return describe(figure, f"mIoU of the same predictions under other definitions. {listed(told)}.")
+
+
+def _definitions(table: pd.DataFrame) -> dict[str, pd.Series]:
+    """Rows of the table to draw, by their names: ours, one change each, the slides'."""
+
+    def pixels(size: str) -> int:
+        return int(size.split()[0])
+
+    sizes, rules = sorted(table["size"].unique(), key=pixels), list(table.rule.unique())
+    ours = {
+        "size": sizes[-1],
+        "rule": rules[0],
+        "averaging": "pooled",
+        "absent": "skipped",
+        "background": "with",
+    }
+    changes: dict[str, dict[str, str]] = {f"ours: all pixels pooled, {sizes[-1]}, {rules[0]}": {}}
+    changes["without background"] = {"background": "without"}
+    changes |= {f"at {size}": {"size": size} for size in reversed(sizes[:-1])}
+    changes |= {f"by {rule}": {"rule": rule} for rule in rules[1:]}
+    changes["mean over batches"] = {"averaging": "batch"}
+    changes["mean over slices"] = {"averaging": "slice"}
+    for absent in ("counts 0", "counts 1"):
+        changes[f"mean over slices, absent class {absent}"] = {"averaging": "slice", "absent": absent}
+    slides = {"size": sizes[0], "averaging": "batch", "absent": "skipped if not true"}
+    changes[f"as the slides: mean over batches, {sizes[0]}"] = slides
+    keys = table[[*ours]]
+    return {
+        name: table[(keys == pd.Series(ours | change)).all(axis=1)].iloc[0]
+        for name, change in changes.items()
+    }
 
 
 def plot_inference_steps(
@@ -156,8 +189,8 @@ def plot_inference_steps(
         over: What the bootstrap drew, slices or volumes.
     """
     steps = list(scores)
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 0.4 * len(steps) + 1.3), sharey=True)
-    bars = left.barh(range(len(steps)), list(scores.values()), color=["0.7"] + [SERIES[0]] * (len(steps) - 1))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11.5, 0.45 * len(steps) + 1.4), sharey=True)
+    bars = left.barh(range(len(steps)), list(scores.values()), color=[FAINT] + [SERIES[0]] * (len(steps) - 1))
     left.bar_label(bars, fmt="%.3f", padding=3)
     left.margins(x=0.15)
     left.set(xlabel=name, title="with each step alone")
@@ -170,8 +203,9 @@ def plot_inference_steps(
             right.plot(found["difference"], row, "o", color=SERIES[0])
             beside(right, row, f"{found['difference']:+.3f}")
     right.locator_params(axis="x", nbins=5)
-    right.set_xlabel(f"difference; bars: 95 % bootstrap interval over {over}")
-    right.set_title(f"against {steps[0]}, paired; conditional on these patients")
+    right.set_xlabel(f"difference; bars: 95 % interval over {over}")
+    right.set_title(f"against {steps[0]}, paired, on these patients")
     for ax in (left, right):
         name_rows(ax, steps)
-    return figure
+    told = [f"{step} {value:.3f}" for step, value in scores.items()]
+    return describe(figure, f"{name} with each step of the inference alone. {listed(told)}.")

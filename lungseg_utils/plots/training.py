@@ -124,6 +124,8 @@ def plot_monitors(history: pd.DataFrame, kept: pd.DataFrame) -> Figure:
         ax.set(xlabel="epoch", title=title)
         ax.xaxis.get_major_locator().set_params(integer=True)
     axes[0].set_yscale("log")  # one bad epoch would flatten the rest
+    axes[0].yaxis.set_major_formatter("{x:g}")
+    axes[0].yaxis.set_minor_formatter("{x:g}")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=1)
     return describe(figure, f"Validation curves with the epochs to keep. {listed(list(by_epoch.values()))}.")
 

@@ -20,7 +20,7 @@ SHOWN = 3  # maps of a stage
 def plot_unet(maps: Mapping[str, Sequence[Any]]) -> Figure:
     """A slice on its way through a U-Net: down the encoder, over the skips, up the decoder, to its classes.
 
-    Of each stage, the three maps that differ most within themselves. A row is a level: all its maps have one side.
+    Of each stage, the three maps that differ most within themselves. A row is one level.
 
     Args:
         maps: As model.feature_maps gives, or from a network of your own: "encoder" (the slice first),

@@ -215,7 +215,7 @@ def test_an_old_run_is_shown_and_what_it_lacks_is_said(near, far):
     assert no_intervals.startswith("No intervals for far: ") and "04_results" in no_intervals
     assert no_difference.startswith("No paired difference for far: ") and "older" in no_difference
     assert "Paired difference" not in as_text(blocks(table))
-    assert plot_comparison(table).axes[-1].get_xlabel() == "score"
+    assert not any("+" in text.get_text() for ax in plot_comparison(table).axes for text in ax.texts)
     assert (
         "per_slice.csv of far" in notes(load_runs([far, near]))[-1]
     )  # the first run is the one that lacks them
@@ -366,18 +366,19 @@ def test_few_runs_that_differ_in_much_get_a_column_each(near, far):
     assert lines[4].split() == ["data_dir", "…he/folder/of/the/data/1", "…he/folder/of/the/data/2"]
 
 
-def test_figure_one_line_a_run_one_colour_a_setting(batch):
+def test_figure_has_one_axis_a_score_and_one_line_a_run(batch):
     table = compare(*batch)
-    figure = plot_comparison(table)
-    top, bottom = np.reshape(figure.axes, (2, len(HEADLINE)))
-    assert [ax.get_title() for ax in top] == [score.heading for score in HEADLINE.values()]
-    assert [label.get_text() for label in top[0].get_yticklabels()] == table.run.tolist()
-    for axes, part in ((top, ""), (bottom, "_difference")):
-        for ax, name in zip(axes, HEADLINE):
-            dots = [line for line in ax.lines if line.get_marker() == "o"]
-            np.testing.assert_array_equal([line.get_xdata()[0] for line in dots], table[f"{name}{part}"])
-            assert [line.get_color() for line in dots] == ["C0", "C0", "C1", "C1"]
-    assert {text.get_text() for text in figure.legends[0].get_texts()} == {*table.setting}
+    axes = plot_comparison(table).axes
+    assert [ax.get_title() for ax in axes] == [
+        f"{score.label} (more is better)" for score in HEADLINE.values()
+    ]
+    names = [label.get_text() for label in axes[0].get_yticklabels()]
+    assert names == [f"{run}\n{setting}" for run, setting in zip(table.run, table.setting)]
+    for ax, name in zip(axes, HEADLINE):
+        dots = [line.get_xdata()[0] for line in ax.lines if line.get_marker() == "o"]
+        np.testing.assert_array_equal(dots, table[name])
+        second = table.iloc[1]
+        assert ax.texts[1].get_text().startswith(f"{second[name]:.3f}  {second[f'{name}_difference']:+.3f} [")
 
 
 @pytest.mark.slow

@@ -37,20 +37,20 @@ def drawn(figure):
     return figure.axes
 
 
-def test_effects_lie_at_their_differences_in_order_and_in_their_topics_colour():
+def test_effects_lie_at_their_differences_the_best_on_top_and_full_where_they_are_sure():
     [ax] = drawn(plot_effects(EFFECTS, TOPICS))
-    assert [label.get_text() for label in ax.get_yticklabels()] == ["focal", "class weights", "EMA"]
-    points = [line for line in ax.lines if line.get_marker() == "o"]
-    assert [line.get_xdata()[0] for line in points] == [-0.02, 0.01, 0.05]
-    assert points[0].get_color() == points[1].get_color() != points[2].get_color()
-    bars = [
-        list(line.get_xdata())
-        for line in ax.lines
-        if line.get_linewidth() == 1.5 and line.get_marker() != "o"
+    assert [label.get_text() for label in ax.get_yticklabels()] == [
+        "EMA (schedule)",
+        "class weights (loss)",
+        "focal (loss)",
     ]
-    assert bars[0] == [-0.06, 0.01] and bars[2] == [0.02, 0.08]
-    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["loss", "schedule"]  # each once
-    assert "held-out slices" in ax.get_title()
+    assert ax.yaxis_inverted()
+    points = [line for line in ax.lines if line.get_marker() == "o"]
+    assert [line.get_xdata()[0] for line in points] == [0.05, 0.01, -0.02]
+    assert [line.get_markerfacecolor() == "white" for line in points] == [False, True, True]
+    bars = [list(line.get_xdata()) for line in ax.lines if line.get_linewidth() == 2]
+    assert bars[0] == [0.02, 0.08] and bars[2] == [-0.06, 0.01]
+    assert "held-out slices" in ax.get_title() and "more is better" in ax.get_title()
 
 
 @pytest.mark.parametrize("scores", [[*BY_LABEL], [*by_label()][:4], [*by_label()][:1]])
@@ -64,7 +64,7 @@ def test_each_score_has_a_panel_that_says_which_way_is_better(scores):
     assert len(axes) == len(scores)
     for k, (ax, score) in enumerate(zip(axes, scores)):
         less = score.startswith(("HD95", "burden", "share of slices"))
-        assert ax.get_title() == f"{score} ({'less' if less else 'more'} is better)"
+        assert ax.get_title() == f"{score}\n({'less' if less else 'more'} is better)"
         assert [line.get_xdata()[0] for line in ax.lines if line.get_marker() == "o"] == [k, k + 1]
         assert ax.get_ylim() == (1.5, -0.5)  # the reference on top
     assert [label.get_text() for label in axes[0].get_yticklabels()] == ["reference", "best"]

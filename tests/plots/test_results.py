@@ -109,7 +109,10 @@ def test_reliability_curves():
         np.testing.assert_allclose(curve.get_ydata(), counts.hits[c, held] / counts.pixels[c, held])
         shares = figure.axes[3 + c].patches[0].get_data().values
         np.testing.assert_allclose(shares, 100 * counts.pixels[c] / counts.pixels[c].sum())
-    assert texts(plots.plot_reliability(Reliability())).count("no pixels") == 3
+    rare = np.array([[1], [10**6], [1]])  # only consolidation has enough pixels to draw
+    one = Reliability(*(np.minimum(each, rare) for each in (counts.pixels, counts.probability, counts.hits)))
+    assert [ax.get_title().split("\n")[0] for ax in plots.plot_reliability(one).axes[:1]] == ["consolidation"]
+    assert "too few pixels" in texts(plots.plot_reliability(Reliability()))
 
 
 def test_entropy_beside_the_errors():
@@ -148,7 +151,7 @@ def test_borders_and_what_has_none():
     texts(plots.plot_borders(border_table(np.full((1, 16, 16), 3), np.full((1, 16, 16), 3))))
 
 
-def test_every_definition_is_a_dot_and_the_slides_are_ringed():
+def test_definitions_differ_by_one_change_each():
     predictions = {
         "argmax": PREDICTION,
         "0.5 threshold": np.where(PREDICTION == 1, metrics.NO_CLASS, PREDICTION),
@@ -156,31 +159,47 @@ def test_every_definition_is_a_dot_and_the_slides_are_ringed():
     small = {rule: labels[:, ::2, ::2] for rule, labels in predictions.items()}
     sizes = [definitions_table(TRUTH, predictions, 4), definitions_table(TRUTH[:, ::2, ::2], small, 4)]
     table = pd.concat(sizes, ignore_index=True)
-    figure = plots.plot_definitions(table)
-    for ax, background in zip(figure.axes, ("with", "without")):
-        drawn = [x for group in dots(ax) for x, _ in group]
-        rows = table[table.background == background]
-        assert set(drawn) == set(rows.mean_iou) and len(drawn) == len(rows) + (background == "with")
-    ringed = table.query(
-        "size == '32 x 32' and rule == 'argmax' and averaging == 'batch' and background == 'with'"
-    )
-    ringed = ringed[ringed.absent == "skipped if not true"]
-    assert [[ringed.mean_iou.item()]] == [
-        [x for x, _ in group] for group in dots(figure.axes[0]) if len(group) == 1
-    ]
-    assert "0.57: the slides" in texts(figure)
+    [ax] = plots.plot_definitions(table).axes
+    names = [label.get_text() for label in ax.get_yticklabels()]
+    drawn = dict(zip(names, [value for [[value, _]] in dots(ax)], strict=True))
+
+    def score(**definition):
+        query = " and ".join(f"`{name}` == '{value}'" for name, value in definition.items())
+        return table.query(query).mean_iou.item()
+
+    ours = {
+        "size": "64 x 64",
+        "rule": "argmax",
+        "averaging": "pooled",
+        "absent": "skipped",
+        "background": "with",
+    }
+    assert len(drawn) == 9 and drawn["ours: all pixels pooled, 64 x 64, argmax"] == score(**ours)
+    assert drawn["without background"] == score(**ours | {"background": "without"})
+    assert drawn["at 32 x 32"] == score(**ours | {"size": "32 x 32"})
+    assert drawn["by 0.5 threshold"] == score(**ours | {"rule": "0.5 threshold"})
+    slides = {"averaging": "batch", "size": "32 x 32", "absent": "skipped if not true"}
+    assert drawn["as the slides: mean over batches, 32 x 32"] == score(**ours | slides)
+    assert "0.57: the slides" in texts(ax.figure)
 
 
 def test_lesions_by_the_wrong_name():
     counts = lesion_confusion(HU, TRUTH, PREDICTION)
-    figure = plots.plot_lesion_confusion(counts)
+    curves, where = plots.plot_lesion_confusion(counts).axes[:2]
     swapped = counts.places[0, 1] + counts.places[1, 0]
-    np.testing.assert_allclose(figure.axes[0].images[0].get_array(), 100 * swapped / 6)
-    for curve, pixels in zip(figure.axes[1].patches, counts.histograms.reshape(4, -1)):
+    np.testing.assert_allclose(where.images[0].get_array(), 100 * swapped / 6)
+    for curve, pixels in zip(curves.patches, counts.histograms.reshape(4, -1), strict=True):
         np.testing.assert_allclose(curve.get_data().values, 100 * pixels / pixels.sum())
         np.testing.assert_array_equal(curve.get_data().edges, HU_EDGES)
-        assert f"({pixels.sum():,} px)" in curve.get_label()
-    texts(plots.plot_lesion_confusion(LesionConfusion()))
+        assert f"{pixels.sum():,} px" in curve.get_label()
+
+
+def test_what_is_too_little_to_draw_is_said_and_not_drawn():
+    counts = lesion_confusion(HU, TRUTH, TRUTH)  # nothing is swapped
+    figure = plots.plot_lesion_confusion(counts)
+    [ax] = figure.axes
+    assert len(ax.patches) == 2 and texts(figure).count("(too few to draw)") == 2
+    assert texts(plots.plot_lesion_confusion(LesionConfusion())).count("(too few to draw)") == 4
 
 
 def test_monitors_keep_their_own_epochs():
