@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -9,6 +10,7 @@ from lungseg_utils.core.classes import BACKGROUND, CLASSES, LESIONS, LUNG_WINDOW
 from lungseg_utils.core.files import resolve_path
 from lungseg_utils.data.preprocessing import load_prepared
 from lungseg_utils.evaluation.submission import TEST_SHAPE, read_submission
+from lungseg_utils.plots.parts import STYLE
 from lungseg_utils.plots.slices import save_figure, show_slices
 
 
@@ -22,17 +24,15 @@ def plot_submission(masks: np.ndarray, hu: np.ndarray | None = None) -> Figure:
     labels = np.full(masks.shape[:3], BACKGROUND, np.uint8)
     for c in LESIONS:
         labels[masks[..., c] != 0] = c
+    seen = hu is not None
     hu = np.full(masks.shape[:3], LUNG_WINDOW[0], np.int16) if hu is None else hu
     titles = [
-        f"test {i}: " + " + ".join(f"{share:.1%}" for share in mask.mean((0, 1)))
-        for i, mask in enumerate(masks)
+        f"test {i}: {mask[..., 0].mean():.1%} + {mask[..., 1].mean():.1%}" for i, mask in enumerate(masks)
     ]
     names = " + ".join(CLASSES[c].name for c in LESIONS)
-    figure = show_slices(
-        list(hu), list(labels), titles, columns=5, title=f"submission; share of pixels: {names}"
-    )
-    figure.set_layout_engine("constrained")
-    return figure
+    title = f"submission; share of pixels: {names}"
+    with plt.rc_context(STYLE):
+        return show_slices(list(hu), list(labels), titles, columns=5, title=title, sides=seen)
 
 
 def check_submission(path: str | Path, run_dir: str | Path | None = None) -> tuple[Path, np.ndarray]:

@@ -3,19 +3,12 @@
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib import pyplot as plt
 from matplotlib.colors import to_hex
 
 from lungseg_utils import plots
 from lungseg_utils.core.classes import CLASSES, SHORT_NAMES
 
 RNG = np.random.default_rng(0)
-
-
-@pytest.fixture(autouse=True)
-def no_open_figures():
-    yield
-    plt.close("all")
 
 
 def test_class_shares_are_squares_of_one_per_cent_to_the_exact_area():

@@ -2,7 +2,6 @@
 
 import io
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -23,12 +22,6 @@ EFFECTS = pd.DataFrame(
     }
 )
 TOPICS = {"focal": "loss", "EMA": "schedule", "class weights": "loss", "reference": "reference"}
-
-
-@pytest.fixture(autouse=True)
-def closed():
-    yield
-    plt.close("all")
 
 
 def drawn(figure):

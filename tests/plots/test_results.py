@@ -2,7 +2,6 @@
 
 import numpy as np
 import pandas as pd
-import pytest
 from matplotlib import pyplot as plt
 from matplotlib.collections import PathCollection
 from matplotlib.colors import to_rgb
@@ -35,12 +34,6 @@ HU = RNG.normal(-500, 300, TRUTH.shape)
 COUNTS = np.array([metrics.confusion_matrix(t, p) for t, p in zip(TRUTH, PREDICTION)])
 NOTHING = np.zeros((3, 4, 4), int)  # three slices without a lung
 NOTHING[:, 3, 3] = 64
-
-
-@pytest.fixture(autouse=True)
-def no_open_figures():
-    yield
-    plt.close("all")
 
 
 def dots(ax: plt.Axes) -> list[list[float]]:

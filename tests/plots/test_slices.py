@@ -13,12 +13,6 @@ from lungseg_utils.plots.agreement import AGREEMENT, agreement
 from lungseg_utils.plots.parts import alt_text
 
 
-@pytest.fixture(autouse=True)
-def no_open_figures():
-    yield
-    plt.close("all")
-
-
 def test_agreement_shows_hits_misses_and_false_alarms():
     truth = np.array([[0, 0, 0, 1, 2, 3, 3]])
     prediction = np.array([[0, 1, 2, 1, 2, 0, 3]])

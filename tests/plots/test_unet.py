@@ -2,7 +2,6 @@
 
 import numpy as np
 import torch
-from matplotlib import pyplot as plt
 
 from lungseg_utils import plots
 from lungseg_utils.model import build_model, feature_maps
@@ -11,7 +10,6 @@ from lungseg_utils.plots.parts import alt_text
 
 def titles(figure):
     figure.draw_without_rendering()
-    plt.close(figure)
     return [ax.get_title() for ax in figure.axes if ax.get_title()]
 
 
