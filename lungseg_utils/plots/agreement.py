@@ -137,4 +137,4 @@ def show_agreement(
     figure.suptitle(title)
     figure.legend(handles=_handles(), loc="outside lower center", ncols=len(AGREEMENT))
     told = [f"{name}: {_counted(t, p)}" for name, t, p in zip(titles, truth, prediction)]
-    return describe(figure, f"{len(hu)} CT slices, {title}. {listed(told)}.")
+    return describe(figure, f"CT slices, {title}. {listed(told)}.")

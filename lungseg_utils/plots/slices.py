@@ -249,4 +249,4 @@ def show_slices(
         named = [
             f"{name}: {seen(labels[k], [c for c in classes if c in LESIONS])}" for k, name in enumerate(named)
         ]
-    return describe(figure, f"{len(hu)} CT slices, {title}. {listed(named)}.")
+    return describe(figure, f"CT slices, {title}. {listed(named)}.")

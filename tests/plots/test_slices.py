@@ -1,5 +1,6 @@
 """Figures: pictures that carry a claim, pixel by pixel; every figure can be drawn and saved."""
 
+import nbformat
 import numpy as np
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
@@ -9,6 +10,7 @@ from PIL import Image
 
 from lungseg_utils import plots
 from lungseg_utils.core.classes import CLASSES
+from lungseg_utils.core.files import CHECKOUT
 from lungseg_utils.plots.agreement import AGREEMENT, agreement
 from lungseg_utils.plots.parts import alt_text
 
@@ -99,3 +101,18 @@ def test_the_alternative_text_goes_into_a_notebooks_output_and_into_the_file(tmp
     assert metadata["image/jpeg"]["alt"] == data["text/plain"] == text and data["image/jpeg"]
     plots.save_figure(figure, tmp_path, "slices")
     assert Image.open(tmp_path / "slices.png").text["Description"] == text
+
+
+def test_a_notebooks_page_hands_the_text_to_a_screen_reader():
+    nbconvert = pytest.importorskip("nbconvert")
+    picture = {"image/jpeg": "AAAA", "text/plain": "a figure"}
+    metadata = {"image/jpeg": {"alt": "what is <seen>"}}
+    outputs = [
+        nbformat.v4.new_output("display_data", picture, metadata=metadata),
+        nbformat.v4.new_output("display_data", picture),
+    ]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("", outputs=outputs)])
+    templates = CHECKOUT / "notebooks" / "templates"
+    exporter = nbconvert.HTMLExporter(template_name="described", extra_template_basedirs=[str(templates)])
+    page, _ = exporter.from_notebook_node(notebook)
+    assert page.count('alt="what is &lt;seen&gt;"') == 1 and page.count("base64,AAAA") == 2
