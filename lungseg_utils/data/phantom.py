@@ -127,7 +127,8 @@ def with_scanner_extremes(hu: np.ndarray) -> np.ndarray:
     rows, columns = np.indices(hu.shape)
     height, width = hu.shape
     hu[(2 * rows / height - 1) ** 2 + (2 * columns / width - 1) ** 2 > 1] = -3024
-    down, across = (np.flatnonzero(body_mask(hu).any(axis)) for axis in (1, 0))
+    body = body_mask(hu)
+    down, across = np.flatnonzero(body.any(1)), np.flatnonzero(body.any(0))
     tall, wide = np.ptp(down), np.ptp(across)
     for y, x, radius, value in ((0.13, 0.72, 0.035, 3071), (0.38, 0.46, 0.02, 900)):
         away = np.hypot(rows - (down[0] + y * tall), columns - (across[0] + x * wide))

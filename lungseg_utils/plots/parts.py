@@ -1,6 +1,7 @@
 """What several figures share: the style, colours, alternative texts, names, rows, dots."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -18,7 +19,7 @@ SERIES = ("#0072B2", "#B35500", "#8F3B76", "#5F5F5F")  # where no class is meant
 LINES = ("-", (0, (4, 1.5)), (0, (1, 1.2)), "-.")  # of the series, so that a grey print tells them apart
 NAMES = {c.short: c.name for c in CLASSES} | {"lesion": "lesion", "lung": "lung"}  # of classes and regions
 COLORS = {c.short: c.line for c in CLASSES} | {"lung": CLASSES[LUNG_OTHER].line}
-STYLE = {
+STYLE: dict[Any, Any] = {
     "figure.dpi": DPI,
     "figure.facecolor": "white",
     "savefig.dpi": 120,

@@ -146,7 +146,7 @@ def hatch(ax: Axes, region: np.ndarray, pattern: str, color: str) -> None:
 def mark_sides(ax: Axes, points: float | None = None) -> None:
     """R at the patient's right, which is the picture's left, and L, in the style's size or in points."""
     for x, side, align in ((0.03, "R", "left"), (0.97, "L", "right")):
-        place = {"ha": align, "va": "top", "transform": ax.transAxes}
+        place: dict[str, Any] = {"ha": align, "va": "top", "transform": ax.transAxes}
         mark = ax.text(x, 0.97, side, color="white", fontsize=points, path_effects=CASED, **place)
         mark.set_in_layout(False)
 

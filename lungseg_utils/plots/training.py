@@ -11,6 +11,7 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from lungseg_utils.core.classes import LESIONS
 from lungseg_utils.evaluation.scores import HEADLINE
@@ -62,7 +63,7 @@ def _draw_curves(ax: Axes, history: pd.DataFrame, score: str) -> None:
         values = history[f"{part}_{score}"]
         ax.plot(history.epoch, values, marker=".", color=color, linestyle=line, label=label)
     ax.set(xlabel="epoch", title=SHOWN[score], ylim=(0, None if score == "loss" else 1))
-    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
 
 
 def _told(history: pd.DataFrame, scores: Sequence[str]) -> str:
@@ -110,10 +111,10 @@ def plot_monitors(history: pd.DataFrame, kept: pd.DataFrame) -> Figure:
     """
     titles = {f"val_{score}": f"validation {SHOWN[score]}" for score in ("loss", "miou", "lesion_dice")}
     figure, axes = plt.subplots(1, len(titles), figsize=(11.5, 3.6))
-    by_epoch = {
-        int(epoch): f"epoch {epoch:.0f}: kept by {' and by '.join(titles[str(name)] for name in rows.index)}"
-        for epoch, rows in kept.groupby("epoch")
-    }
+    by_epoch = {}
+    for _, rows in kept.groupby("epoch"):
+        epoch, names = int(rows.epoch.iloc[0]), " and by ".join(titles[str(name)] for name in rows.index)
+        by_epoch[epoch] = f"epoch {epoch}: kept by {names}"
     for ax, (score, title) in zip(axes, titles.items()):
         ax.plot(history.epoch, history[score], color=FAINT, marker=".")
         for (epoch, label), color, marker in zip(by_epoch.items(), SERIES, "oDs"):

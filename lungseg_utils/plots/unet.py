@@ -32,7 +32,8 @@ def plot_unet(maps: Mapping[str, Sequence[Any]]) -> Figure:
     rows = len(encoder)
     figure = plt.figure(figsize=(11.5, 1.3 * rows + 0.7))
     grid = figure.add_gridspec(rows, 4, width_ratios=(SHOWN, 0.5, SHOWN, 1.6), wspace=0.06)
-    left, right = [], []
+    left: list[list[Axes]] = []
+    right: list[list[Axes] | None] = []
     for row, down in enumerate(encoder):
         name = "the slice" if row == 0 and len(down) == 1 else _said(down)
         left.append(_stage(figure, grid[row, 0], down, name))
@@ -52,12 +53,13 @@ def plot_unet(maps: Mapping[str, Sequence[Any]]) -> Figure:
         ax.set_title(f"logit of\n{c.name.replace(' opacity', '')}")
     for row in range(rows - 1):
         _arrow(figure, left[row][0], (0.5, 0), left[row + 1][0], (0.5, 1), SERIES[0])
-        if not right[row]:
+        here, under = right[row], right[row + 1]
+        if here is None:
             continue
         if row > 0:  # the slice itself is not handed over
-            _arrow(figure, left[row][-1], (1, 0.5), right[row][0], (0, 0.5), SERIES[1], "skip")
-        below, leaves = (right[row + 1], (0.5, 1)) if right[row + 1] else (left[row + 1], (1, 0.5))
-        _arrow(figure, below[-1], leaves, right[row][-1], (0.5, 0), SERIES[0])
+            _arrow(figure, left[row][-1], (1, 0.5), here[0], (0, 0.5), SERIES[1], "skip")
+        below, leaves = (under, (0.5, 1.0)) if under else (left[row + 1], (1.0, 0.5))
+        _arrow(figure, below[-1], leaves, here[-1], (0.5, 0), SERIES[0])
     top = next((stage for stage in right if stage), left[-1])
     _arrow(figure, top[-1], (1, 0.5), classes, (0, 0.5), SERIES[0])
     handles = [class_patch(c.index) for c in CLASSES]
@@ -79,8 +81,9 @@ def _stage(figure: Figure, place: SubplotSpec, maps: np.ndarray, name: str) -> l
     """The maps of a stage that differ most within themselves, side by side."""
     most = np.sort(np.argsort(-maps.std((1, 2)), kind="stable")[:SHOWN])
     axes = []
-    for cell, k in zip(place.subgridspec(1, SHOWN, wspace=0.04), most):
-        ax = figure.add_subplot(cell)
+    cells = place.subgridspec(1, SHOWN, wspace=0.04)
+    for column, k in enumerate(most):
+        ax = figure.add_subplot(cells[0, column])
         ax.imshow(maps[k], "gray", interpolation="nearest")
         ax.set(xticks=[], yticks=[])
         axes.append(ax)
@@ -97,7 +100,12 @@ def _arrow(figure: Figure, start: Axes, at: tuple, end: Axes, to: tuple, color: 
     arrow.set_in_layout(False)
     figure.add_artist(arrow)
     if words:
-        place = {"textcoords": "offset points", "xycoords": "axes fraction", "ha": "left", "va": "bottom"}
+        place: dict[str, Any] = {
+            "textcoords": "offset points",
+            "xycoords": "axes fraction",
+            "ha": "left",
+            "va": "bottom",
+        }
         start.annotate(words, at, xytext=(6, 3), color=INK, annotation_clip=False, **place).set_in_layout(
             False
         )

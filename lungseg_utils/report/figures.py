@@ -135,7 +135,7 @@ def draw_bars(figure: FigureBase, case: Case) -> None:
     for c in LESIONS:
         width = np.array([region["percent_of_lung"][CLASSES[c].short] or 0 for region in regions.values()])
         patch = class_patch(c)
-        look = {
+        look: dict[str, Any] = {
             "facecolor": patch.get_facecolor(),
             "edgecolor": patch.get_edgecolor(),
             "hatch": patch.get_hatch(),
@@ -215,7 +215,7 @@ def draw_profile(figure: FigureBase, case: Case, points: float = PRINT) -> None:
     ax.stairs(lung, edges, facecolor="#e4e9ed", edgecolor=FAINT, linewidth=0.8, label="lung", **side)
     for c in LESIONS:
         area, patch = np.array(profile[CLASSES[c].short]), class_patch(c)
-        look = {
+        look: dict[str, Any] = {
             "facecolor": patch.get_facecolor(),
             "edgecolor": patch.get_edgecolor(),
             "hatch": patch.get_hatch(),
