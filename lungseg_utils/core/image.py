@@ -126,11 +126,11 @@ def body_with_rim(hu: np.ndarray) -> np.ndarray:
 
 def lung_box(lung: np.ndarray) -> tuple[slice, slice]:
     """Rows and columns around all lung, bool (n, H, W), with a tenth more on each side; all without lung."""
-    flat, box = lung.any(0), []
-    for lines in (flat.any(1), flat.any(0)):
-        used = np.flatnonzero(lines) if lines.any() else np.array([0, len(lines) - 1])
+    box = []
+    for axes, side in (((0, 2), lung.shape[1]), ((0, 1), lung.shape[2])):
+        used = np.flatnonzero(lung.any(axes)) if lung.any() else np.array([0, side - 1])
         margin = (used[-1] - used[0]) // 10 + 4
-        box.append(slice(max(used[0] - margin, 0), min(used[-1] + margin + 1, len(lines))))
+        box.append(slice(max(used[0] - margin, 0), min(used[-1] + margin + 1, side)))
     return box[0], box[1]
 
 

@@ -29,7 +29,7 @@ class Exercise:
     mistakes: tuple[tuple[Solve, str], ...] = ()
 
 
-def background_everywhere(shares: pd.DataFrame) -> float:
+def background_everywhere(shares: Any) -> float:
     """All pixels of background are right, all others wrong."""
     return float(shares.loc["radiopaedia", "background"])
 
@@ -39,7 +39,7 @@ def slices_without_lesion(rows: pd.DataFrame) -> int:
     return int(((rows.ground_glass == 0) & (rows.consolidation == 0)).sum())
 
 
-def most_affected_volume(percent: pd.Series, volumes: np.ndarray) -> int:
+def most_affected_volume(percent: Any, volumes: np.ndarray) -> int:
     """The volume whose slices have the largest mean share."""
     return int(percent.groupby(volumes).mean().idxmax())
 
@@ -69,7 +69,7 @@ def times_shorter(sizes: pd.DataFrame, image_size: int) -> float:
     return float(image_size / sizes.side.min())
 
 
-def epoch_by_miou(history: pd.DataFrame) -> int:
+def epoch_by_miou(history: Any) -> int:
     """The epoch in the row with the highest validation mIoU."""
     return int(history.epoch[history.val_miou.idxmax()])
 
