@@ -140,7 +140,8 @@ NO_SLICES = {
 }
 REFORMATTED = ("MPR", "REFORMATTED", "CURVED", "CPR", "OBLIQUE")  # values of ImageType
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
-DAMAGED = "damaged files"
+FOREIGN, CAPTURES = "files that are not DICOM", "secondary captures"
+OTHER_IMAGES = "images of modality"
 # The words of a SeriesDescription that are shown: any other may be somebody's name.
 WORDS = frozenset(
     "lung lungs chest thorax thoracic torax poumon poumons pulmon pulmonar lunge soft tissue mediastinum "
@@ -308,6 +309,11 @@ def find_series(path: Path, members: Collection[str] = ()) -> tuple[list[Series]
     return [series for study in studies.values() for series in _series_of(study)], problems
 
 
+def in_order(problem: str) -> bool:
+    """Whether a file that is no slice, for this reason of `find_series`, is none that somebody will miss."""
+    return problem.startswith(OTHER_IMAGES) or problem in {*NO_SLICES.values(), FOREIGN, CAPTURES}
+
+
 def _series_of(study: list[list[Slice]]) -> list[Series]:
     """The series of one study, the chosen ones first."""
     files = [tuple(sorted({slice_.name for slice_ in stack})) for stack in study]
@@ -366,13 +372,11 @@ def _look(openers: Mapping[str, Callable[[], IO[bytes]]]) -> tuple[list[list[Sli
 
     stacks: dict[tuple, list[list[Slice]]] = {}
     others: dict[str, str] = {}
-    for name, opener in tqdm(
-        openers.items(), "looking", unit="file", disable=len(openers) < 2, leave=False
-    ):
+    for name, opener in tqdm(openers.items(), "looking", unit="file", disable=len(openers) < 2, leave=False):
         with opener() as handle:
             head = handle.read(1024)
             if not is_dicom(head):
-                others[name] = "files that are not DICOM"
+                others[name] = FOREIGN
                 continue
             if DEFLATED in head and handle.seek(0, os.SEEK_END) > MAX_DEFLATED:
                 others[name] = "large deflated files"
@@ -384,7 +388,7 @@ def _look(openers: Mapping[str, Callable[[], IO[bytes]]]) -> tuple[list[list[Sli
                 headers = frames(header) if (header.get("NumberOfFrames") or 1) > 1 else [header]
                 slices = [_slice(frame, name, opener, i) for i, frame in enumerate(headers)]
             except Exception:  # whatever pydicom makes of a damaged header
-                slices = [(None, DAMAGED)]
+                slices = [(None, "damaged files")]
         others.update((name, problem) for slice_, problem in slices if slice_ is None)
         for slice_ in [slice_ for slice_, _ in slices if slice_]:
             same = stacks.setdefault(tuple(str(slice_.header.get(keyword, "")) for keyword in APART), [])
@@ -517,7 +521,7 @@ def _slice(
     modality = str(header.get("Modality", ""))
     if modality != "CT":
         known = modality.isalpha() and modality.isupper()
-        return None, f"images of modality {modality}" if known else "files without images"
+        return None, f"{OTHER_IMAGES} {modality}" if known else "files without images"
     if (header.get("NumberOfFrames") or 1) > 1:
         return None, "a multi-frame CT whose frames have no positions"
     kinds = _image_type(header)
@@ -534,7 +538,7 @@ def _slice(
     if not all(isinstance(uid, str) for uid in uids):  # several at once are a list
         return None, "CT files with several identifiers each"
     if str(uids[0]).startswith(SECONDARY_CAPTURE):
-        return None, "secondary captures"
+        return None, CAPTURES
     if header.get("SamplesPerPixel") != 1 or not (header.get("Rows") and header.get("Columns")):
         return None, "CT files without a grey image"
     if str(header.get("RescaleType") or "") not in HU_TYPES:

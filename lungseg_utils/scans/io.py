@@ -30,9 +30,7 @@ NAMES = {
 }
 
 
-def read_scan(
-    path: str | Path, series: str | int | None = None, members: Collection[str] = ()
-) -> Scan:
+def read_scan(path: str | Path, series: str | int | None = None, members: Collection[str] = ()) -> Scan:
     """Read a scan of any kind, told by its content and not by its name; nothing is unpacked or written.
 
     Args:

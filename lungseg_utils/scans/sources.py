@@ -22,7 +22,9 @@ class Source:
     """One scan that can be read, here or on another machine that sees the same files."""
 
     path: Path  # a file, a folder or an archive
-    members: tuple[str, ...] = ()  # the files of the folder or archive that are the scan; all if there are none
+    members: tuple[
+        str, ...
+    ] = ()  # the scan's files in a folder or an archive; none: all
     series: str = ""  # of DICOM: what a list says of it
     notes: tuple[str, ...] = ()  # what was chosen of its study
     chosen: bool = True  # False: a series of a study of which another is predicted
@@ -50,9 +52,7 @@ class Source:
         """The path that leads to it; into an archive too."""
         if not self.members:
             return str(self.path)
-        if len(self.members) == 1:
-            return str(self.path / self.members[0])
-        return str(self.path / os.path.commonpath([os.path.dirname(name) for name in self.members]))
+        return str(self.path / os.path.commonpath(self.members))
 
 
 def _sha256(handle) -> str:
@@ -109,13 +109,21 @@ def _found(path: str | Path) -> list[Source]:
     path = standing_path(path)
     try:
         if path.is_dir():
-            return _in_folder(path)
-        kind = kind_of(path)
-        if kind == "dicom" and DICOMDIR in path.read_bytes()[:2048]:
-            return _in_folder(path.parent)
-        return _in_archive(path) if kind == "archive" else [Source(path)]
+            sources = _in_folder(path)
+        elif (kind := kind_of(path)) == "archive":
+            sources = _in_dicom(path, [])
+        elif kind == "dicom" and _is_dicomdir(path):
+            sources = _in_folder(path.parent)
+        else:
+            sources = [Source(path)]
     except (OSError, InputError):
         return [Source(path)]
+    return sources if any(source.chosen for source in sources) else [Source(path)]
+
+
+def _is_dicomdir(path: Path) -> bool:
+    with path.open("rb") as handle:
+        return DICOMDIR in handle.read(2048)
 
 
 def _in_folder(folder: Path) -> list[Source]:
@@ -129,7 +137,7 @@ def _in_folder(folder: Path) -> list[Source]:
         except OSError:
             sources.append(Source(file))
             continue
-        if kind == "dicom":
+        if kind == "dicom" and not _is_dicomdir(file):
             dicom.append(str(file.relative_to(folder)))
         elif kind == "picture":
             pictures.setdefault(file.parent, []).append(file.name)
@@ -138,28 +146,28 @@ def _in_folder(folder: Path) -> list[Source]:
         elif kind or file.name.lower().endswith(SCAN_NAMES):
             sources.append(Source(file))
     with_dicom = {(folder / name).parent for name in dicom}
-    sources += [
-        Source(place, tuple(names)) for place, names in pictures.items() if place not in with_dicom
-    ]
+    sources += [Source(place, tuple(names)) for place, names in pictures.items() if place not in with_dicom]
     if dicom:
         sources += _in_dicom(folder, dicom)
     return sorted(sources, key=lambda source: source.place)
 
 
-def _in_archive(path: Path) -> list[Source]:
-    """The DICOM series of an archive; the archive itself where it has none, which then says so."""
-    return _in_dicom(path, []) or [Source(path)]
-
-
 def _in_dicom(path: Path, members: list[str]) -> list[Source]:
-    """The series of a folder or an archive, and the folders in it with nothing but damaged files."""
-    from lungseg_utils.scans.dicom import DAMAGED, find_series
+    """The series of a folder or an archive, and the folders in it that hold no slice.
+
+    Those are not chosen if that is in order, as with scout views; damaged ones are, and say so when read.
+    """
+    from lungseg_utils.scans.dicom import find_series, in_order
 
     series, problems = find_series(path, members)
-    whole = {os.path.dirname(name) for one in series for name in one.members}
-    broken: dict[str, list[str]] = {}
-    for name, problem in problems.items():
-        if problem == DAMAGED and os.path.dirname(name) not in whole:
-            broken.setdefault(os.path.dirname(name), []).append(name)
     sources = [Source(path, one.members, one.about, one.notes, one.chosen) for one in series]
-    return sources + [Source(path, tuple(names)) for names in broken.values()]
+    whole = {Path(name).parent for one in series for name in one.members}
+    others: dict[Path, list[str]] = {}
+    for name in problems:
+        if Path(name).parent not in whole:
+            others.setdefault(Path(name).parent, []).append(name)
+    for names in others.values():
+        found = sorted({problems[name] for name in names})
+        chosen = not all(map(in_order, found))
+        sources.append(Source(path, tuple(names), " and ".join(found), chosen=chosen))
+    return sources
