@@ -7,7 +7,7 @@ import hashlib
 import io
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
@@ -21,6 +21,8 @@ from PIL import Image
 
 from lungseg_utils import __version__
 from lungseg_utils.core.classes import CLASSES, LESIONS, LUNG_WINDOW
+from lungseg_utils.core.cluster import dask_client, needs_dask
+from lungseg_utils.core.device import usable_cores
 from lungseg_utils.core.files import (
     LOCK,
     InputError,
@@ -83,7 +85,7 @@ class Outcome:
 
 
 def check_cases_folder(folder: Path) -> Path:
-    """The folder; InputError unless it is new, empty or holds what `predict_cases` writes and nothing else."""
+    """The folder; InputError unless it is new, empty or holds nothing but what `save_cases` writes."""
     inside = {path.name for path in folder.iterdir()} if folder.exists() else set()
     ours = {TABLE, PAGE, SOURCES}
     if others := sorted(name for name in inside - ours if not name.startswith((PREFIX, "."))):
@@ -94,7 +96,7 @@ def check_cases_folder(folder: Path) -> Path:
 
 
 def is_cases_folder(folder: Path) -> bool:
-    """Whether `predict_cases` has written here, or has begun to."""
+    """Whether `save_cases` has written here, or has begun to."""
     return (folder / SOURCES).exists() or (folder / LOCK).exists()
 
 
@@ -158,7 +160,7 @@ def _summary(folder: Path) -> dict[str, Any] | None:
 
 
 def thumbnail(case: Case) -> bytes:
-    """A JPEG of the slice with the most lesion, around the lungs, lesions in colour; no text beside the body."""
+    """A JPEG of the slice with the most lesion: the lungs, lesions in colour, no text beside the body."""
     plan, profile = case.montage, case.summary["profile"]
     lesion = np.sum([profile[CLASSES[c].short] for c in LESIONS], axis=0)
     i = max(plan.chosen, key=lambda index: lesion[index])
@@ -176,10 +178,48 @@ def thumbnail(case: Case) -> bytes:
 
 @contextmanager
 def cases_folder(folder: Path) -> Iterator[Path]:
-    """The folder of all cases, for one call at a time; what killed ones left is cleared. Raises InputError."""
+    """The folder of all cases, for one call at a time; what killed ones left is cleared."""
     with locked(check_cases_folder(folder), "lungseg predict"):
         clear_leftovers(folder)
         yield folder
+
+
+def predict_cases(
+    sources: Sequence[Source],
+    out: Path,
+    making: Making,
+    jobs: int | None = None,
+    scheduler: str | None = None,
+    scheduler_file: str | None = None,
+) -> Iterator[Outcome]:
+    """`predict_source` of each chosen source, as they end: in this process, or in those of a Dask scheduler.
+
+    Args:
+        sources: From `find_scans`.
+        out: The folder of all cases; workers on other machines must see it and the scans at the same paths.
+        making: With what.
+        jobs: See `core.cluster.needs_dask`, as the two that follow.
+        scheduler: An address.
+        scheduler_file: A file.
+
+    Raises:
+        InputError: As `core.cluster.dask_client`.
+    """
+    chosen = [source for source in sources if source.chosen]
+    if not needs_dask(jobs, scheduler, scheduler_file):
+        yield from (predict_source(source, out, making) for source in chosen)
+        return
+    from distributed import as_completed
+
+    threads = max(usable_cores() // jobs, 1) if jobs else None
+    with dask_client(jobs, scheduler, scheduler_file) as client:
+        tasks = {client.submit(predict_source, source, out, making, threads): source for source in chosen}
+        for task in as_completed(tasks):
+            if error := task.exception():  # its worker died, as often as Dask tries
+                source = tasks[task]
+                yield Outcome(source, "", None, f"{source.path} ended its process: {first_line(error)}")
+            else:
+                yield task.result()
 
 
 def save_cases(sources: Sequence[Source], outcomes: Iterable[Outcome], folder: Path) -> list[Outcome]:
@@ -217,7 +257,9 @@ def write_tables(left_out: Sequence[Source], outcomes: Sequence[Outcome], folder
         row = case_row(outcome.summary) if outcome.summary else failed_row(outcome.case, message)
         rows[outcome.case] = row
     write_csv(folder / SOURCES, _sources_table(left_out, outcomes, folder))
-    write_csv(folder / TABLE, pd.DataFrame(list(rows.values()), columns=list(failed_row("", ""))))
+    columns = list(failed_row("", ""))
+    table = pd.DataFrame(list(rows.values()), columns=columns, dtype=object)  # whole numbers stay whole
+    write_csv(folder / TABLE, table.assign(warnings=table["warnings"].map(" | ".join)))
     pictures = {name: _picture(folder / name) for name in rows}
     with atomic_write(folder / PAGE) as handle:
         handle.write(cases_html(list(rows.values()), pictures))
@@ -243,7 +285,7 @@ def case_row(summary: dict[str, Any]) -> dict[str, Any]:
         "severity_score": score["total"] if score else None,
         "severity_score_of": score["of"] if score else None,
         "seconds": summary["seconds"],
-        "warnings": " ".join(summary["warnings"]),
+        "warnings": summary["warnings"],
         "model": summary["model"]["weights"],
     }
 
@@ -260,7 +302,7 @@ def failed_row(case: str, message: str) -> dict[str, Any]:
     numbers += [f"{place}_{kind}_ml" for place in places for kind in ("lung", *kinds)]
     numbers += ["severity_score", "severity_score_of", "slices", "seconds"]
     row = {"case": case, "status": FAILED, **dict.fromkeys(numbers)}
-    return row | {"warnings": message, "model": None}
+    return row | {"warnings": [message], "model": None}
 
 
 def neutral(message: str, source: Source) -> str:
@@ -287,12 +329,3 @@ def _sources_table(left_out: Sequence[Source], outcomes: Sequence[Outcome], fold
         return table
     there = before["case"].map(lambda name: name not in set(table["case"]) and (folder / name).is_dir())
     return pd.concat([table, before[there & (before["case"] != "")]], ignore_index=True)
-
-
-def predict_cases(
-    sources: Sequence[Source], out: Path, making: Making, threads: int | None = None
-) -> Iterator[Outcome]:
-    """`predict_source` of one chosen source after the other, in this process."""
-    for source in sources:
-        if source.chosen:
-            yield predict_source(source, out, making, threads)

@@ -57,9 +57,9 @@ def open_source(path: Path, members: Collection[str] = ()) -> Iterator[dict[str,
                 infos = _safe_members(archive, path)
                 yield {i.filename: partial(_from_zip, archive, i) for i in infos if wanted(i.filename)}
         elif kind == "tar":
-            with tarfile.open(path) as archive:
-                tar_infos = _safe_tar_members(archive, path)
-                yield {i.name: partial(_from_tar, archive, i) for i in tar_infos if wanted(i.name)}
+            with tarfile.open(path) as tar:
+                tar_infos = _safe_tar_members(tar, path)
+                yield {i.name: partial(_from_tar, tar, i) for i in tar_infos if wanted(i.name)}
         else:
             yield {path.name: partial(open_plain, path)}
     except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, NotImplementedError) as error:

@@ -22,9 +22,7 @@ class Source:
     """One scan that can be read, here or on another machine that sees the same files."""
 
     path: Path  # a file, a folder or an archive
-    members: tuple[
-        str, ...
-    ] = ()  # the scan's files in a folder or an archive; none: all
+    members: tuple[str, ...] = ()  # the scan's files in a folder or an archive; none: all
     series: str = ""  # of DICOM: what a list says of it
     notes: tuple[str, ...] = ()  # what was chosen of its study
     chosen: bool = True  # False: a series of a study of which another is predicted
