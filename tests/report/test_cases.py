@@ -54,7 +54,7 @@ def scans(tmp_path):
     folder = tmp_path / MARKER
     folder.mkdir()
     for i in range(3):
-        np.save(folder / f"{MARKER}{i}.npy", np.roll(phantom_chest()[4 + i : 7 + i], i, 2))
+        np.save(folder / f"{MARKER}{i}.npy", phantom_chest()[5:8] + i)
     (folder / f"{MARKER}3.npy").write_bytes(b"\x93NUMPY\x01\x00")
     return folder
 
