@@ -6,13 +6,14 @@ Only sources.csv says which case comes from which file.
 import hashlib
 import io
 import json
+import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -42,6 +43,9 @@ from lungseg_utils.report.page import THUMBNAIL, check_room, save_case
 from lungseg_utils.report.quality import has_text
 from lungseg_utils.report.severity import SIDES
 from lungseg_utils.scans.sources import Source
+
+if TYPE_CHECKING:
+    from distributed import Future
 
 TABLE, PAGE, SOURCES = "cases.csv", "cases.html", "sources.csv"
 PREFIX = "case-"
@@ -81,6 +85,7 @@ class Outcome:
     case: str  # its name; empty if not even its bytes could be read
     summary: dict[str, Any] | None  # report.json; None if there is none
     message: str = ""  # why there is none: one sentence, with paths
+    shown: str = ""  # the same without them, for who is not to know whose the scan is
     made: bool = True  # False: it was there before
 
 
@@ -135,13 +140,13 @@ def predict_source(source: Source, out: Path, making: Making, threads: int | Non
         case = replace(case, summary=case.summary | {"case": name, "seconds": seconds, "made": stamp})
         save_case(case, out / name, making.keep_identity, thumbnail(case))
         return Outcome(source, name, case.summary)
-    except InputError as error:
-        message = str(error)
-    except OSError as error:
-        message = str(in_words(error, source.path))
+    except (InputError, OSError) as error:
+        message = str(error if isinstance(error, InputError) else in_words(error, source.path))
+        return Outcome(source, name, None, message, without_paths(message, source, out))
     except Exception as error:  # one scan, whatever is wrong with it, is not the end of the others
-        message = f"{source.path} ended in {type(error).__name__}: {first_line(error)}"
-    return Outcome(source, name, None, message)
+        found = f"ended in {type(error).__name__}"  # whose own words may quote the scan's header
+        message = f"{source.path} {found}: {first_line(error)}"
+        return Outcome(source, name, None, message, f"the scan {found}")
 
 
 def _finished(folder: Path, stamp: dict[str, Any]) -> dict[str, Any] | None:
@@ -213,13 +218,21 @@ def predict_cases(
 
     threads = max(usable_cores() // jobs, 1) if jobs else None
     with dask_client(jobs, scheduler, scheduler_file) as client:
-        tasks = {client.submit(predict_source, source, out, making, threads): source for source in chosen}
+        tasks = {
+            client.submit(predict_source, source, out, making, threads, pure=False): source
+            for source in chosen
+        }
         for task in as_completed(tasks):
-            if error := task.exception():  # its worker died, as often as Dask tries
-                source = tasks[task]
-                yield Outcome(source, "", None, f"{source.path} ended its process: {first_line(error)}")
-            else:
-                yield task.result()
+            yield _outcome(task, tasks[task])
+
+
+def _outcome(task: "Future", source: Source) -> Outcome:
+    """What a worker made of a scan, or that none did: it died as often as Dask tries, or Dask is gone."""
+    try:
+        return task.result()
+    except Exception as error:
+        found = "was finished by no worker"
+        return Outcome(source, "", None, f"{source.path} {found}: {first_line(error)}", f"the scan {found}")
 
 
 def save_cases(sources: Sequence[Source], outcomes: Iterable[Outcome], folder: Path) -> list[Outcome]:
@@ -253,9 +266,8 @@ def write_tables(left_out: Sequence[Source], outcomes: Sequence[Outcome], folder
     earlier = [path.name for path in sorted(folder.glob(f"{PREFIX}*")) if path.name not in known]
     rows = {name: case_row(summary) for name in earlier if (summary := _summary(folder / name))}
     for outcome in outcomes:
-        message = neutral(outcome.message, outcome.source)
-        row = case_row(outcome.summary) if outcome.summary else failed_row(outcome.case, message)
-        rows[outcome.case] = row
+        failed = failed_row(outcome.case, outcome.shown)
+        rows[outcome.case] = case_row(outcome.summary) if outcome.summary else failed
     write_csv(folder / SOURCES, _sources_table(left_out, outcomes, folder))
     columns = list(failed_row("", ""))
     table = pd.DataFrame(list(rows.values()), columns=columns, dtype=object)  # whole numbers stay whole
@@ -305,14 +317,16 @@ def failed_row(case: str, message: str) -> dict[str, Any]:
     return row | {"warnings": [message], "model": None}
 
 
-def neutral(message: str, source: Source) -> str:
-    """A sentence about a scan without its paths and names."""
-    files = [source.path / name for name in source.members]
-    paths = {path for file in (source.path, *files) for path in (file, file.resolve())}
+def without_paths(message: str, source: Source, out: Path) -> str:
+    """A sentence about a scan without its paths, the names of its files, and the path of the results."""
+    files = [source.path, *(source.path / name for name in source.members)]
+    paths = {path for file in files for path in (file, file.resolve())}
     paths |= {parent for path in paths for parent in path.parents if parent != parent.parent}
-    names = {name for file in (source.path, *files) for name in (file.name, file.stem) if len(name) > 2}
-    for text in (*sorted(map(str, paths), key=len, reverse=True), *sorted(names, key=len, reverse=True)):
-        message = message.replace(text, "the scan")
+    words = {out.resolve(): "the results", out: "the results", **dict.fromkeys(paths, "the scan")}
+    for path in sorted(words, key=lambda path: len(str(path)), reverse=True):
+        message = message.replace(str(path), words[path])
+    for name in {file.name for file in files if len(file.name) > 3}:
+        message = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", "the scan", message)
     return message
 
 

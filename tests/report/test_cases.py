@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
-from helpers import SERVER, Reader, chest_scan, phantom_chest
+from helpers import SERVER, Reader, chest_scan, phantom_chest, write_series
 
 from lungseg_utils.cli import main
 from lungseg_utils.core.files import InputError, locked
@@ -89,16 +89,39 @@ def test_each_scan_is_a_row_and_what_is_read_has_a_folder(scans, tmp_path, loade
     assert "no array of numbers" in table["warnings"].iloc[3] and table["slices"].iloc[3] == ""
 
 
-def test_only_sources_csv_says_whose_a_case_is(scans, tmp_path):
-    table = predicted(scans, tmp_path / "out")
-    for path in (tmp_path / "out").rglob("*"):
-        named = path.is_file() and MARKER.encode() in path.read_bytes()
+def test_only_sources_csv_says_whose_a_case_is(scans, tmp_path, monkeypatch):
+    write_series(
+        scans / MARKER, phantom_chest(), change=lambda dataset, i: setattr(dataset, "PatientName", MARKER)
+    )
+    damaged = min((scans / MARKER).iterdir())
+    damaged.write_bytes(damaged.read_bytes()[:5000])
+    (scans / f"{MARKER}.zip").write_bytes(b"PK\3\4" + bytes(600))
+    (scans / f"{MARKER}.mha").write_bytes(b"ObjectType = Image\nNDims = 3\n")
+    (scans / f"{MARKER}.nii.gz").write_bytes(b"\x1f\x8b" + bytes(600))
+    (scans / f"{MARKER}.nii").write_text("text")
+    (scans / f"{MARKER}0.npy").write_bytes((scans / f"{MARKER}1.npy").read_bytes() + bytes(1))
+    predict = cases.predict_case
+
+    def quoting(scan, segmenter):
+        if len(segmenter.seen):
+            raise ValueError(f"{MARKER} of somebody")
+        return predict(scan, segmenter)
+
+    monkeypatch.setattr(cases, "predict_case", quoting)
+    paths = [str(scans), str(scans / f"{MARKER}absent.nii")]
+    sources, out = find_scans(paths), tmp_path / "out"
+    with cases_folder(out):
+        save_cases(sources, predict_cases(sources, out, MAKING), out)
+    table = pd.read_csv(out / "cases.csv")
+    assert set(table["status"]) == {"done", "failed"} and len(table) == 10
+    texts = (MARKER.encode(), str(tmp_path).encode())
+    for path in out.rglob("*"):
+        named = path.is_file() and any(text in path.read_bytes() for text in texts)
         assert named == (path.name == "sources.csv"), path
-    sources = pd.read_csv(tmp_path / "out" / "sources.csv")
-    assert dict(zip(sources["case"], sources[IDENTIFYING])) == {
-        name: str(scans / f"{MARKER}{i}.npy") for i, name in enumerate(table.index)
-    }
-    assert "identifies the patient" in IDENTIFYING
+    whose = pd.read_csv(out / "sources.csv", keep_default_na=False)
+    assert set(whose["case"]) == set(table["case"]) and "identifies the patient" in IDENTIFYING
+    for case, status, place in zip(whose["case"], whose["status"], whose[IDENTIFYING]):
+        assert place.startswith(str(scans)) and (out / case).is_dir() == (status == "done")
 
 
 def test_finished_cases_are_skipped_and_what_changed_is_made_again(scans, tmp_path, monkeypatch):
