@@ -1,9 +1,10 @@
 """Read a scan of any kind, write its masks in its own grid."""
 
+import zipfile
 import zlib
 from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 import numpy as np
 
@@ -97,10 +98,12 @@ def _source(path: Path, members: Collection[str] = ()) -> tuple[str, Path]:
                     return kind, path.parent
         if kind == "archive":
             with open_source(path, members) as openers:
-                kinds = [_kind_of(opener) for opener in openers.values()]
+                kinds = [kind_in(opener) for opener in openers.values()]
+            if kinds == ["nifti"] and members and zipfile.is_zipfile(path):
+                return "nifti", cast(Path, zipfile.Path(path, *members))
             if "dicom" not in kinds and (others := [NAMES[one] for one in kinds if one]):
                 found = f"an archive of {len(kinds)} files, {' and '.join(sorted(set(others)))}"
-                raise InputError(
+                raise SeveralScans(
                     f"{path} is {found}; expected DICOM in an archive; unpack it and name the file."
                 )
         return kind, path
@@ -176,10 +179,11 @@ def check_writable(scan: Scan) -> None:
 
 def kind_of(path: Path) -> str | None:
     """What a file holds, one of NAMES, by its first bytes, also through gzip; None: no scan of any kind."""
-    return _kind_of(lambda: open_plain(path))
+    return kind_in(lambda: open_plain(path))
 
 
-def _kind_of(opener: Callable[[], IO[bytes]]) -> str | None:
+def kind_in(opener: Callable[[], IO[bytes]]) -> str | None:
+    """`kind_of` what an opener of `open_source` opens."""
     from lungseg_utils.scans.dicom import is_dicom  # pydicom loads only when it is read
 
     with opener() as handle:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lungseg_utils.core.files import InputError, input_path, standing_path
 from lungseg_utils.scans.archives import files_in, open_source
-from lungseg_utils.scans.io import DICOMDIR, kind_of, read_scan
+from lungseg_utils.scans.io import DICOMDIR, kind_in, kind_of, read_scan
 from lungseg_utils.scans.scan import Scan
 
 MOST_FILES = 1_000_000  # in a folder of patients
@@ -109,7 +109,7 @@ def _found(path: str | Path) -> list[Source]:
         if path.is_dir():
             sources = _in_folder(path)
         elif (kind := kind_of(path)) == "archive":
-            sources = _in_dicom(path, [])
+            sources = _in_archive(path)
         elif kind == "dicom" and _is_dicomdir(path):
             sources = _in_folder(path.parent)
         else:
@@ -148,6 +148,15 @@ def _in_folder(folder: Path) -> list[Source]:
     if dicom:
         sources += _in_dicom(folder, dicom)
     return sorted(sources, key=lambda source: source.place)
+
+
+def _in_archive(path: Path) -> list[Source]:
+    """The scans of an archive: files that are whole scans, and DICOM."""
+    with open_source(path) as openers:
+        kinds = {name: kind_in(opener) for name, opener in openers.items()}
+    sources = [Source(path, (name,)) for name, kind in kinds.items() if kind in ("nifti", "array", "itk")]
+    dicom = [name for name, kind in kinds.items() if kind == "dicom"]
+    return sorted(sources + (_in_dicom(path, dicom) if dicom else []), key=lambda source: source.place)
 
 
 def _in_dicom(path: Path, members: list[str]) -> list[Source]:

@@ -129,6 +129,21 @@ def test_a_zip_of_patients_is_read_from_memory(tmp_path):
     assert sources[0].fingerprint() != sources[1].fingerprint()
 
 
+def test_volumes_in_a_zip_are_read_and_other_files_in_archives_say_what_to_do(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.write(write_nifti(tmp_path / "b.nii"), "p1/b.nii")
+        archive.write(write_nifti(tmp_path / "c.nii.gz"), "p2/c.nii.gz")
+        np.save(tmp_path / "d.npy", chest())
+        archive.write(tmp_path / "d.npy", "d.npy")
+    array, *volumes = find_scans([tmp_path / "a.zip"])
+    for source in volumes:
+        np.testing.assert_array_equal(source.read().hu, chest())
+    with pytest.raises(InputError, match="unpack it and name the file"):
+        array.read()
+    with pytest.raises(SeveralScans):
+        read_scan(tmp_path / "a.zip")
+
+
 def test_other_images_are_listed_and_not_chosen(tmp_path):
     folder = tmp_path / "two"
     write_series(folder, chest(), change=of_patient(1))
