@@ -51,6 +51,9 @@ TABLE, PAGE, SOURCES = "cases.csv", "cases.html", "sources.csv"
 PREFIX = "case-"
 DIGITS = 12  # hexadecimal, of a case's name: among 10,000 scans two share one once in five million times
 WIDTH = 160  # pixels of a thumbnail
+WRITTEN_EVERY = 60  # seconds, the tables, while cases are made
+# Progress bars of single scans would cover the bar of all; Dask hands this to the workers that it starts.
+QUIET = {"distributed.nanny.pre-spawn-environ.TQDM_DISABLE": "1"}
 DONE, FAILED, LEFT_OUT = "done", "failed", "left out"
 IDENTIFYING = "path (identifies the patient)"  # a column of sources.csv
 
@@ -214,10 +217,11 @@ def predict_cases(
     if not needs_dask(jobs, scheduler, scheduler_file):
         yield from (predict_source(source, out, making) for source in chosen)
         return
+    import dask
     from distributed import as_completed
 
     threads = max(usable_cores() // jobs, 1) if jobs else None
-    with dask_client(jobs, scheduler, scheduler_file) as client:
+    with dask.config.set(QUIET), dask_client(jobs, scheduler, scheduler_file) as client:
         tasks = {
             client.submit(predict_source, source, out, making, threads, pure=False): source
             for source in chosen
@@ -236,7 +240,7 @@ def _outcome(task: "Future", source: Source) -> Outcome:
 
 
 def save_cases(sources: Sequence[Source], outcomes: Iterable[Outcome], folder: Path) -> list[Outcome]:
-    """Gather what becomes of the scans, and write the tables, also of what is there when this is stopped.
+    """Gather what becomes of the scans, and write the tables now and then, at the end, and when stopped.
 
     Args:
         sources: All, in their order; those that were not chosen only stand in sources.csv.
@@ -247,17 +251,25 @@ def save_cases(sources: Sequence[Source], outcomes: Iterable[Outcome], folder: P
         The outcomes, in the order of the sources.
     """
     came: dict[Source, Outcome] = {}
-    try:
-        for outcome in outcomes:
-            came[outcome.source] = outcome
-    finally:
+    left_out = [source for source in sources if not source.chosen]
+
+    def named() -> list[Outcome]:
         ordered = [came[source] for source in sources if source in came]
-        ordered = [
+        return [
             outcome if outcome.case else replace(outcome, case=f"unread-{number:03d}")
             for number, outcome in enumerate(ordered, 1)
         ]
-        write_tables([source for source in sources if not source.chosen], ordered, folder)
-    return ordered
+
+    written = time.monotonic()
+    try:
+        for outcome in outcomes:
+            came[outcome.source] = outcome
+            if time.monotonic() - written > WRITTEN_EVERY:
+                write_tables(left_out, named(), folder)
+                written = time.monotonic()
+    finally:
+        write_tables(left_out, named(), folder)
+    return named()
 
 
 def write_tables(left_out: Sequence[Source], outcomes: Sequence[Outcome], folder: Path) -> None:

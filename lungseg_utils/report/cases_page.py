@@ -38,7 +38,8 @@ def cases_html(rows: Sequence[Mapping[str, Any]], pictures: Mapping[str, bytes |
     count = f"{len(rows) - unread} case{'' if len(rows) - unread == 1 else 's'}"
     heads = [_head("case"), *(_head(words) for words, _, _ in NUMBERS), _head("doubts and notes")]
     heads[1] = heads[1].replace("<th", '<th aria-sort="descending"')
-    colours = [f'<i style="background: {CLASSES[c].color}"></i> {escape(CLASSES[c].name)}' for c in LESIONS]
+    key = '<span class="key"><i style="background: {}"></i> {}</span>'
+    colours = [key.format(CLASSES[c].color, escape(CLASSES[c].name)) for c in LESIONS]
     return PAGE.format(
         count=count + (f", {unread} could not be read" if unread else ""),
         colours=", ".join(colours),
@@ -97,6 +98,7 @@ p {{ margin: 4px 0 10px; max-width: 80ch; }}
 .faint {{ color: #55626f; }}
 .statement {{ border: 2px solid #a3260b; color: #a3260b; border-radius: 6px; font-weight: bold; }}
 .statement {{ padding: 6px 10px; }}
+.key {{ white-space: nowrap; }}
 i {{ display: inline-block; width: 0.8em; height: 0.8em; border-radius: 2px; }}
 .table {{ overflow-x: auto; max-width: 100%; }}
 table {{ border-collapse: collapse; }}
