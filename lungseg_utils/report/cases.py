@@ -9,7 +9,7 @@ import json
 import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -52,8 +52,6 @@ PREFIX = "case-"
 DIGITS = 12  # hexadecimal, of a case's name: among 10,000 scans two share one once in five million times
 WIDTH = 160  # pixels of a thumbnail
 WRITTEN_EVERY = 60  # seconds, the tables, while cases are made
-# Progress bars of single scans would cover the bar of all; Dask hands this to the workers that it starts.
-QUIET = {"distributed.nanny.pre-spawn-environ.TQDM_DISABLE": "1"}
 DONE, FAILED, LEFT_OUT = "done", "failed", "left out"
 IDENTIFYING = "path (identifies the patient)"  # a column of sources.csv
 
@@ -217,17 +215,21 @@ def predict_cases(
     if not needs_dask(jobs, scheduler, scheduler_file):
         yield from (predict_source(source, out, making) for source in chosen)
         return
-    import dask
     from distributed import as_completed
 
     threads = max(usable_cores() // jobs, 1) if jobs else None
-    with dask.config.set(QUIET), dask_client(jobs, scheduler, scheduler_file) as client:
+    with dask_client(jobs, scheduler, scheduler_file) as client:
         tasks = {
-            client.submit(predict_source, source, out, making, threads, pure=False): source
-            for source in chosen
+            client.submit(_in_worker, source, out, making, threads, pure=False): source for source in chosen
         }
         for task in as_completed(tasks):
             yield _outcome(task, tasks[task])
+
+
+def _in_worker(source: Source, out: Path, making: Making, threads: int | None) -> Outcome:
+    """`predict_source` without its progress bars, which would cover that of all scans."""
+    with redirect_stderr(io.StringIO()):
+        return predict_source(source, out, making, threads)
 
 
 def _outcome(task: "Future", source: Source) -> Outcome:
