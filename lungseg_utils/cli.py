@@ -1,12 +1,18 @@
 """The command line: `lungseg` or `python -m lungseg_utils`. Heavy libraries load only where needed."""
 
+from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from lungseg_utils import __version__
 from lungseg_utils.core.files import InputError, first_line, in_words, resolve_path, standing_path
 from lungseg_utils.core.stopping import NOT_FINISHED, stops_interrupt
+
+if TYPE_CHECKING:
+    from lungseg_utils.scans.scan import Scan
 
 
 class Group(click.Group):
@@ -38,6 +44,25 @@ class Group(click.Group):
         with suppress(OSError):  # the terminal may be closed
             click.echo(message, err=True)
         ctx.exit(status)
+
+
+def shares_work(command: Callable) -> Callable:
+    """Adds the options by which a command's work is shared out: see core.cluster."""
+    options = (
+        click.option(
+            "--jobs",
+            type=click.IntRange(1),
+            metavar="N",
+            help="How many at once on this machine.  [default: 1]",
+        ),
+        click.option("--scheduler", metavar="ADDRESS", help="A Dask scheduler, such as tcp://node7:8786."),
+        click.option(
+            "--scheduler-file", metavar="FILE", help="What `dask scheduler --scheduler-file FILE` wrote."
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
@@ -273,44 +298,78 @@ def import_(kind: str, source: str, out: str) -> None:
 
 
 @main.command("predict")
-@click.argument("path", type=click.Path(), metavar="SCAN")
+@click.argument("paths", type=click.Path(), metavar="SCAN...", nargs=-1, required=True)
 @click.option(
     "--model",
     metavar="DIR",
     help="Folder with a trained model.  [default: the model that comes with lungseg]",
 )
-@click.option("--out", required=True, metavar="DIR", help="New folder for the results, or an earlier case's.")
+@click.option("--out", required=True, metavar="DIR", help="New folder for the results, or an earlier call's.")
 @click.option(
     "--series",
     metavar="N|UID",
-    help="Which DICOM series: its number in the list, or UID; without it, several are listed.",
+    help="Which DICOM series of one scan: its number in the list that is shown if there is none, or UID.",
 )
 @click.option(
     "--keep-identity",
     is_flag=True,
     help="Copy the patient's identifiers into the DICOM mask, for an archive.",
 )
-def predict_scan(path: str, model: str | None, out: str, series: str | None, keep_identity: bool) -> None:
-    """Segment your own scan: masks and a report.
+@shares_work
+@click.pass_context
+def predict_scan(
+    ctx: click.Context,
+    paths: tuple[str, ...],
+    model: str | None,
+    out: str,
+    series: str | None,
+    keep_identity: bool,
+    **shared: Any,
+) -> None:
+    """Segment your own scan, or many: masks and reports.
 
     SCAN is NIfTI, DICOM (a file, a folder, a zip or a tar), MHA or NRRD (with SimpleITK), a .npy array in HU,
     or a PNG or JPEG slice or a folder of them; where you stand, or relative to the checkout. In DIR land the
     mask in the scan's own grid, report.html and report.png (one page), and report.json. No result names the
     file or the patient unless --keep-identity is given. Research software, not a diagnosis.
+
+    Of several SCANs, a folder or a zip with several, or a text file (.txt) of paths, each gets a folder of
+    its own in DIR, and cases.csv and cases.html show all of them; only sources.csv says whose they are.
+    Finished ones are skipped. Exit code 1: some could not be read.
     """
+    from lungseg_utils.inference.pretrained import PRETRAINED, model_folder
+    from lungseg_utils.report.cases import is_cases_folder
+    from lungseg_utils.report.page import check_case_folder
+    from lungseg_utils.scans.io import read_scan
+    from lungseg_utils.scans.scan import SeveralScans
+    from lungseg_utils.scans.sources import is_list
+
+    target = standing_path(out)
+    model = model or "pretrained"
+    folder = model_folder(model if model in PRETRAINED else standing_path(model), "")
+    several = len(paths) > 1 or is_cases_folder(target) or is_list(paths[0])
+    if several and series:
+        raise InputError("--series chooses of one scan, and there are several; leave it out.")
+    if not several:
+        check_case_folder(target)  # before the minutes that follow
+        try:
+            scan = read_scan(paths[0], int(series) if series and series.isdecimal() else series)
+        except SeveralScans:
+            several = True
+    if several:
+        ctx.exit(_predict_cases(paths, target, folder, keep_identity, shared))
+    _predict_case(scan, target, folder, keep_identity)
+
+
+def _predict_case(scan: "Scan", target: Path, model: Path, keep_identity: bool) -> None:
+    """One scan, and what the terminal shows of it."""
     import textwrap
 
-    from lungseg_utils.inference.pretrained import PRETRAINED, model_folder
     from lungseg_utils.inference.segmenter import Segmenter
     from lungseg_utils.report.case import predict_case
-    from lungseg_utils.report.page import check_case_folder, check_room, key_numbers, save_case
-    from lungseg_utils.scans.io import read_scan
+    from lungseg_utils.report.page import check_room, key_numbers, save_case
 
-    target = check_case_folder(standing_path(out))  # before the minutes that follow
-    model = model or "pretrained"
-    model = model if model in PRETRAINED else str(standing_path(model))
-    segmenter = Segmenter.load(model_folder(model, ""))
-    scan = read_scan(path, int(series) if series and series.isdecimal() else series)
+    segmenter = Segmenter.load(model)
     check_room(target, scan)
     case = predict_case(scan, segmenter, description="slices")
     folder = save_case(case, target, keep_identity)
@@ -321,6 +380,40 @@ def predict_scan(path: str, model: str | None, out: str, series: str | None, kee
         click.echo(textwrap.fill(text, 110, initial_indent="note: ", subsequent_indent="      "))
     click.echo(textwrap.fill(case.summary["statement"], 110))
     click.echo(f"report: {folder / 'report.html'}")
+
+
+def _predict_cases(
+    paths: tuple[str, ...], target: Path, model: Path, keep_identity: bool, shared: dict[str, Any]
+) -> int:
+    """Many scans, and what the terminal shows of them; the exit status."""
+    import textwrap
+
+    from tqdm.auto import tqdm
+
+    from lungseg_utils.core.cluster import needs_dask
+    from lungseg_utils.report.case import STATEMENT
+    from lungseg_utils.report.cases import PAGE, SOURCES, Making, cases_folder, predict_cases, save_cases
+    from lungseg_utils.scans.sources import find_scans
+
+    needs_dask(**shared)  # before the minutes that follow
+    making = Making.of(model, keep_identity)
+    with cases_folder(target) as folder:
+        sources = find_scans(paths)
+        count = sum(source.chosen for source in sources)
+        outcomes = predict_cases(sources, folder, making, **shared)
+        ended = save_cases(sources, tqdm(outcomes, "scans", total=count, unit="scan"), folder)
+    failed = [outcome for outcome in ended if outcome.summary is None]
+    before = sum(not outcome.made for outcome in ended)
+    click.echo(f"{count} scans: {count - len(failed)} cases, {before} made earlier; {len(failed)} not read")
+    if left_out := len(sources) - count:
+        click.echo(f"{left_out} series of these studies were not chosen; {SOURCES} lists them")
+    for outcome in failed:
+        text = f"{outcome.case}: {outcome.message}"
+        click.echo(textwrap.fill(text, 110, subsequent_indent="  "), err=True)
+    click.echo(textwrap.fill(STATEMENT, 110))
+    click.echo(f"cases: {folder / PAGE}")
+    click.echo(f"whose they are: {folder / SOURCES} identifies patients: keep it apart")
+    return 1 if failed else 0
 
 
 @main.command()

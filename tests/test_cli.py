@@ -50,7 +50,7 @@ def test_help_names_every_option(command):
     assert result.exit_code == 0
     expected = {
         "": "run phantom check compare submit score predict --version",
-        "predict": "SCAN --model --out --series --keep-identity",
+        "predict": "SCAN... --model --out --series --keep-identity --jobs --scheduler --scheduler-file",
         "compare": "RUN... --out",
         "submit": "RUN --check",
         "score": "FILE MASKS.npy",

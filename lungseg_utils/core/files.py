@@ -123,7 +123,7 @@ def locked(folder: str | Path, by: str, name: str = LOCK) -> Iterator[None]:
         raise InputError(
             f"{path.parent} is being written by {holder or 'another process'}; expected one at a time; wait "
             "until that "
-            "has ended, or name another run_dir"
+            "has ended, or name another folder"
         ) from None
     except OSError as error:
         raise in_words(error, path) from error

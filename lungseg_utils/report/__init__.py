@@ -7,6 +7,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "browser": ["browse", "slice_montage", "slice_picture"],
         "case": ["Case", "predict_case"],
+        "cases": ["Making", "cases_folder", "predict_cases", "save_cases"],
         "figures": ["regions_of"],
         "page": ["report_page", "save_case"],
         "quality": ["check_scan"],

@@ -45,7 +45,11 @@ TILE = 2.6  # inches: the width of a picture in the HTML
 ALARM = "#a3260b"
 TITLE = "Lung involvement in chest CT"
 REPORT_BYTES = 16 * 2**20  # for the reports, which are some megabytes
-CASE_FILES = {"report.json", "report.html", "report.png", "mask.nii.gz", "mask.dcm", "mask.npy", "mask.png"}
+THUMBNAIL = "thumbnail.jpg"
+CASE_FILES = {
+    *("report.json", "report.html", "report.png", THUMBNAIL),
+    *("mask.nii.gz", "mask.dcm", "mask.npy", "mask.png"),
+}
 
 
 def check_case_folder(folder: str | Path) -> Path:
@@ -91,13 +95,16 @@ def _is_case(folder: Path) -> bool:
         return False
 
 
-def save_case(case: Case, folder: str | Path, keep_identity: bool = False) -> Path:
+def save_case(
+    case: Case, folder: str | Path, keep_identity: bool = False, thumbnail: bytes | None = None
+) -> Path:
     """Write the masks in the scan's own grid, report.json, report.html and report.png.
 
     Args:
         case: From `predict_case`.
         folder: An earlier case there is replaced.
         keep_identity: See `scans.write_masks`; the reports never carry any.
+        thumbnail: A JPEG, written beside them; for the page of many cases.
 
     Raises:
         InputError: If `folder` holds something else or cannot be written; it stays as it was.
@@ -107,6 +114,8 @@ def save_case(case: Case, folder: str | Path, keep_identity: bool = False) -> Pa
         with replace_folder(folder) as new:
             write_masks(case.scan, case.labels, new, keep_identity)
             write_report(case, new)
+            if thumbnail:
+                (new / THUMBNAIL).write_bytes(thumbnail)
     except OSError as error:
         found = f"{folder} cannot be written ({error.strerror or type(error).__name__})"
         raise InputError(f"{found}; expected a folder with room and rights; choose another.") from error

@@ -8,5 +8,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "example": ["write_example_scan"],
         "io": ["read_scan", "write_masks"],
         "scan": ["Scan"],
+        "sources": ["find_scans"],
     },
 )

@@ -10,13 +10,14 @@ import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import IO, cast
 
 from lungseg_utils.core.files import InputError
+from lungseg_utils.scans.scan import SeveralScans
 
 GZIP = b"\x1f\x8b"
 MAX_FILES = 20_000
@@ -26,32 +27,48 @@ MAX_EXPANSION = 200  # times; slices shrink to a half or a tenth, even blank one
 
 
 @contextmanager
-def open_source(path: Path) -> Iterator[Sequence[Callable[[], IO[bytes]]]]:
+def open_source(path: Path, members: Collection[str] = ()) -> Iterator[dict[str, Callable[[], IO[bytes]]]]:
     """How to open each file under `path`: a folder, a zip, a tar or a file, each also gzipped.
 
     Folders are followed through links. Members of an archive come from memory, so that nothing is unpacked to
     disk.
+
+    Args:
+        path: The folder, archive or file.
+        members: The only ones that are wanted; all if there are none.
+
+    Yields:
+        The openers by their names: of a file in a folder its path from there, in an archive its member's.
     """
     if path.is_dir():
-        yield [partial(open_plain, file) for file in files_in(path)]
+        names = members or [str(file.relative_to(path)) for file in files_in(path)]
+        yield {name: partial(open_plain, path / name) for name in names}
         return
+
+    only = frozenset(members)
+
+    def wanted(name: str) -> bool:
+        return not only or name in only
+
     kind = archive_kind(path)
     try:
         if kind == "zip":
             with zipfile.ZipFile(path) as archive:
-                yield [partial(_from_zip, archive, member) for member in _safe_members(archive, path)]
+                infos = _safe_members(archive, path)
+                yield {i.filename: partial(_from_zip, archive, i) for i in infos if wanted(i.filename)}
         elif kind == "tar":
-            with tarfile.open(path) as archive:
-                yield [partial(_from_tar, archive, member) for member in _safe_tar_members(archive, path)]
+            with tarfile.open(path) as tar:
+                tar_infos = _safe_tar_members(tar, path)
+                yield {i.name: partial(_from_tar, tar, i) for i in tar_infos if wanted(i.name)}
         else:
-            yield [partial(open_plain, path)]
+            yield {path.name: partial(open_plain, path)}
     except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, NotImplementedError) as error:
         found = f"a damaged {kind or 'gzip'} file"
         raise InputError(f"{path} is {found}; expected one with DICOM files; pack it again.") from error
 
 
-def files_in(folder: Path) -> list[Path]:
-    """The files of a folder and its subfolders, by name. Raises InputError for none or too many."""
+def files_in(folder: Path, most: int = MAX_FILES) -> list[Path]:
+    """The files of a folder and its subfolders, by name. Raises InputError for none or more than `most`."""
 
     def refuse(error: OSError) -> None:
         raise error  # os.walk would pass over a folder without rights
@@ -62,12 +79,13 @@ def files_in(folder: Path) -> list[Path]:
         folders[:] = [name for name in folders if os.path.realpath(Path(place, name)) not in seen]
         seen.update(os.path.realpath(Path(place, name)) for name in folders)  # a link may lead up
         files += [Path(place, name) for name in names]
-        if len(files) > MAX_FILES:
+        if len(files) > most:
             break
     files = sorted(file for file in files if file.is_file())
-    if not 0 < len(files) <= MAX_FILES:
-        expected = f"the slices of a scan, at most {MAX_FILES:,} files"
-        raise InputError(f"{folder} has {len(files)} files; expected {expected}; name the scan's own folder.")
+    if not 0 < len(files) <= most:
+        expected = f"the slices of a scan, at most {most:,} files"
+        kind = SeveralScans if files else InputError
+        raise kind(f"{folder} has {len(files)} files; expected {expected}; name the scan's own folder.")
     return files
 
 

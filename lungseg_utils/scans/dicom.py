@@ -3,7 +3,7 @@
 import os
 import re
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ from lungseg_utils.core.files import InputError
 from lungseg_utils.data.grey import AIR_LIMIT, settle_values
 from lungseg_utils.scans.archives import open_source
 from lungseg_utils.scans.orientation import Orientation, placement
-from lungseg_utils.scans.scan import Scan, check_size, to_int16
+from lungseg_utils.scans.scan import Scan, SeveralScans, check_size, to_int16
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -140,6 +140,8 @@ NO_SLICES = {
 }
 REFORMATTED = ("MPR", "REFORMATTED", "CURVED", "CPR", "OBLIQUE")  # values of ImageType
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+FOREIGN, CAPTURES = "files that are not DICOM", "secondary captures"
+OTHER_IMAGES = "images of modality"
 # The words of a SeriesDescription that are shown: any other may be somebody's name.
 WORDS = frozenset(
     "lung lungs chest thorax thoracic torax poumon poumons pulmon pulmonar lunge soft tissue mediastinum "
@@ -159,6 +161,7 @@ class Slice:
     """One file: its header (only the attributes of READ), how to open it, and where it lies (mm, LPS)."""
 
     header: "Dataset"
+    name: str  # of its file, as `open_source` calls it
     open: Callable[[], IO[bytes]]
     position: np.ndarray  # (3,), of the first pixel's centre
     directions: np.ndarray  # (3, 3), unit vectors of the normal, the rows' index and the columns' index
@@ -184,13 +187,29 @@ class DicomFrame:
     sheared: bool = False  # the slices are stacked along another line than their normal
 
 
-def read_dicom(path: Path, series: str | int | None = None) -> Scan:
+@dataclass(frozen=True)
+class Series:
+    """One series of a study, or one acquisition or reconstruction in it."""
+
+    members: tuple[str, ...]  # its files, as `open_source` calls them
+    about: str  # what a list says of it: no text that may be a name
+    chosen: bool  # whether it is a chest CT to predict, as far as its headers say
+    notes: tuple[str, ...] = ()  # what was chosen of its study, and what was not
+
+
+def read_dicom(path: Path, series: str | int | None = None, members: Collection[str] = ()) -> Scan:
     """One series of a file, a folder (with its subfolders) or a zip, sorted by position along the normal.
 
-    Raises InputError if there is no usable CT, if there are several series and none is named, or if a slice
-    cannot be decoded. Missing slices are reported, not filled in.
+    Args:
+        path: The source.
+        series: Which one, of several.
+        members: The only files of it to look at; all if there are none.
+
+    Raises:
+        InputError: If there is no usable CT, if there are several series and none is named, or if a slice
+            cannot be decoded. Missing slices are reported, not filled in.
     """
-    with open_source(path) as openers, pydicom_quiet():
+    with open_source(path, members) as openers, pydicom_quiet():
         chosen, left_out = _choose(_stacks(path, openers), series)
         stack, notes = _in_order(chosen, path)
         first = stack[0]
@@ -267,33 +286,110 @@ def pydicom_quiet() -> Iterator[None]:
         yield
 
 
-def _stacks(path: Path, openers: Sequence[Callable[[], IO[bytes]]]) -> list[list[Slice]]:
+def find_series(path: Path, members: Collection[str] = ()) -> tuple[list[Series], dict[str, str]]:
+    """The series of a folder or an archive of any number of patients and studies.
+
+    Of each study those are chosen that are axial, not reformatted and no scout; of several reconstructions of
+    one acquisition the one with the thinnest slices. Where none is left, all of the study's are one that is
+    to fail: reading it lists them.
+
+    Args:
+        path: The folder or archive.
+        members: The only files of it to look at; all if there are none.
+
+    Returns:
+        The series, study by study, and why each file that belongs to none does not.
+    """
+    with open_source(path, members) as openers, pydicom_quiet():
+        stacks, problems = _look(openers)
+    studies: dict[tuple[str, ...], list[list[Slice]]] = {}
+    for stack in stacks:
+        study = (*_patient(stack), str(stack[0].header.get("StudyInstanceUID", "")))
+        studies.setdefault(study, []).append(stack)
+    return [series for study in studies.values() for series in _series_of(study)], problems
+
+
+def in_order(problem: str) -> bool:
+    """Whether a file that is no slice, for this reason of `find_series`, is none that somebody will miss."""
+    return problem.startswith(OTHER_IMAGES) or problem in {*NO_SLICES.values(), FOREIGN, CAPTURES}
+
+
+def _series_of(study: list[list[Slice]]) -> list[Series]:
+    """The series of one study, the chosen ones first."""
+    files = [tuple(sorted({slice_.name for slice_ in stack})) for stack in study]
+    lines = [f"{label}: {_described(stack, study)}" for label, stack in zip(_labels(study), study)]
+    if len(study) == 1:
+        return [Series(files[0], lines[0], True)]
+    chosen: list[int] = []
+    for i in sorted(_fitting(study), key=lambda i: (_thickness(study[i]), -len(study[i]))):
+        if not any(_same_acquisition(study[i], study[other]) for other in chosen):
+            chosen.append(i)
+    if not chosen:
+        everything = tuple(sorted({name for names in files for name in names}))
+        return [Series(everything, "; ".join(lines), True)]
+    chosen.sort()
+    others = [i for i in range(len(study)) if i not in chosen]
+    left_out = f"; left out: {'; '.join(lines[i] for i in others)}" if others else ""
+    notes = [f"Of {len(study)} series of the study, {lines[i]} was used{left_out}." for i in chosen]
+    taken = [Series(files[i], lines[i], True, (note,)) for i, note in zip(chosen, notes)]
+    return taken + [Series(files[i], lines[i], False) for i in others]
+
+
+def _thickness(stack: list[Slice]) -> float:
+    """mm, of a slice; the step between slices where the file does not say."""
+    steps = np.diff(sorted(slice_.place for slice_ in stack))
+    return _number(stack[0], "SliceThickness") or (float(np.median(steps)) if len(steps) else np.inf)
+
+
+def _same_acquisition(one: list[Slice], other: list[Slice]) -> bool:
+    """Whether two series are reconstructions of one acquisition.
+
+    They cover the same place, and the scanner does not number them as two acquisitions.
+    """
+    numbers = [
+        {number for slice_ in stack if (number := _number(slice_, "AcquisitionNumber"))}
+        for stack in (one, other)
+    ]
+    apart = all(numbers) and not numbers[0] & numbers[1]
+    return _overlap([one, other]) and not apart
+
+
+def _stacks(path: Path, openers: Mapping[str, Callable[[], IO[bytes]]]) -> list[list[Slice]]:
+    """As `_look`, without the files that belong to none. Raises InputError if that are all."""
+    stacks, problems = _look(openers)
+    if not stacks:
+        found = " and ".join(sorted(set(problems.values())))
+        raise InputError(f"{path} has no CT slice, but {found}; expected a chest CT; name its folder.")
+    return stacks
+
+
+def _look(openers: Mapping[str, Callable[[], IO[bytes]]]) -> tuple[list[list[Slice]], dict[str, str]]:
     """Slices that belong together: one patient, one series, one geometry, one acquisition and reconstruction.
 
-    Sorted by series number. Raises InputError if there is none.
+    Sorted by series number. And by name what is wrong with the files, or with some frames, that are no slice.
     """
     from pydicom import dcmread
 
     stacks: dict[tuple, list[list[Slice]]] = {}
-    others: set[str] = set()
-    for opener in tqdm(openers, "looking", unit="file", disable=len(openers) < 2, leave=False):
+    others: dict[str, str] = {}
+    for name, opener in tqdm(openers.items(), "looking", unit="file", disable=len(openers) < 2, leave=False):
         with opener() as handle:
             head = handle.read(1024)
             if not is_dicom(head):
-                others.add("files that are not DICOM")
+                others[name] = FOREIGN
                 continue
             if DEFLATED in head and handle.seek(0, os.SEEK_END) > MAX_DEFLATED:
-                others.add("large deflated files")
+                others[name] = "large deflated files"
                 continue
             handle.seek(0)
             try:
                 header = dcmread(handle, stop_before_pixels=True, specific_tags=list(READ), force=True)
                 _drop_damaged(header)
                 headers = frames(header) if (header.get("NumberOfFrames") or 1) > 1 else [header]
-                slices = [_slice(frame, opener, i) for i, frame in enumerate(headers)]
+                slices = [_slice(frame, name, opener, i) for i, frame in enumerate(headers)]
             except Exception:  # whatever pydicom makes of a damaged header
                 slices = [(None, "damaged files")]
-        others.update(problem for slice_, problem in slices if slice_ is None)
+        others.update((name, problem) for slice_, problem in slices if slice_ is None)
         for slice_ in [slice_ for slice_, _ in slices if slice_]:
             same = stacks.setdefault(tuple(str(slice_.header.get(keyword, "")) for keyword in APART), [])
             fitting = [stack for stack in same if _same_grid(stack[0], slice_)]
@@ -301,18 +397,15 @@ def _stacks(path: Path, openers: Sequence[Callable[[], IO[bytes]]]) -> list[list
                 fitting[0].append(slice_)
             else:
                 same.append([slice_])
-    if not stacks:
-        found = " and ".join(sorted(others))
-        raise InputError(f"{path} has no CT slice, but {found}; expected a chest CT; name its folder.")
     found_stacks = [stack for same in stacks.values() for stack in same]
     parts = [part for stack in found_stacks for part in _parted(stack, SCANS)]
-    return sorted(
-        parts,
+    parts.sort(
         key=lambda stack: (
             _number(stack[0], "SeriesNumber") or 0,
             str(stack[0].header.get("SeriesInstanceUID")),
-        ),
+        )
     )
+    return parts, others
 
 
 def _drop_damaged(header: "Dataset") -> None:
@@ -421,12 +514,14 @@ def _overlap(parts: list[list[Slice]]) -> bool:
     )
 
 
-def _slice(header: "Dataset", opener: Callable[[], IO[bytes]], frame: int) -> tuple[Slice | None, str]:
+def _slice(
+    header: "Dataset", name: str, opener: Callable[[], IO[bytes]], frame: int
+) -> tuple[Slice | None, str]:
     """The slice, or None and what the file is instead."""
     modality = str(header.get("Modality", ""))
     if modality != "CT":
         known = modality.isalpha() and modality.isupper()
-        return None, f"images of modality {modality}" if known else "files without images"
+        return None, f"{OTHER_IMAGES} {modality}" if known else "files without images"
     if (header.get("NumberOfFrames") or 1) > 1:
         return None, "a multi-frame CT whose frames have no positions"
     kinds = _image_type(header)
@@ -443,7 +538,7 @@ def _slice(header: "Dataset", opener: Callable[[], IO[bytes]], frame: int) -> tu
     if not all(isinstance(uid, str) for uid in uids):  # several at once are a list
         return None, "CT files with several identifiers each"
     if str(uids[0]).startswith(SECONDARY_CAPTURE):
-        return None, "secondary captures"
+        return None, CAPTURES
     if header.get("SamplesPerPixel") != 1 or not (header.get("Rows") and header.get("Columns")):
         return None, "CT files without a grey image"
     if str(header.get("RescaleType") or "") not in HU_TYPES:
@@ -463,7 +558,7 @@ def _slice(header: "Dataset", opener: Callable[[], IO[bytes]], frame: int) -> tu
         whole and np.isfinite(spacing).all() and spacing.min() > 0 and np.allclose(lengths, 1, atol=0.01)
     ):
         return None, "CT images with an impossible position"
-    return Slice(header, opener, position, directions / lengths[:, None], spacing, frame), ""
+    return Slice(header, name, opener, position, directions / lengths[:, None], spacing, frame), ""
 
 
 def _image_type(header: "Dataset") -> set[str]:
@@ -480,8 +575,7 @@ def _choose(stacks: list[list[Slice]], series: str | int | None) -> tuple[list[S
     labels = _labels(stacks)
     lines = [f"{label}: {_described(stack, stacks)}" for label, stack in zip(labels, stacks, strict=True)]
     if series is None:
-        most = max(map(len, stacks))
-        fit = [i for i, stack in enumerate(stacks) if _fits(stack) and (len(stack) > FEW_SLICES or most < 10)]
+        fit = _fitting(stacks)
         named = fit if len(fit) == 1 else list(range(len(stacks))) if len(stacks) == 1 else []
     else:
         named = [i for i, label in enumerate(labels) if label == str(series)] or [
@@ -497,7 +591,8 @@ def _choose(stacks: list[list[Slice]], series: str | int | None) -> tuple[list[S
     whose = f" of {patients} patients" if patients > 1 else ""
     asked = f"and none is {series}" if series is not None and not named else "and none was chosen"
     found = f"there are {len(stacks)} series or acquisitions{whose}, {asked}"
-    raise InputError(f"{found}; expected the number of one; choose with --series from ({'; '.join(lines)}).")
+    kind = SeveralScans if series is None else InputError
+    raise kind(f"{found}; expected the number of one; choose with --series from ({'; '.join(lines)}).")
 
 
 def _labels(stacks: list[list[Slice]]) -> list[str]:
@@ -512,6 +607,12 @@ def _labels(stacks: list[list[Slice]]) -> list[str]:
 
 def _patient(stack: list[Slice]) -> tuple[str, ...]:
     return tuple(str(stack[0].header.get(keyword, "")) for keyword in APART[:3])
+
+
+def _fitting(stacks: list[list[Slice]]) -> list[int]:
+    """Which of several stacks may be the scan itself."""
+    most = max(map(len, stacks))
+    return [i for i, stack in enumerate(stacks) if _fits(stack) and (len(stack) > FEW_SLICES or most < 10)]
 
 
 def _fits(stack: list[Slice]) -> bool:

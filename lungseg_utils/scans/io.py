@@ -1,18 +1,19 @@
 """Read a scan of any kind, write its masks in its own grid."""
 
+import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 import numpy as np
 
 from lungseg_utils.core.classes import NUM_CLASSES
 from lungseg_utils.core.files import InputError, atomic_write, input_path, resolve_path
 from lungseg_utils.data.grey import Spread, settle_values
-from lungseg_utils.scans.archives import archive_kind, files_in, open_plain, open_source
+from lungseg_utils.scans.archives import files_in, open_plain, open_source
 from lungseg_utils.scans.orientation import AS_IT_IS, ArrayFrame, Orientation
-from lungseg_utils.scans.scan import KINDS, MIN_SIDE, Scan, check_size, to_int16
+from lungseg_utils.scans.scan import KINDS, MIN_SIDE, Scan, SeveralScans, check_size, to_int16
 
 UNPLACED = (
     "An array does not say how the patient lies, nor its spacing: rows are taken to run from front to back."
@@ -26,10 +27,11 @@ NAMES = {
     "picture": "pictures",
     "itk": "MHA, MHD or NRRD",
     "dicom": "DICOM",
+    "archive": "archives",
 }
 
 
-def read_scan(path: str | Path, series: str | int | None = None) -> Scan:
+def read_scan(path: str | Path, series: str | int | None = None, members: Collection[str] = ()) -> Scan:
     """Read a scan of any kind, told by its content and not by its name; nothing is unpacked or written.
 
     Args:
@@ -37,16 +39,26 @@ def read_scan(path: str | Path, series: str | int | None = None) -> Scan:
             a folder may instead hold one file of another kind, or the slices of one scan as pictures.
         series: Which one, where a DICOM source holds several: the number in the list that the error shows, or
             a SeriesInstanceUID.
+        members: The only files of a folder or an archive to look at, as `open_source` calls them; all if
+            there are none.
 
     Raises:
-        InputError: For what is no usable chest CT.
+        InputError: For what is no usable chest CT; SeveralScans where there are several.
     """
     try:
         path = input_path(path)
-        kind, path = _source(path)
-        if series is not None and kind != "dicom":
+        kind, path = _source(path, members)
+        if kind in ("dicom", "archive"):
+            from lungseg_utils.scans.dicom import read_dicom
+
+            return read_dicom(path, series, members)
+        if series is not None:
             raise InputError(f"{path} is not DICOM, and only DICOM has series; leave the series out.")
-        return _reader(kind)(path, series) if kind == "dicom" else _reader(kind)(path)
+        if kind == "pictures":
+            from lungseg_utils.scans.pictures import read_pictures
+
+            return read_pictures(path, [path / name for name in members])
+        return _reader(kind)(path)
     except OSError as error:  # not there, no right to read, a disk that fails
         why = error.strerror or error
         raise InputError(
@@ -54,59 +66,57 @@ def read_scan(path: str | Path, series: str | int | None = None) -> Scan:
         ) from error
 
 
-def _reader(kind: str) -> Callable[..., Scan]:
-    """The function that reads a kind; each loads its library only when it is wanted."""
+def _reader(kind: str) -> Callable[[Path], Scan]:
+    """The function that reads one file of a kind; each loads its library only when it is wanted."""
     if kind == "nifti":
         from lungseg_utils.scans.nifti import read_nifti
 
         return read_nifti
-    if kind == "dicom":
-        from lungseg_utils.scans.dicom import read_dicom
-
-        return read_dicom
     if kind == "itk":
         from lungseg_utils.scans.itk import read_itk
 
         return read_itk
-    if kind in ("picture", "pictures"):
-        from lungseg_utils.scans import pictures
+    if kind == "picture":
+        from lungseg_utils.scans.pictures import read_picture
 
-        return pictures.read_picture if kind == "picture" else pictures.read_pictures
+        return read_picture
     return _read_array
 
 
-def _source(path: Path) -> tuple[str, Path]:
+def _source(path: Path, members: Collection[str] = ()) -> tuple[str, Path]:
     """The kind of scan at path, and the path itself, or the one file in a folder that holds it.
 
     Raises InputError for what is none, and for an archive or a folder of several that are not DICOM.
     """
     if not path.is_dir():
-        kind = _kind(path)
+        kind = kind_of(path)
         if kind is None:
             raise InputError(f"{path} is empty or of another kind; expected {KINDS}; name the scan itself.")
         if kind == "dicom":
             with path.open("rb") as handle:
                 if DICOMDIR in handle.read(2048):
                     return kind, path.parent
-        if kind == "dicom" and archive_kind(path):
-            with open_source(path) as openers:
-                kinds = [_kind_of(opener) for opener in openers]
+        if kind == "archive":
+            with open_source(path, members) as openers:
+                kinds = [kind_in(opener) for opener in openers.values()]
+            if kinds == ["nifti"] and members and zipfile.is_zipfile(path):
+                return "nifti", cast(Path, zipfile.Path(path, *members))
             if "dicom" not in kinds and (others := [NAMES[one] for one in kinds if one]):
                 found = f"an archive of {len(kinds)} files, {' and '.join(sorted(set(others)))}"
-                raise InputError(
+                raise SeveralScans(
                     f"{path} is {found}; expected DICOM in an archive; unpack it and name the file."
                 )
         return kind, path
-    files = files_in(path)
-    scans = [(kind, file) for file in files if (kind := _kind(file))]
+    files = [path / name for name in members] or files_in(path)
+    scans = [(kind, file) for file in files if (kind := kind_of(file))]
     found_kinds = {kind for kind, _ in scans}
-    if not found_kinds or "dicom" in found_kinds:
+    if not found_kinds or ("dicom" in found_kinds and found_kinds <= {"dicom", "picture"}):
         return "dicom", path
     if found_kinds == {"picture"} and len(files) > 1:
         return "pictures", path
     if len(scans) > 1:
         found = f"{len(scans)} files, {' and '.join(sorted(NAMES[kind] for kind in found_kinds))}"
-        raise InputError(f"{path} has {found}; expected one scan; name the file itself.")
+        raise SeveralScans(f"{path} has {found}; expected one scan; name the file itself.")
     return scans[0]
 
 
@@ -167,12 +177,13 @@ def check_writable(scan: Scan) -> None:
         check_segmentation(scan.frame, scan.hu.shape)
 
 
-def _kind(path: Path) -> str | None:
-    return _kind_of(lambda: open_plain(path))
+def kind_of(path: Path) -> str | None:
+    """What a file holds, one of NAMES, by its first bytes, also through gzip; None: no scan of any kind."""
+    return kind_in(lambda: open_plain(path))
 
 
-def _kind_of(opener: Callable[[], IO[bytes]]) -> str | None:
-    """What a file holds, by its first bytes, also through gzip; archives count as DICOM."""
+def kind_in(opener: Callable[[], IO[bytes]]) -> str | None:
+    """`kind_of` what an opener of `open_source` opens."""
     from lungseg_utils.scans.dicom import is_dicom  # pydicom loads only when it is read
 
     with opener() as handle:
@@ -188,9 +199,9 @@ def _kind_of(opener: Callable[[], IO[bytes]]) -> str | None:
         return "picture"
     if head[:4] == b"NRRD" or b"ElementType" in head or head[:10] == b"ObjectType" or head[:5] == b"NDims":
         return "itk"
-    return (
-        "dicom" if is_dicom(head) or head[:4] in (b"PK\3\4", b"PK\5\6") or head[257:262] == b"ustar" else None
-    )
+    if head[:4] in (b"PK\3\4", b"PK\5\6") or head[257:262] == b"ustar":
+        return "archive"
+    return "dicom" if is_dicom(head) else None
 
 
 def _read_array(path: Path) -> Scan:

@@ -38,8 +38,8 @@ def read_nifti(path: Path) -> Scan:
     import nibabel as nib
 
     with path.open("rb") as raw:
-        opener = gzip.open if raw.read(2) == b"\x1f\x8b" else open
-    with opener(path, "rb") as handle:
+        packed = raw.read(2) == b"\x1f\x8b"
+    with path.open("rb") as raw, gzip.open(raw, "rb") if packed else raw as handle:
         try:
             head = handle.read(348)
             version = 2 if head[4:7] == b"n+2" else 1

@@ -33,7 +33,7 @@ def read_pictures(folder: Path, files: list[Path] | None = None) -> Scan:
 
     Raises InputError.
     """
-    files = files or sorted(files_in(folder), key=_in_order)
+    files = sorted(files or files_in(folder), key=_in_order)
     slices = [_grey(file) for file in files]
     sizes = {grey.shape for grey in slices}
     if len(sizes) > 1:

@@ -31,6 +31,10 @@ KINDS = (
 )
 
 
+class SeveralScans(InputError):
+    """Where one scan was expected there are several: of them `find_scans` makes a list."""
+
+
 @dataclass(frozen=True)
 class Scan:
     """A chest CT as the network and the report see it.
