@@ -24,7 +24,7 @@ $(READY): pyproject.toml requirements.txt constraints.txt
 	Python 3.11 or newer is needed: name one, as in 'make run PYTHON=python3.12'." >&2; exit 1; }
 	@echo "Setting up .venv: once, some minutes and several GB (PyTorch)."
 	$(PYTHON) -m venv .venv
-	$(PIP) install -c constraints.txt -e ".[test,lint,fast,formats]"
+	$(PIP) install -c constraints.txt -e ".[test,lint,fast,formats,batch]"
 	@touch $@
 
 run: $(READY)

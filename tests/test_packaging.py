@@ -27,6 +27,7 @@ SAME_ON_CONDA = [
     "accelerate",
     "albumentations",
     "click",
+    "distributed",
     "filelock",
     "highdicom",
     "hypothesis",
@@ -55,6 +56,7 @@ SAME_ON_CONDA = [
     "tqdm",
 ]
 CONDA_NAMES = dict.fromkeys(SAME_ON_CONDA) | {
+    "dask": "dask-core",
     "torch": "pytorch",
     "matplotlib": "matplotlib-base",
     "opencv-python-headless": "py-opencv",
@@ -96,6 +98,11 @@ def extra(name="test"):
     return ranges(project()["optional-dependencies"][name])
 
 
+def every_requirement():
+    names = ("test", "lint", "fast", "batch")
+    return requirements("requirements.txt") | {k: v for name in names for k, v in extra(name).items()}
+
+
 def notebook_code(path):
     """Source of each code cell, without magics."""
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
@@ -123,14 +130,13 @@ def test_requirements_are_what_package_and_notebooks_import():
     used = imported(
         sources_of("lungseg_utils") + [cell for path in all_notebooks() for cell in notebook_code(path)]
     )
-    assert (used - extra("fast").keys() - extra("formats").keys()) | USED_WITHOUT_IMPORT == requirements(
-        "requirements.txt"
-    ).keys()
+    optional = extra("fast").keys() | extra("formats").keys() | extra("batch").keys()
+    assert (used - optional) | USED_WITHOUT_IMPORT == requirements("requirements.txt").keys()
 
 
 def test_tests_import_only_what_the_extras_install():
     own = {path.stem for folder in ("tests", "benchmarks") for path in (CHECKOUT / folder).glob("*.py")}
-    installed = requirements("requirements.txt") | extra() | extra("lint") | extra("fast")
+    installed = every_requirement()
     assert imported(sources_of("tests")) <= installed.keys() | set(map(canonicalize_name, own))
 
 
@@ -140,7 +146,7 @@ def test_conda_environment_is_in_step():
     *lines, from_pip = environment["dependencies"]
     assert {r.name for r in map(Requirement, from_pip["pip"])} == NOT_ON_CONDA
     conda = {r.name: r.specifier for r in map(Requirement, [*lines, *from_pip["pip"]])}
-    wanted = requirements("requirements.txt") | extra()
+    wanted = requirements("requirements.txt") | extra() | extra("batch")
     assert wanted.keys() - NOT_ON_CONDA - CONDA_NAMES.keys() == set(), "look these names up on conda-forge"
     expected = {CONDA_NAMES.get(name) or name: specifier for name, specifier in wanted.items()}
     assert conda.pop("python") == project()["requires-python"]
@@ -161,7 +167,7 @@ def test_conda_makes_an_environment_of_it():
 
 def test_constraints_pin_every_requirement_within_its_range():
     pins = requirements("constraints.txt")
-    for name, allowed in (requirements("requirements.txt") | extra() | extra("lint") | extra("fast")).items():
+    for name, allowed in (every_requirement()).items():
         [pin] = pins[name]
         assert pin.operator == "==" and pin.version in allowed, name
 
