@@ -1,5 +1,6 @@
 """The command line: `lungseg` or `python -m lungseg_utils`. Heavy libraries load only where needed."""
 
+from collections.abc import Callable
 from contextlib import suppress
 
 import click
@@ -38,6 +39,25 @@ class Group(click.Group):
         with suppress(OSError):  # the terminal may be closed
             click.echo(message, err=True)
         ctx.exit(status)
+
+
+def shares_work(command: Callable) -> Callable:
+    """Adds the options by which a command's work is shared out: see core.cluster."""
+    options = (
+        click.option(
+            "--jobs",
+            type=click.IntRange(1),
+            metavar="N",
+            help="How many at once on this machine.  [default: 1]",
+        ),
+        click.option("--scheduler", metavar="ADDRESS", help="A Dask scheduler, such as tcp://node7:8786."),
+        click.option(
+            "--scheduler-file", metavar="FILE", help="What `dask scheduler --scheduler-file FILE` wrote."
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
