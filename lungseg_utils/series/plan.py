@@ -102,11 +102,12 @@ def load_plan(path: str | Path, folder: Path = NOTEBOOKS) -> list[PlannedRun]:
     common = {name: parameter.default for name, parameter in declared.items()}
     if profile is not None:
         common |= check_parameters(declared, load_profile(str(profile), folder), f"profile {profile}")
-    common |= check_parameters(declared, _mapping(plan.get("parameters"), "parameters", path), str(path))
+    given = _mapping(plan.get("parameters"), "parameters", path)
+    common |= check_parameters(declared, given, str(path))
 
     runs = []
     for chosen in _combinations(plan, path):
-        if "run_dir" in chosen or "run_dir" in (plan.get("parameters") or {}):
+        if "run_dir" in {**given, **chosen}:
             raise InputError(f"{path} sets run_dir; expected none: each run has one of its own; see --out")
         runs.append(common | check_parameters(declared, chosen, str(path)))
     for values in runs:
@@ -166,7 +167,7 @@ def _combinations(plan: Mapping[str, Any], path: Path) -> Iterator[dict[str, Any
         axes["validation_volume"] = _values(plan["folds"], "folds", path)
     if "seeds" in plan:
         axes["seed"] = _values(plan["seeds"], "seeds", path)
-    parameters = plan.get("parameters") or {}
+    parameters = _mapping(plan.get("parameters"), "parameters", path)
     for key, name in (("folds", "validation_volume"), ("folds", "split"), ("seeds", "seed")):
         if key in plan and (name in parameters or any(name in row for row in rows)):
             raise InputError(f"{path} has {key} and sets {name} too; expected one of them; leave one out")
@@ -179,9 +180,7 @@ def _combinations(plan: Mapping[str, Any], path: Path) -> Iterator[dict[str, Any
 def _preparing(declared_by: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """The parameters on which the prepared folder depends: of its notebooks, and none of a training's."""
     training = {field.name for field in fields(TrainingConfig)}
-    names = {
-        name for stem, own in declared_by.items() if stem.split("_")[0] in PREPARING for name in own
-    }
+    names = {name for stem, own in declared_by.items() if stem.split("_")[0] in PREPARING for name in own}
     return sorted(names - training - {"run_dir", "data_dir", "further_data"})
 
 

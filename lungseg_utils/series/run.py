@@ -288,7 +288,8 @@ def run_series(
         find_data(used["data_dir"])
     check_loopback()
     with locked(out, "lungseg run", RUNNER_LOCK, patience):
-        with locked(out, "lungseg run", patience=patience):  # a notebook that is open elsewhere may be writing
+        # A notebook that is open elsewhere may be writing.
+        with locked(out, "lungseg run", patience=patience):
             for place in (out, out / "checkpoint", out / "results", out / "figures", out / "notebooks"):
                 clear_leftovers(place)
         for stem, entry in last.get("notebooks", {}).items():
