@@ -18,8 +18,8 @@ from lungseg_utils.evaluation.scores import HEADLINE, Score
 REPEATS = ("seed", "validation_volume")  # what is drawn anew to see what chance does
 SETTINGS_NOTE = (
     "Settings, seeds taken together: ± is the standard deviation over the seeds. A paired difference is the "
-    "mean over the seeds; beside it stands in how many of them the setting is above, below it the interval "
-    "over slices, with these trained networks. Where seeds disagree on the sign, the difference is chance "
+    "mean over the seeds; below it stands its interval over slices, with these trained networks, and in how "
+    "many seeds the setting is above. Where seeds disagree on the sign, the difference is chance "
     "until more of them say otherwise."
 )
 
@@ -91,10 +91,10 @@ def setting_blocks(table: pd.DataFrame) -> dict[str, list[list[str]]]:
         means.append([row.setting, str(row.runs), *(_mean(row, *item) for item in HEADLINE.items())])
     parts = {"Settings, mean ± standard deviation over seeds": means}
     if (table.pairs > 0).any():
-        paired = [["setting", "pairs", *heading]]
+        paired = [["setting", *heading]]
         for _, row in table[table.pairs > 0].iterrows():
-            paired.append([row.setting, str(row.pairs), *(_gap(row, *item) for item in HEADLINE.items())])
-        parts[f"Paired difference to {table.setting[0]}, seed by seed; below, over slices"] = paired
+            paired.append([row.setting, *(_gap(row, *item) for item in HEADLINE.items())])
+        parts[f"Paired difference to {table.setting[0]}, seed by seed"] = paired
     return parts
 
 
@@ -109,8 +109,8 @@ def _gap(row: pd.Series, name: str, score: Score) -> str:
     mean, low, high = (row[f"{name}_difference{end}"] for end in ("", "_low", "_high"))
     if np.isnan(mean):
         return "-"
-    text = f"{score.text(mean, '+')} ({row[f'{name}_above']:.0f} of {row['pairs']})"
+    text = score.text(mean, "+")
     if not np.isnan(low):
         interval = f"{score.text(low, '+')} to {score.text(high, '+')}"
         text += "\n" + re.sub(r"\b0\.", ".", interval)
-    return text
+    return f"{text}\n{row[f'{name}_above']:.0f} of {row['pairs']} above"

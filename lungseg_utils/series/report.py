@@ -82,7 +82,7 @@ def summarise(plan: str, out: Path, outcomes: Sequence[Outcome]) -> str:
             sentences = [f"No comparison: {error}"]
     text = standing_path(plan).read_text(encoding="utf-8")
     page = write_page(out, text, outcomes, parts, sentences, figures)
-    lines += [as_text(parts, width=60)] if parts else []
+    lines += [as_text(parts, width=40)] if parts else []
     lines += [textwrap.fill(sentence, 110, subsequent_indent="  ") for sentence in sentences]
     found = [outcome.status for outcome in outcomes]
     counts = {status: found.count(status) for status in ("finished", "stopped", "failed")}
