@@ -5,18 +5,24 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+from dataclasses import replace
+from types import SimpleNamespace
 
 import nbformat
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from helpers import wait_for
 from nbformat.v4 import new_code_cell, new_notebook
 
-from lungseg_utils.core.files import InputError
-from lungseg_utils.series import batch
-from lungseg_utils.series.batch import place_runs, run_batch
-from lungseg_utils.series.job import missing_notebooks
+from lungseg_utils.cli import main
+from lungseg_utils.core.files import InputError, locked
+from lungseg_utils.series import batch, job
+from lungseg_utils.series.batch import Outcome, place_runs, run_batch
+from lungseg_utils.series.job import Order, missing_notebooks
 from lungseg_utils.series.plan import load_plan
+from lungseg_utils.series.report import summarise
 
 PARAMETERS = {
     "01_look": 'data_dir: str = "phantom"\nrun_dir: str = "runs/tiny"\n',
@@ -326,8 +332,6 @@ def test_runs_of_other_settings_under_the_same_name_are_kept(tiny):
 
 
 def test_a_batch_folder_has_one_writer(tiny):
-    from lungseg_utils.core.files import locked
-
     with locked(tiny.parent / "out", "another", batch.BATCH_LOCK), pytest.raises(InputError, match="another"):
         run_batch(write_plan(tiny, ""), "out", folder=tiny)
 
@@ -336,3 +340,88 @@ def test_each_job_has_a_gpu_of_its_own(tiny, monkeypatch):
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     with pytest.raises(InputError, match="jobs is 3, and this machine has 2 GPUs.*--jobs 2"):
         run_batch(write_plan(tiny, GRID), "out", jobs=3, folder=tiny)
+
+
+# --- what a job is given ---
+
+
+def order(**changes):
+    values = dict(parameters={}, preparation="", source=None, stems=(), folder="", home="/home")
+    return Order(run_dir="runs/a", **(values | changes))
+
+
+def test_cores_are_shared_out_and_what_the_user_set_is_not_raised(monkeypatch):
+    for name in (*job.THREADS, "PYTHON_CPU_COUNT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(job, "usable_cores", lambda: 8)
+    shares = {
+        jobs: job._environment(order(jobs=jobs), alone=True)["OMP_NUM_THREADS"] for jobs in (1, 2, 3, 16)
+    }
+    assert shares == {1: "8", 2: "4", 3: "2", 16: "1"}
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    environment = job._environment(order(jobs=2), alone=True)
+    assert (environment["OMP_NUM_THREADS"], environment["MKL_NUM_THREADS"]) == ("1", "4")
+    assert environment["PYTHON_CPU_COUNT"] == "4" and environment["LUNGSEG_HOME"] == "/home"
+    assert "CUDA_VISIBLE_DEVICES" not in environment
+
+
+@pytest.mark.parametrize(("visible", "expected"), [(None, "1"), ("4,7", "7"), ("GPU-a,GPU-b", "GPU-b")])
+def test_a_worker_has_the_gpu_of_its_number(monkeypatch, visible, expected):
+    distributed = pytest.importorskip("distributed")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    monkeypatch.setattr(distributed, "get_worker", lambda: SimpleNamespace(name=1, address="tcp://a:1"))
+    assert job._environment(order(jobs=2, gpus=2), alone=False)["CUDA_VISIBLE_DEVICES"] == expected
+
+
+def test_workers_of_a_scheduler_share_their_own_machine(monkeypatch):
+    distributed = pytest.importorskip("distributed")
+    for name in (*job.THREADS, "PYTHON_CPU_COUNT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(job, "usable_cores", lambda: 8)
+    threads = {"tcp://a:1": 1, "tcp://a:2": 1, "tcp://b:1": 1}
+    monkeypatch.setattr(distributed, "get_worker", lambda: SimpleNamespace(name="x", address="tcp://a:1"))
+    monkeypatch.setattr(distributed, "get_client", lambda: SimpleNamespace(nthreads=lambda: threads))
+    assert job._environment(order(jobs=0), alone=False)["OMP_NUM_THREADS"] == "4"
+
+
+def test_a_worker_that_does_not_see_the_folder_says_so(tmp_path):
+    missing = replace(order(stems=("03_train",)), run_dir=str(tmp_path / "elsewhere" / "runs" / "a"))
+    with pytest.raises(job.JobFailed, match="is not there on .*shared file system"):
+        job.carry_out(missing, threading.Event(), alone=True)
+
+
+# --- before and after ---
+
+
+def test_a_dry_run_shows_what_is_done_and_what_the_rest_takes(tiny_phantom, tmp_path, monkeypatch):
+    monkeypatch.setenv("LUNGSEG_HOME", str(tmp_path))
+    plan = tmp_path / "plan.yaml"
+    plan.write_text(
+        f"parameters: {{data_dir: {tiny_phantom}, encoder: resnet18, encoder_weights: none, image_size: 32}}\n"
+        + GRID
+    )
+    done = CliRunner().invoke(main, ["batch", str(plan), "--dry-run", "--jobs", "2"])
+    assert done.exit_code == 0, done.output
+    rows = [line.split() for line in done.output.splitlines() if line.startswith("loss=")]
+    assert rows[0][:2] == ["loss=cross_entropy,seed=0", "new"] and len(rows) == 4
+    assert "To do: 4 runs, 1 preparations" in done.output and "2 at a time" in done.output
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_page_says_what_became_of_each_run_and_escapes_it(tiny, tmp_path):
+    out = tmp_path / "out"
+    finished, failed = place_runs(load_plan(write_plan(tiny, "seeds: [0, 1]"), tiny), out, tiny)
+    (finished.folder / "notebooks").mkdir(parents=True)
+    (finished.folder / "notebooks" / "03_train.html").touch()
+    outcomes = [
+        Outcome(finished, "finished", 130.0),
+        Outcome(failed, "failed", error="notebook 03 failed\ncell 4: a < b\nValueError: <x>"),
+    ]
+    said = summarise(str(tmp_path / "plan.yaml"), out, outcomes)
+    page = (out / "batch.html").read_text()
+    assert 'href="runs/seed=0/notebooks/03_train.html"' in page and "2 min" in page
+    assert "cell 4: a &lt; b\nValueError: &lt;x&gt;" in page and "1 of 2 runs finished" in page
+    assert "ValueError: <x>" in said and f"1 finished, 1 failed: {out / 'batch.html'}" in said
+    assert "No comparison: " in said  # a stand-in has no scores
