@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from lungseg_utils.core.files import InputError, atomic_write, first_line, locke
 from lungseg_utils.series.job import MARK, Order, carry_out, missing_notebooks, read_record
 from lungseg_utils.series.live import Lines, training_line
 from lungseg_utils.series.parameters import NOTEBOOKS
-from lungseg_utils.series.plan import FINGERPRINT, PREPARING, PlannedRun, load_plan, run_fingerprint
+from lungseg_utils.series.plan import PREPARING, PlannedRun, load_plan, run_fingerprint
 from lungseg_utils.series.run import find_notebooks
 
 TRIES_AGAIN = 1  # a failed job's second chance, Dask's `retries`
@@ -94,7 +94,7 @@ def place_runs(runs: Sequence[PlannedRun], out: Path, folder: Path = NOTEBOOKS) 
         if run.fingerprint not in known and own.exists():
             own = own.with_name(f"{run.name}~{run.fingerprint}")
         missing = missing_notebooks(own, stems[1])
-        places.append(Place(run, own, out / "prepared" / run.preparation[:FINGERPRINT], missing))
+        places.append(Place(run, own, out / "prepared" / run.preparation, missing))
     return places
 
 
@@ -144,9 +144,7 @@ def run_batch(
         outcomes = {place.run.name: Outcome(place, "finished") for place in places if not place.missing}
         if todo:
             if not dask_wanted and not has_dask():
-                print(
-                    f"One after the other; several at once, and a second try, take {EXTRA}", file=sys.stderr
-                )
+                print(f"One after the other; several at once and a second try take {EXTRA}", file=sys.stderr)
             common = {"folder": str(folder), "home": str(resolve_path(".")), "gpus": gpus}
             orders = _orders(todo, _stems(folder), common | {"jobs": 0 if elsewhere else jobs or 1})
             (out / "runs").mkdir(exist_ok=True)
@@ -160,14 +158,19 @@ def run_batch(
 
 
 def _count_gpus(jobs: int) -> int:
-    """This machine's GPUs, asked without starting them. Raises InputError for more jobs than there are."""
+    """This machine's GPUs, asked without starting them, for several jobs to share; 0: one job may use all.
+
+    Raises InputError for more jobs than there are.
+    """
+    if jobs == 1:
+        return 0
     import torch
 
     gpus = torch.cuda.device_count()
-    if gpus and jobs > gpus:
+    if 0 < gpus < jobs:
         raise InputError(
-            f"jobs is {jobs}, and this machine has {gpus} GPU{'s' if gpus > 1 else ''}, one for each job; "
-            f"say --jobs {gpus}"
+    """This machine's GPUs, asked without starting them, if several jobs share them; 0: one may use all.
+            f"job; say --jobs {gpus}, or hide them: CUDA_VISIBLE_DEVICES=-1"
         )
     return gpus
 
@@ -245,24 +248,25 @@ def _carry_out(
     preparing, waiting = set(futures), {place.folder: place for place in todo}
     bar = tqdm(total=done + len(todo), initial=done, desc="runs", unit="run", disable=not sys.stderr.isatty())
     lines = Lines(jobs or 8)
-    broken: dict[Path, str] = {}
+    broken: dict[Path, dict[str, Any]] = {}
+    running: dict[Path, Place] = {}
 
     def end(place: Place, outcome: Outcome) -> None:
         outcomes[place.run.name] = outcome
         bar.update()
         took = f" in {outcome.seconds:.0f} s" if outcome.seconds else ""
-        tqdm.write(f"{place.run.name}: {outcome.status}{took}", file=sys.stderr)
+        count = f"{done + len(outcomes)} of {done + len(todo)}"
+        tqdm.write(f"{count}: {place.run.name} {outcome.status}{took}", file=sys.stderr)
 
     def start_what_can() -> None:
         for path, place in list(waiting.items()):
             source = place.preparation
             if source in broken:
-                end(waiting.pop(path), Outcome(place, "failed", error=broken[source]))
+                end(waiting.pop(path), Outcome(place, **broken[source]))
             elif source not in preparing:
                 futures[path] = submit(orders[path])
                 running[path] = waiting.pop(path)
 
-    running: dict[Path, Place] = {}
     try:
         while futures or waiting:
             start_what_can()
@@ -270,13 +274,13 @@ def _carry_out(
                 found = _result(futures.pop(path))
                 if path in running:
                     place = running.pop(path)
-                    end(place, replace(Outcome(place, **found)))
+                    end(place, Outcome(place, **found))
                 else:
                     preparing.discard(path)
-                    if found["status"] == "failed":
-                        broken[path] = found["error"]
-                    elif found["status"] == "finished":
+                    if found["status"] == "finished":
                         _read_only(path)
+                    else:
+                        broken[path] = found
             lines.show([line for path in futures if (line := _line(path, began))])
             time.sleep(LOOK)
     except KeyboardInterrupt:

@@ -399,8 +399,8 @@ def test_a_dry_run_shows_what_is_done_and_what_the_rest_takes(tiny_phantom, tmp_
     monkeypatch.setenv("LUNGSEG_HOME", str(tmp_path))
     plan = tmp_path / "plan.yaml"
     plan.write_text(
-        f"parameters: {{data_dir: {tiny_phantom}, encoder: resnet18, encoder_weights: none, image_size: 32}}\n"
-        + GRID
+        "parameters:\n  {encoder: resnet18, encoder_weights: none, image_size: 32, "
+        f"data_dir: {tiny_phantom}}}\n{GRID}"
     )
     done = CliRunner().invoke(main, ["batch", str(plan), "--dry-run", "--jobs", "2"])
     assert done.exit_code == 0, done.output
