@@ -169,8 +169,8 @@ def _count_gpus(jobs: int) -> int:
     gpus = torch.cuda.device_count()
     if 0 < gpus < jobs:
         raise InputError(
-    """This machine's GPUs, asked without starting them, if several jobs share them; 0: one may use all.
-            f"job; say --jobs {gpus}, or hide them: CUDA_VISIBLE_DEVICES=-1"
+            f"jobs is {jobs}, and this machine has {gpus} GPU{'s' if gpus > 1 else ''}; expected one for "
+            f"each job; say --jobs {gpus}, or hide them: CUDA_VISIBLE_DEVICES=-1"
         )
     return gpus
 
