@@ -84,7 +84,8 @@ def dask_client(
     from distributed import Client, LocalCluster
 
     if not (scheduler or scheduler_file):
-        options: dict[str, Any] = {"processes": True, "threads_per_worker": 1, "dashboard_address": None}
+        options: dict[str, Any] = {"processes": True, "threads_per_worker": 1}
+        options["dashboard_address"] = "127.0.0.1:0"  # any port that is free
         # No limit of memory: what a job needs, its own processes need.
         options |= {"memory_limit": 0, "silence_logs": logging.CRITICAL}
         with (
