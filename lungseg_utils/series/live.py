@@ -1,6 +1,7 @@
 """How far a training is, read from the note that it leaves in its run directory."""
 
 import json
+import shutil
 import sys
 import threading
 import time
@@ -87,7 +88,7 @@ class Lines:
         while len(self.bars) < self.count:  # not before there is something to say
             self.bars.append(tqdm(bar_format="{desc}", position=len(self.bars) + 1, leave=False))
         for bar, text in zip(self.bars, [*texts, *[""] * self.count]):
-            bar.set_description_str(text)
+            bar.set_description_str(text[: shutil.get_terminal_size().columns - 1])
 
     def close(self) -> None:
         """Clear the lines."""
