@@ -17,7 +17,7 @@ from lungseg_utils.data.find import find_data, listed_folders
 from lungseg_utils.data.splits import REFERENCE_VALIDATION
 from lungseg_utils.model import build_model
 from lungseg_utils.series.batch import Place
-from lungseg_utils.series.job import read_record
+from lungseg_utils.series.job import run_seconds
 
 # What a training's time depends on, beside its data.
 COST = ("architecture", "encoder", "image_size", "growth", "epochs", "batch_size", "processes", "max_minutes")
@@ -52,9 +52,8 @@ def estimate(places: Sequence[Place], jobs: int = 1) -> list[Estimate]:
     known: dict[tuple, list[tuple[float, int]]] = {}
     for place in places:
         if not place.missing:
-            entries = read_record(place.folder / "run.json").get("notebooks", {})
-            seconds = sum(entry.get("seconds") or 0 for stem, entry in entries.items() if stem[:2] > "02")
-            known.setdefault(_cost(place), []).append((seconds, _own_size(place.folder)))
+            took = (run_seconds(place.folder), _own_size(place.folder))
+            known.setdefault(_cost(place), []).append(took)
     speeds: dict[tuple, tuple[float, float]] = {}
     found = []
     for place in places:

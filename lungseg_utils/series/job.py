@@ -87,6 +87,12 @@ def missing_notebooks(run_dir: Path, stems: tuple[str, ...]) -> tuple[str, ...]:
     return ()
 
 
+def run_seconds(run_dir: Path) -> float:
+    """What the notebooks of a run took, those that prepare left out."""
+    entries = read_record(run_dir / "run.json").get("notebooks", {})
+    return sum(entry.get("seconds") or 0 for stem, entry in entries.items() if stem[:2] > "02")
+
+
 def carry_out(order: Order, stop: Wish, *, alone: bool = False) -> dict[str, Any]:
     """Do the job in a process of its own. This is what a Dask worker is given.
 

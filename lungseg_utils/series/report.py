@@ -11,6 +11,7 @@ from lungseg_utils.evaluation.compare import as_text, load_runs
 from lungseg_utils.plots.comparison import save_comparison
 from lungseg_utils.series.batch import Outcome, Place, free_space
 from lungseg_utils.series.estimate import AROUND, estimate, preparation_size
+from lungseg_utils.series.job import run_seconds
 from lungseg_utils.series.live import in_minutes
 
 STYLE = """
@@ -114,13 +115,12 @@ def write_page(
     done = sum(outcome.status == "finished" for outcome in outcomes)
     body = [
         f"<h1>{escape(out.name)}: {done} of {len(outcomes)} runs finished</h1>",
-        *(_table(title, rows) for title, rows in parts.items()),
-        *(f'<p><img alt="{escape(path.stem)}" src="{_inline(path)}"></p>' for path in figures),
-        *(f"<p><small>{escape(sentence)}</small></p>" for sentence in sentences),
-        "<h2>Runs</h2>",
         "<table><tr><th>run</th><th>status</th><th>time</th><th>notebooks</th></tr>",
         *(_row(out, outcome) for outcome in outcomes),
         "</table>",
+        *(_table(title, rows) for title, rows in parts.items()),
+        *(f'<p><img alt="{escape(path.stem)}" src="{_inline(path)}"></p>' for path in figures),
+        *(f"<p><small>{escape(sentence)}</small></p>" for sentence in sentences),
         "<h2>Plan</h2>",
         f"<pre>{escape(plan)}</pre>",
     ]
@@ -147,7 +147,8 @@ def _row(out: Path, outcome: Outcome) -> str:
     links = " ".join(
         f'<a href="{escape(page.relative_to(out).as_posix())}">{escape(page.stem)}</a>' for page in pages
     )
-    took = in_minutes(outcome.seconds) if outcome.seconds else ""
+    seconds = run_seconds(folder)
+    took = in_minutes(seconds) if seconds else ""
     error = f"<pre>{escape(outcome.error)}</pre>" if outcome.error else ""
     return (
         f'<tr><td>{escape(folder.name)}</td><td class="{outcome.status}">{outcome.status}{error}</td>'

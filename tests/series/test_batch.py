@@ -411,13 +411,15 @@ def test_the_page_says_what_became_of_each_run_and_escapes_it(tiny, tmp_path):
     finished, failed = place_runs(load_plan(write_plan(tiny, "seeds: [0, 1]"), tiny), out, tiny)
     (finished.folder / "notebooks").mkdir(parents=True)
     (finished.folder / "notebooks" / "03_train.html").touch()
+    notebooks = {"02_prepare": {"seconds": 500.0}, "03_train": {"seconds": 130.0}}
+    (finished.folder / "run.json").write_text(json.dumps({"notebooks": notebooks}))
     outcomes = [
         Outcome(finished, "finished", 130.0),
         Outcome(failed, "failed", error="notebook 03 failed\ncell 4: a < b\nValueError: <x>"),
     ]
     said = summarise(str(tmp_path / "plan.yaml"), out, outcomes)
     page = (out / "batch.html").read_text()
-    assert 'href="runs/seed=0/notebooks/03_train.html"' in page and "2 min" in page
+    assert 'href="runs/seed=0/notebooks/03_train.html"' in page and ">2 min<" in page
     assert "cell 4: a &lt; b\nValueError: &lt;x&gt;" in page and "1 of 2 runs finished" in page
     assert "ValueError: <x>" in said and f"1 finished, 1 failed: {out / 'batch.html'}" in said
     assert "No comparison: " in said  # a stand-in has no scores
