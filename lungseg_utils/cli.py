@@ -119,6 +119,47 @@ def run(
 
 
 @main.command()
+@click.argument("plan", type=click.Path(), metavar="PLAN.yaml")
+@click.option("--out", metavar="DIR", help="The batch's folder.  [default: runs/ and the plan's name]")
+@shares_work
+@click.option("--dry-run", is_flag=True, help="Check the plan and show its runs, with an estimate.")
+@click.pass_context
+def batch(
+    ctx: click.Context,
+    plan: str,
+    out: str | None,
+    jobs: int | None,
+    scheduler: str | None,
+    scheduler_file: str | None,
+    dry_run: bool,
+) -> None:
+    """Run the notebooks many times: a grid of settings, seeds and folds.
+
+    PLAN.yaml names a profile, parameters for all runs, and a grid, seeds, folds or explicit runs: see
+    docs/batch.md. What runs have in common is prepared once; finished runs are skipped, interrupted ones go
+    on, failed ones are tried once more. At the end they are compared, seeds taken together, on one page:
+    batch.html. Exit code 0: all finished. 1: some failed. 75: stopped in good order, run the same command
+    again to go on. 2: bad input.
+    """
+    from pathlib import Path
+
+    from lungseg_utils.core.cluster import needs_dask
+    from lungseg_utils.series.batch import place_runs, run_batch
+    from lungseg_utils.series.plan import load_plan
+    from lungseg_utils.series.report import describe, summarise
+
+    folder = resolve_path(out or Path("runs") / Path(plan).stem)
+    if dry_run:
+        needs_dask(jobs, scheduler, scheduler_file)
+        click.echo(describe(place_runs(load_plan(plan), folder), folder, jobs or 1))
+        return
+    outcomes = run_batch(plan, folder, jobs=jobs, scheduler=scheduler, scheduler_file=scheduler_file)
+    click.echo(summarise(plan, folder, outcomes))
+    found = {outcome.status for outcome in outcomes}
+    ctx.exit(NOT_FINISHED if "stopped" in found else 1 if "failed" in found else 0)
+
+
+@main.command()
 @click.option(
     "--run-dir", required=True, metavar="DIR", help="Where model/, history.csv and the checkpoint go."
 )
@@ -197,30 +238,20 @@ def compare(runs: tuple[str, ...], out: str | None) -> None:
     """Compare runs, given by their run directories.
 
     Shows the settings that differ, the scores with their bootstrap intervals, and how far each run is from
-    the first one on the same slices. To choose the first, name it before the others: a run that is named
-    twice counts once.
+    the first one on the same slices; runs that differ in nothing but the seed are taken together as well. To
+    choose the first, name it before the others: a run that is named twice counts once.
     """
     import textwrap
 
-    from lungseg_utils.evaluation.compare import (
-        as_text,
-        blocks,
-        compare_runs,
-        load_runs,
-        notes,
-        save_comparison,
-    )
-    from lungseg_utils.plots.comparison import plot_comparison
-    from lungseg_utils.plots.slices import save_figure
+    from lungseg_utils.evaluation.compare import as_text, load_runs
+    from lungseg_utils.plots.comparison import save_comparison
 
     left_out: list[str] = []
     loaded = load_runs(runs, left_out)
-    table = compare_runs(loaded)
     folder = resolve_path(out) if out else loaded[0].folder / "compare"
-    save_comparison(folder, loaded, table)
-    save_figure(plot_comparison(table), folder, "comparison")
-    click.echo(as_text(blocks(table)))
-    for note in [*notes(loaded), *(f"Left out: {reason}" for reason in left_out)]:
+    parts, sentences, _ = save_comparison(folder, loaded, left_out)
+    click.echo(as_text(parts))
+    for note in sentences:
         click.echo(textwrap.fill(note, 110, subsequent_indent="  "))
     click.echo(f"comparison: {folder}")
 

@@ -36,6 +36,7 @@ SAME_ON_CONDA = [
     "jupyter",
     "monai",
     "nbclient",
+    "nbconvert",
     "nbformat",
     "nbval",
     "nibabel",

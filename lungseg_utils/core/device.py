@@ -172,8 +172,13 @@ def runs_on(capability: list[int], archs: list[str] | tuple[str, ...]) -> bool:
 
 
 def usable_cores() -> int:
-    """Cores that this process may use: a container's share of the machine's, rounded up."""
+    """Cores that this process may use: a container's share of the machine's, rounded up.
+
+    PYTHON_CPU_COUNT, Python's own variable, makes them fewer: a job's share.
+    """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with suppress(ValueError):
+        cores = min(cores, int(os.environ.get("PYTHON_CPU_COUNT", cores)))
     for group in control_groups("cpu"):
         with suppress(OSError, ValueError):  # no such file, or "max"
             if (group / "cpu.max").exists():

@@ -94,7 +94,7 @@ def input_path(path: str | Path) -> Path:
 
 
 @contextmanager
-def locked(folder: str | Path, by: str, name: str = LOCK) -> Iterator[None]:
+def locked(folder: str | Path, by: str, name: str = LOCK, patience: float = 0.0) -> Iterator[None]:
     """Within, no other process enters the same: for what writes into a run directory, here or in a notebook.
 
     The lock is the operating system's and ends with its process, however that ends. On a network file system
@@ -105,6 +105,7 @@ def locked(folder: str | Path, by: str, name: str = LOCK) -> Iterator[None]:
         folder: The run directory; made if it is not there.
         by: Who locks it, for the sentence that another process gets.
         name: Of the lock's file in it, which stays.
+        patience: Seconds to wait for another process to leave.
 
     Raises:
         InputError: Another process is in it.
@@ -114,7 +115,7 @@ def locked(folder: str | Path, by: str, name: str = LOCK) -> Iterator[None]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         holder = path.read_text(encoding="utf-8") if path.exists() else ""
-        lock.acquire(blocking=False)
+        lock.acquire(timeout=patience)
         path.write_text(
             f"{by} (process {os.getpid()} on {platform.node()}, since {time.strftime('%H:%M')})",
             encoding="utf-8",

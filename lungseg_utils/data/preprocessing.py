@@ -272,8 +272,18 @@ def fingerprint(prepared_dir: str | Path) -> str:
     What was made from one prepared folder says so by it: checkpoint, model and results. Each file is read
     once a process and again when it has changed (half a gigabyte takes a second).
     """
-    folder, whole = resolve_path(prepared_dir), hashlib.sha256()
-    for path in sorted([folder / "slices.csv", folder / "preprocessing.json", *folder.glob("*.npy")]):
+    folder = resolve_path(prepared_dir)
+    return _fingerprint([folder / "slices.csv", folder / "preprocessing.json", *folder.glob("*.npy")])
+
+
+def data_fingerprint(folder: Path) -> str:
+    """Checksum of the arrays (.npy) and tables (.csv) in a data folder, wherever it lies."""
+    return _fingerprint([*folder.glob("*.npy"), *folder.glob("*.csv")])
+
+
+def _fingerprint(files: list[Path]) -> str:
+    whole = hashlib.sha256()
+    for path in sorted(files):
         about = path.stat()
         digest = _digest(path.resolve(), about.st_size, about.st_mtime_ns, about.st_ino)
         whole.update(f"{path.name} {digest}\n".encode())

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from lungseg_utils.core.classes import SHORT_NAMES
-from lungseg_utils.core.files import InputError, atomic_write, resolve_path, write_csv
+from lungseg_utils.core.files import InputError, resolve_path
 from lungseg_utils.data.preprocessing import fingerprint
 from lungseg_utils.evaluation.intervals import INTERVAL_NOTE, clusters, paired_difference
 from lungseg_utils.evaluation.results import COUNT_COLUMNS, SCHEMA, counts_of
@@ -228,7 +228,7 @@ def compare_runs(runs: Sequence[Run]) -> pd.DataFrame:
     first, rows = runs[0], []
     differing = differing_parameters(runs)
     for run in runs:
-        row: dict[str, Any] = {"run": run.name, "setting": _setting(run, differing)}
+        row: dict[str, Any] = {"run": run.name, "setting": setting_of(run, differing)}
         row |= {name: run.parameters.get(name) for name in differing} | {"scored_on": run.scored_on}
         differences = _differences(first, run)
         for name in HEADLINE:
@@ -253,8 +253,9 @@ def _differences(first: Run, run: Run) -> dict[str, dict[str, Any]]:
     return paired_difference(run.counts, first.counts, HEADLINE, clusters(first.slices.volume))
 
 
-def _setting(run: Run, differing: Sequence[str]) -> str:
-    return ", ".join(f"{name} {_words(run.parameters.get(name))}" for name in differing if name != "seed")
+def setting_of(run: Run, differing: Sequence[str], aside: Sequence[str] = ("seed",)) -> str:
+    """The differing parameters of a run in words, but for those that are put aside."""
+    return ", ".join(f"{name} {_words(run.parameters.get(name))}" for name in differing if name not in aside)
 
 
 def why_unpaired(first: Run, run: Run) -> str | None:
@@ -280,7 +281,7 @@ def notes(runs: Sequence[Run]) -> list[str]:
     first, *others = runs
     found = [INTERVAL_NOTE]
     differing = differing_parameters(runs)
-    if "seed" in differing and len({_setting(run, differing) for run in runs}) < len(runs):
+    if "seed" in differing and len({setting_of(run, differing) for run in runs}) < len(runs):
         found.append(
             "Runs that differ in nothing but the seed show what chance alone does; a smaller difference says "
             "little."
@@ -367,10 +368,3 @@ def as_markdown(parts: dict[str, list[list[str]]], sentences: Sequence[str]) -> 
         lines = [heading, ["---"] * len(heading), *rows]
         text += [f"## {title}", "", *(f"| {' | '.join(line)} |".replace("\n", "<br>") for line in lines), ""]
     return "\n".join([*text, *(f"- {sentence}" for sentence in sentences), ""])
-
-
-def save_comparison(folder: str | Path, runs: Sequence[Run], table: pd.DataFrame) -> None:
-    """Write comparison.csv (the whole table) and comparison.md."""
-    write_csv(Path(folder) / "comparison.csv", table)
-    with atomic_write(Path(folder) / "comparison.md") as handle:
-        handle.write(as_markdown(blocks(table), notes(runs)))

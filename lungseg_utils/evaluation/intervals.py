@@ -115,6 +115,37 @@ def paired_difference(
     return record
 
 
+def mean_paired_difference(
+    pairs: Sequence[tuple[np.ndarray, np.ndarray, Volumes | None]],
+    scores: Scores,
+    draws: int = 2000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> dict[str, tuple[float, Interval, list[float]]]:
+    """The mean over pairs of runs of first minus second, such as one setting minus another, seed by seed.
+
+    Each draw scores all of them on the same slices, so the interval is over slices; what another seed would
+    do, the spread of the pairs shows.
+
+    Args:
+        pairs: Confusion counts (N, 4, 4) of two runs on the same slices, and their volumes: see `bootstrap`.
+        scores: Score functions by name.
+        draws: Of the bootstrap.
+        level: Of the intervals.
+        seed: Of the draws.
+
+    Returns:
+        By score: the mean difference, its interval, and the difference of each pair; NaN where undefined.
+    """
+    drawn = [(_draw(a, volumes, draws, seed), _draw(b, volumes, draws, seed)) for a, b, volumes in pairs]
+    found = {}
+    for name, score in scores.items():
+        each = [float(score(a.sum(0)) - score(b.sum(0))) for a, b, _ in pairs]
+        differences = np.mean([score(a) - score(b) for a, b in drawn], axis=0)
+        found[name] = (float(np.mean(each)), percentiles(differences, level), each)
+    return found
+
+
 def sum_by_volume(per_slice: np.ndarray, volumes: Volumes) -> tuple[pd.DataFrame, np.ndarray]:
     """Volumes in rising order (a table: volume, slices), and their slices' counts summed, (V, 4, 4).
 

@@ -7,7 +7,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "agreement": ["plot_results", "show_agreement"],
         "calibration": ["plot_reliability", "show_entropy"],
-        "comparison": ["plot_comparison"],
+        "comparison": ["plot_comparison", "plot_settings"],
         "exploration": [
             "plot_bars",
             "plot_class_shares",

@@ -5,6 +5,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
+        "batch": ["run_batch"],
         "exercises": ["check", "collect_answers", "solution"],
         "parameters": ["check_values", "load_profile"],
         "run": ["run_series"],

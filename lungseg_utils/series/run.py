@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from typing import Any
 from lungseg_utils import installed_versions
 from lungseg_utils.core.files import CHECKOUT, InputError, atomic_write, clear_leftovers, locked, resolve_path
 from lungseg_utils.core.stopping import stops_interrupt
+from lungseg_utils.series.live import showing
 from lungseg_utils.series.parameters import (
     NOTEBOOKS,
     Parameter,
@@ -74,19 +75,25 @@ def all_notebooks(folder: Path = NOTEBOOKS) -> list[Path]:
     return sorted(folder.glob("[0-9][0-9]_*.ipynb"))
 
 
-def select_notebooks(notebooks: list[Path], only: str | None = None, start: str | None = None) -> list[Path]:
-    """Those to run: all, `only` one, or all from `start` on.
+def select_notebooks(
+    notebooks: list[Path], only: str | None = None, start: str | None = None, end: str | None = None
+) -> list[Path]:
+    """Those to run: all, `only` one, or all from `start` on and up to `end`.
 
     Each given by number ("03") or name ("03_training").
     """
-    if only and start:
+    if only and (start or end):
         raise InputError("both --only and --from were given; expected one of them; leave one out")
-    wanted = only or start
-    if not wanted:
-        return notebooks
+    first, last = _place(notebooks, only or start or notebooks[0].stem), len(notebooks) - 1
+    if only or end:
+        last = _place(notebooks, only or end or "")
+    return notebooks[first : last + 1]
+
+
+def _place(notebooks: list[Path], wanted: str) -> int:
     for place, path in enumerate(notebooks):
         if wanted in (path.name, path.stem, path.stem.split("_")[0]):
-            return [path] if only else notebooks[place:]
+            return place
     raise InputError(
         f"there is no notebook {wanted!r}; expected one of {', '.join(p.stem for p in notebooks)}"
     )
@@ -211,8 +218,10 @@ def run_series(
     parameters: Mapping[str, object] | None = None,
     only: str | None = None,
     start: str | None = None,
+    end: str | None = None,
     folder: Path = NOTEBOOKS,
     progress: bool = True,
+    patience: float = 0.0,
 ) -> Path:
     """Run the series, one notebook of it, or all from one on.
 
@@ -230,8 +239,10 @@ def run_series(
         parameters: Text is converted to the declared kind.
         only: The one notebook to run; it may be one beyond the series.
         start: The first notebook to run.
+        end: The last one.
         folder: The notebooks'.
-        progress: Show papermill's bars.
+        progress: Show papermill's bars, and how far a training is.
+        patience: Seconds to wait for another process that writes in the run directory.
 
     Returns:
         The run directory.
@@ -242,7 +253,7 @@ def run_series(
         NotebookStopped: When one is stopped.
     """
     notebooks = find_notebooks(folder)
-    chosen = select_notebooks(all_notebooks(folder) if only else notebooks, only, start)
+    chosen = select_notebooks(all_notebooks(folder) if only else notebooks, only, start, end)
     notebooks += [path for path in chosen if path not in notebooks]
     declared_by = {path: declared_parameters(path) for path in notebooks}
     declared = {name: parameter for own in declared_by.values() for name, parameter in own.items()}
@@ -276,8 +287,9 @@ def run_series(
 
         find_data(used["data_dir"])
     check_loopback()
-    with locked(out, "lungseg run", RUNNER_LOCK):
-        with locked(out, "lungseg run"):  # a notebook that is open elsewhere may be writing
+    with locked(out, "lungseg run", RUNNER_LOCK, patience):
+        # A notebook that is open elsewhere may be writing.
+        with locked(out, "lungseg run", patience=patience):
             for place in (out, out / "checkpoint", out / "results", out / "figures", out / "notebooks"):
                 clear_leftovers(place)
         for stem, entry in last.get("notebooks", {}).items():
@@ -378,16 +390,17 @@ def _execute(notebook: Path, copy: Path, parameters: dict[str, object], progress
     source, target = (
         str(path).replace("{", "{{").replace("}", "}}") for path in (notebook, copy)
     )  # it formats paths
-    papermill.execute_notebook(
-        source,
-        target,
-        parameters,
-        kernel_name="python3",
-        language="python",
-        cwd=notebook.parent,
-        progress_bar=progress and {"desc": notebook.stem},
-        config=Config({"KernelManager": {"shutdown_wait_time": PATIENCE}}),
-    )
+    with showing(copy.parent.parent) if progress else nullcontext():
+        papermill.execute_notebook(
+            source,
+            target,
+            parameters,
+            kernel_name="python3",
+            language="python",
+            cwd=notebook.parent,
+            progress_bar=progress and {"desc": notebook.stem},
+            config=Config({"KernelManager": {"shutdown_wait_time": PATIENCE}}),
+        )
 
 
 def refresh_notebooks(folder: Path = NOTEBOOKS) -> None:

@@ -43,6 +43,7 @@ from lungseg_utils.training.checkpoint import Keeper, check_room
 from lungseg_utils.training.config import MONITORS, TrainingConfig
 from lungseg_utils.training.epoch_scores import Tally
 from lungseg_utils.training.learner import Learner
+from lungseg_utils.training.live import LiveNote
 from lungseg_utils.training.losses import Loss, build_loss
 from lungseg_utils.training.model_card import model_config, write_model_card
 from lungseg_utils.training.snapshots import choose_examples, predict_examples, save_examples
@@ -126,14 +127,15 @@ def _train(
         accelerator.print(
             f"Going on after epoch {learner.epoch} of {config.epochs} and {learner.step} steps."
         )
-    bar: dict[str, Any] = {
-        "total": config.epochs * batches.steps,
-        "initial": learner.epoch * batches.steps + learner.step,
-    }
+    done = learner.epoch * batches.steps + learner.step
+    bar: dict[str, Any] = {"total": config.epochs * batches.steps, "initial": done}
     progress = tqdm(desc="training", unit="step", disable=not accelerator.is_main_process, **bar)
+    live = LiveNote(run_dir, config.epochs, batches.steps, done)
 
     def after_step() -> None:
         progress.update()
+        if accelerator.is_main_process:
+            live.after_step(learner)
         keeper.after_batch()
 
     advice = memory_advice(config, accelerator.num_processes)

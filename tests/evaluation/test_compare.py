@@ -354,6 +354,8 @@ def test_the_comparison_stays_with_the_first_run_by_default(near, far):
         "comparison.csv",
         "comparison.md",
         "comparison.png",
+        "settings.csv",
+        "settings.png",
     }
     assert not (near / "compare").exists()
 
