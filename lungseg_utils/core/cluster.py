@@ -22,7 +22,7 @@ SETTINGS = {
     "distributed.worker.daemon": False,
     # Read again whenever a worker that died is started anew.
     "distributed.worker.preload": [__name__],
-    # Dask's own value makes malloc give memory back at once: page faults cost more than the memory that is saved.
+    # Dask's own value makes malloc give all memory back at once, and tensors take it anew each time.
     "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": None,
 }
 

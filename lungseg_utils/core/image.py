@@ -10,7 +10,6 @@ THINNED = 256  # pixels a side
 SOLID = -400  # HU; above it is body, below it air or aerated lung
 LEAST_OUTSIDE = 0.1  # of a picture's edge is air, if it shows more than the body
 CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
-NOTHING_OUTSIDE = {"borderType": cv2.BORDER_CONSTANT, "borderValue": 0}
 AERATED = (-930, -500)  # HU of aerated lung: darker is plain gas, outside and in bowel, sinuses and windpipe
 
 
@@ -55,7 +54,14 @@ def largest_piece(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     Both empty if it is.
     """
-    solid = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_OPEN, CROSS, iterations=2, **NOTHING_OUTSIDE)
+    solid = cv2.morphologyEx(
+        mask.astype(np.uint8),
+        cv2.MORPH_OPEN,
+        CROSS,
+        iterations=2,
+        borderType=cv2.BORDER_CONSTANT,
+        borderValue=0,
+    )
     _, pieces, stats, _ = cv2.connectedComponentsWithStats(solid, connectivity=4)
     sizes = stats[:, cv2.CC_STAT_AREA]
     sizes[0] = 0

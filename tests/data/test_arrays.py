@@ -494,7 +494,7 @@ def test_a_volume_of_the_same_scan_is_left_out(folder):
 
 def test_unknown_split_or_volume(folder):
     data = D.load_data(folder)
-    with pytest.raises(InputError, match="'reference' or 'by_volume'"):
+    with pytest.raises(InputError, match="one of reference, by_volume, submission"):
         splits.make_slices(data, "random")
     with pytest.raises(InputError, match="1, 2, 3"):
         splits.make_slices(data, "by_volume", 9)

@@ -117,5 +117,5 @@ def test_in_words_and_as_a_figure(runs):
     assert means[1][:2] == ["loss worse", "3"] and "±" in means[1][2]
     assert paired[1][0] == "loss better" and paired[1][1].endswith("2 of 2 above")
     figure = plot_settings(table)
-    assert len(figure.axes) == 2 * len(HEADLINE)
+    assert len(figure.axes) == len(HEADLINE)
     plt.close(figure)

@@ -392,7 +392,7 @@ def test_a_profile_is_yaml_1_2(tmp_path):
         ({"fit_on": "test"}, "'all' or one of medseg, radiopaedia"),
         ({"clip_min": 500.0, "clip_max": 0.0}, "clip_min below clip_max"),
         ({"further_data": "'/no such'"}, "/no such is not a folder"),
-        ({"model": "/no/such"}, "expected a folder with a trained model, or pretrained"),
+        ({"model": "/no/such"}, "expected a folder with a trained model, pretrained or pretrained-small"),
         ({"encoder_weights": "/no/such.pt"}, "expected imagenet, none, or a file"),
         ({"angle": 90.0}, "degrees from -45 to 45"),
         ({"consolidation_threshold": 0.0}, "numbers above 0"),
