@@ -6,7 +6,6 @@ The set-up cell works on a make-believe Kaggle.
 import ast
 import importlib.util
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -206,47 +205,6 @@ def test_git_ignores_data_and_results():
         ["git", "check-ignore", "--no-index", *ignored, *kept], cwd=CHECKOUT, capture_output=True, text=True
     )
     assert done.stdout.split() == ignored
-
-
-@pytest.fixture
-def make(tmp_path):
-    """Runs make on a copy of the Makefile in tmp_path, whether or not the tests run under make themselves."""
-    if not shutil.which("make"):
-        pytest.skip("make is not installed")
-    for name in ("Makefile", "pyproject.toml", "requirements.txt", "constraints.txt"):
-        shutil.copy(CHECKOUT / name, tmp_path)
-    env = {
-        k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "ARGS", "PYTHON")
-    }
-    options = {"cwd": tmp_path, "env": env, "capture_output": True, "text": True}
-    return lambda *arguments: subprocess.run(["make", *arguments], **options)
-
-
-def test_make_names_a_python_that_is_too_old(make, tmp_path):
-    old = tmp_path / "python3.9"
-    old.write_text('#!/bin/sh\n[ "$1" = --version ] && echo Python 3.9.2 && exit 0\nexit 1\n')
-    old.chmod(0o755)
-    done = make("run", f"PYTHON={old}")
-    assert done.returncode != 0
-    assert done.stderr.startswith(f"{old} is Python 3.9.2; Python 3.11 or newer is needed")
-    assert not (tmp_path / ".venv").exists()
-
-
-def test_make_sets_up_once(make, tmp_path):
-    def plan():
-        return make("-n", "test", "ARGS=-x").stdout
-
-    assert "venv .venv" in plan() and "install -c constraints.txt" in plan()
-    ready = tmp_path / ".venv" / "ready"
-    ready.parent.mkdir()
-    ready.touch()
-    lines = [line.strip() for line in plan().splitlines()]
-    linters = ["ruff check", "ruff format --check", "mypy", "lint-imports --no-logo"]
-    assert lines[:-1] == [f".venv/bin/{tool}" for tool in linters]
-    assert ".venv/bin/python -m pytest" in lines[-1] and lines[-1].endswith(" -x")
-    later = ready.stat().st_mtime + 10
-    os.utime(tmp_path / "requirements.txt", (later, later))
-    assert "install -c constraints.txt" in plan()
 
 
 # --- the set-up cell on Kaggle ---
