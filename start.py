@@ -113,8 +113,9 @@ def notebooks(_):
 
 
 def lab(options):
-    """JupyterLab, whose kernels wait as `lungseg_utils` asks for."""
-    hand_over(PYTHON, "-m", "jupyter", "lab", "notebooks", *options)
+    """JupyterLab; its kernels inherit how the package lets threads wait."""
+    code = "import sys, lungseg_utils; from jupyterlab.labapp import main; sys.exit(main())"
+    hand_over(PYTHON, "-c", code, "notebooks", *options)
 
 
 def lint(options):

@@ -336,10 +336,10 @@ def predict_scan(path: str, model: str | None, out: str, series: str | None, kee
 def kaggle(
     out: str, owner: str, profile: str, parameters: tuple[tuple[str, str], ...], one_each: bool
 ) -> None:
-    """Write folders to upload to Kaggle: a data set, and the series as kernels.
+    """Write folders to upload to Kaggle.
 
-    They run there on two T4 with the internet off, and leave submission.csv. It takes a connection to PyPI
-    once. docs/kaggle.md says what to do with them.
+    A data set, and the series as kernels. They run there on two T4 with the internet off, and leave
+    submission.csv. It takes a connection to PyPI once. docs/kaggle.md says what to do with them.
     """
     from lungseg_utils.core.files import quoted
     from lungseg_utils.series.kaggle import write_kernels
