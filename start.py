@@ -81,7 +81,7 @@ def set_up():
     if installed == torch and READY.stat().st_mtime >= max((HERE / name).stat().st_mtime for name in SOURCES):
         return
     small = torch == "cpu" or sys.platform != "linux"
-    size = "2 GB" if small else "7 GB, most of it CUDA for a GPU of NVIDIA's (TORCH=cpu: 2 GB without it)"
+    size = "2.6 GB" if small else "7 GB, most of it CUDA for a GPU of NVIDIA's (TORCH=cpu: 2.6 GB without it)"
     print(f"Setting up .venv: once, some minutes and {size}.", flush=True)
     began = time.monotonic()
     if installed != torch:  # the other build's libraries would stay
