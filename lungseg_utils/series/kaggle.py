@@ -34,6 +34,7 @@ DATASET = "lungseg-series"
 HOSTED = "hosted.txt"  # what the first cell of a notebook installs
 ACCELERATOR = "NvidiaTeslaT4"  # two of them
 SUBMISSION = "submission.csv"
+LONGEST = 50  # characters of a title
 MARKS = ("01_eda.ipynb", HOSTED)  # of the attached data set
 IMPORTS = "from pathlib import Path\n\nfrom lungseg_utils.series import kaggle\n\n"
 
@@ -58,28 +59,46 @@ def write_kernels(
         The folders in the order of their upload: the data set, then the kernels.
 
     Raises:
-        InputError: For a name that Kaggle has not, for parameters that no notebook has or that need the
-            internet, and for an `out` that holds other things.
+        InputError: For parameters that no notebook has or that need the internet; see also `write_folders`.
+    """
+    return write_folders(out, owner, {Path(profile).stem: _values(profile, given or {})}, one_each)
+
+
+def write_folders(
+    out: str | Path, owner: str, runs: Mapping[str, Mapping[str, Any]], one_each: bool = False
+) -> list[Path]:
+    """The folders of one data set and of the kernels of several runs.
+
+    Args:
+        out: A new folder, or one of these from before.
+        owner: The name in the address of your Kaggle profile.
+        runs: Name -> checked parameters of each run, run_dir among them.
+        one_each: One kernel a notebook, each with the output of the one before.
+
+    Returns:
+        The folders in the order of their upload.
+
+    Raises:
+        InputError: For a name that Kaggle has not, and for an `out` that holds other things.
     """
     if not re.fullmatch(r"[a-z0-9](-?[a-z0-9])+", owner):
         raise InputError(
             f"the owner is {owner!r}; expected the name in the address of a Kaggle profile, such as jane-doe"
         )
-    values = _values(profile, given or {})
-    notebooks, out = find_notebooks(), resolve_path(out)
+    out = resolve_path(out)
     if out.exists() and not (out / "dataset" / "dataset-metadata.json").is_file():
         raise InputError(f"{out} holds other things, or is a file; expected a new name; choose another")
-    title = f"lungseg {Path(profile).stem}"
     with replace_folder(out) as new:
         folders = [write_dataset(new / "dataset", owner)]
-        if one_each:
+        for name, values in runs.items():
+            if not one_each:
+                folders.append(write_kernel(new, owner, name, series_kernel(values)))
+                continue
             before: list[str] = []
-            for path in notebooks:
+            for path in find_notebooks():
                 kernel = notebook_kernel(path, values)
-                folders.append(write_kernel(new, owner, f"{title} {path.stem}", kernel, before))
+                folders.append(write_kernel(new, owner, f"{name} {path.stem}", kernel, before))
                 before = [f"{owner}/{folders[-1].name}"]
-        else:
-            folders.append(write_kernel(new, owner, title, series_kernel(values)))
     return [out / folder.name for folder in folders]
 
 
@@ -129,12 +148,12 @@ def hosted_packages() -> list[str]:
 def write_kernel(
     parent: Path,
     owner: str,
-    title: str,
+    name: str,
     notebook: nbformat.NotebookNode,
     kernels: list[str] | None = None,
 ) -> Path:
     """A folder that `kaggle kernels push` takes; kernels: whose output is attached, as owner/name."""
-    folder = parent / _slug(title)
+    folder = parent / _slug(f"lungseg {name}")[:LONGEST].strip("-")
     folder.mkdir()
     nbformat.write(notebook, folder / "notebook.ipynb")
     about = {

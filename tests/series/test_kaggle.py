@@ -83,6 +83,15 @@ def test_a_kernel_each_takes_the_output_of_the_one_before(write):
         assert ("hand_in" in sources[-1]) == ("-04-" in kernel.name)
 
 
+def test_several_runs_are_a_kernel_each_beside_one_data_set(write, tmp_path):
+    runs = {f"loss=dice,seed={seed}": {"seed": seed} for seed in (0, 1)}
+    dataset, *kernels = kaggle.write_folders(tmp_path / "out", "jane-doe", runs)
+    names = [kernel.name for kernel in kernels]
+    assert dataset.name == "dataset" and names == ["lungseg-loss-dice-seed-0", "lungseg-loss-dice-seed-1"]
+    for seed, kernel in enumerate(kernels):
+        assert f"{{'seed': {seed}}}" in "".join(cell.source for cell in cells(kernel))
+
+
 @pytest.mark.parametrize(
     ("owner", "options", "message"),
     [
