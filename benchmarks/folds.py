@@ -7,7 +7,7 @@ import pandas as pd
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from lungseg_utils.core.files import InputError, write_csv
+from lungseg_utils.core.files import InputError, link, write_csv
 from lungseg_utils.data.preprocessing import Prepared
 from lungseg_utils.data.similarity import near_duplicates
 
@@ -22,7 +22,7 @@ def link_prepared(prepared: Prepared, slices: pd.DataFrame, out_dir: Path) -> Pa
     out_dir.mkdir(parents=True, exist_ok=True)
     for array in prepared.dir.glob("*.npy"):
         (out_dir / array.name).unlink(missing_ok=True)
-        (out_dir / array.name).symlink_to(array)
+        link(array, out_dir / array.name)
     write_csv(out_dir / "slices.csv", slices)
     prepared.preprocessing.save(out_dir / "preprocessing.json")
     return out_dir

@@ -6,6 +6,14 @@ from contextlib import suppress
 # albumentations asks PyPI for its newest version at import; classrooms and Kaggle kernels are often offline.
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
+# OpenMP's threads spin while they wait for each other. Beside other work they spin on cores that it needs,
+# and a step takes many times as long; after so short a spin they sleep (benchmarks/threads.md). OpenMP reads
+# it when torch loads; kernels and other processes inherit it. GNU's counts spins, LLVM's and Intel's
+# milliseconds.
+WAITING = {"GOMP_SPINCOUNT": "3000", "KMP_BLOCKTIME": "1"}
+if not os.environ.keys() & {*WAITING, "OMP_WAIT_POLICY"}:  # who has set one of them knows better
+    os.environ.update(WAITING)
+
 __version__ = "0.2.0"
 
 

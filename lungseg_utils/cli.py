@@ -448,6 +448,33 @@ def _predict_cases(
 
 
 @main.command()
+@click.argument("out", type=click.Path())
+@click.option(
+    "--owner", required=True, metavar="NAME", help="The name in the address of your Kaggle profile."
+)
+@click.option("--profile", default="best", metavar="NAME|FILE.yaml", help="Parameters of the run.")
+@click.option(
+    "-p", "parameters", nargs=2, multiple=True, metavar="NAME VALUE", help="One parameter; repeatable; wins."
+)
+@click.option("--one-each", is_flag=True, help="One kernel a notebook instead of one for the whole series.")
+def kaggle(
+    out: str, owner: str, profile: str, parameters: tuple[tuple[str, str], ...], one_each: bool
+) -> None:
+    """Write folders to upload to Kaggle.
+
+    A data set, and the series as kernels. They run there on two T4 with the internet off, and leave
+    submission.csv. It takes a connection to PyPI once. docs/kaggle.md says what to do with them.
+    """
+    from lungseg_utils.core.files import quoted
+    from lungseg_utils.series.kaggle import write_kernels
+
+    dataset, *kernels = write_kernels(out, owner, profile, dict(parameters), one_each)
+    click.echo(f"kaggle datasets create -p {quoted(dataset)}")
+    for kernel in kernels:
+        click.echo(f"kaggle kernels push -p {quoted(kernel)}")
+
+
+@main.command()
 @click.pass_context
 def doctor(ctx: click.Context) -> None:
     """Look at this machine: what will run, on what, what to mend.

@@ -4,6 +4,7 @@ It looks at nothing but the facts that machine.py gathers, so any machine can be
 """
 
 import importlib
+import importlib.util
 import os
 import platform
 import shutil
@@ -17,6 +18,7 @@ from typing import Any, NamedTuple
 import psutil
 from packaging.requirements import Requirement
 
+from lungseg_utils import WAITING
 from lungseg_utils.core.device import control_groups, usable_cores
 from lungseg_utils.core.files import CHECKOUT, InputError, first_line, resolve_path
 
@@ -46,6 +48,8 @@ OPTIONAL = {  # what `lungseg run` does without, and what needs it
 DEMO_MEMORY, REFERENCE_MEMORY = 3 * GIB // 2, 7 * GIB
 DEMO_DISK, REFERENCE_DISK = GIB, 5 * GIB  # phantom, prepared slices, checkpoint, models; the real arrays
 LESS = "for the reference recipe set accumulation to 3 (pieces of 8 slices take 3 GiB, 24 take 7)"
+NO_CUDA = "to be rid of them: make setup TORCH=cpu (docs/install.md)"
+WAITS = ("OMP_WAIT_POLICY", *WAITING)
 SHARED_MEMORY = GIB // 2  # for batches on their way from the loader's workers; Docker gives 64 MB
 
 
@@ -67,9 +71,12 @@ class Machine:
     broken: dict[str, str]  # why each of MODULES that cannot be imported cannot
     probe: dict[str, Any] | None  # what device.probe says; None if torch is broken
     nvidia: bool  # NVIDIA's driver is installed
+    cuda: int  # bytes of CUDA's libraries beside torch
     memory: tuple[int, int]  # of the container, if it has less than the machine
     shared_memory: int | None  # free in /dev/shm, where there is one
     cores: int  # that this process may use
+    load: float  # processes that want to compute, on average over a minute
+    waiting: str  # how OpenMP's threads wait, as its variables say
     runs: Folder
     data: Folder
     arrays: Path | None  # folder of the real data
@@ -105,9 +112,12 @@ def examine() -> Machine:
         broken=broken,
         probe=probe,
         nvidia=shutil.which("nvidia-smi") is not None,
+        cuda=_cuda(),
         memory=_memory(),
         shared_memory=shutil.disk_usage(shared).free if shared.is_dir() else None,
         cores=usable_cores(),
+        load=psutil.getloadavg()[0],
+        waiting=", ".join(f"{name}={os.environ[name]}" for name in WAITS if name in os.environ),
         runs=_folder("runs"),
         data=_folder("data"),
         arrays=arrays,
@@ -134,6 +144,13 @@ def _installed(requirements: tuple[str, ...]) -> dict[str, str]:
             with suppress(metadata.PackageNotFoundError):
                 versions.setdefault(name, metadata.version(distribution))
     return versions
+
+
+def _cuda() -> int:
+    """Bytes of the packages nvidia-..., which torch's builds for CUDA bring along."""
+    found = importlib.util.find_spec("nvidia")
+    places = (found and found.submodule_search_locations) or ()
+    return sum(file.stat().st_size for place in places for file in Path(place).rglob("*") if file.is_file())
 
 
 def _memory() -> tuple[int, int]:
@@ -281,6 +298,9 @@ def _judge_device(machine: Machine, probe: dict[str, Any]) -> list[Finding]:
         Finding(level, "device", f"{device.type} ({name}): {found}", fix),
         Finding("ok", "precision", f"{PRECISIONS[device.precision]}: {device.precision_reason}"),
     ]
+    if device.type == "cpu" and not probe["kind"] and not machine.nvidia and machine.cuda > GIB:
+        found = f"{_gib(machine.cuda)} of libraries for a GPU that is not here"
+        findings.append(Finding("note", "CUDA", found, NO_CUDA))
     for number, gpu in enumerate(probe.get("gpus", ())):
         if gpu["memory"]:
             free, total = gpu["memory"]
@@ -300,10 +320,14 @@ def _judge_resources(machine: Machine) -> list[Finding]:
         fix = "keep workers at 0, or give the container more: docker run --shm-size=1g"
         findings.append(_judge_amount("shared memory", f"{_gib(shared)} free", shared, 0, SHARED_MEMORY, fix))
     threads = machine.probe["threads"] if machine.probe else cores
-    fix = f"set OMP_NUM_THREADS={cores}: they wait for each other" if threads > cores else ""
-    findings.append(
-        Finding("note" if fix else "ok", "threads", f"{threads} of torch, {cores} cores to run on", fix)
-    )
+    found = f"{threads} of torch, {cores} cores to run on; they wait by {machine.waiting or 'default'}"
+    fix = ""
+    if threads > cores:
+        fix = f"set OMP_NUM_THREADS={cores}: they wait for each other"
+    elif machine.load > cores and threads > 1:
+        found += f"; {machine.load:.0f} processes want to compute"
+        fix = "set OMP_NUM_THREADS=1 while others use the machine"
+    findings.append(Finding("note" if fix else "ok", "threads", found, fix))
     return findings
 
 

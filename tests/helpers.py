@@ -11,6 +11,7 @@ from functools import cache
 
 import numpy as np
 import pydicom
+import pytest
 import torch
 from pydicom.uid import (
     CTImageStorage,
@@ -20,6 +21,7 @@ from pydicom.uid import (
 
 from lungseg_utils.core.classes import BACKGROUND, CONSOLIDATION, GROUND_GLASS, LUNG_OTHER
 from lungseg_utils.core.device import Device
+from lungseg_utils.core.files import WINDOWS
 from lungseg_utils.core.image import body_mask
 from lungseg_utils.data.phantom import phantom_volume
 from lungseg_utils.data.preprocessing import Preprocessing
@@ -43,8 +45,11 @@ TINY_CONFIG = TrainingConfig(
 
 # Processes that can be killed or work together: they come from a server that has imported torch and the
 # package once.
-SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(["lungseg_utils.training.launcher"])
+SERVER = multiprocessing.get_context("spawn" if WINDOWS else "forkserver")
+if not WINDOWS:
+    SERVER.set_forkserver_preload(["lungseg_utils.training.launcher"])
+
+no_windows = pytest.mark.skipif(WINDOWS, reason="Windows has no such links, signals, rights or forks")
 
 
 LANDMARK = (4, 30, 25)  # slice, row, column: to the head, to the front, to the patient's right

@@ -5,6 +5,8 @@ tests/test_series.py runs notebooks through it.
 
 import errno
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -190,7 +192,7 @@ def test_check_of_a_usable_folder(phantom):
 
 def test_check_of_a_broken_contract(phantom, tmp_path):
     for path in phantom[0].glob("*.npy"):
-        (tmp_path / path.name).symlink_to(path)
+        shutil.copy(path, tmp_path)
     (tmp_path / "masks_medseg.npy").unlink()
     result = invoke("check", tmp_path)
     assert result.exit_code == 1
@@ -240,3 +242,20 @@ def test_predict_looks_at_the_output_folder_before_anything_else(tmp_path):
     (tmp_path / "letter.txt").write_text("mine")
     result = invoke("predict", "absent.nii", "--out", tmp_path)
     assert result.exit_code == 2 and "holds letter.txt; expected nothing but an earlier case" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("own", "expected"),
+    [
+        ({}, {"GOMP_SPINCOUNT": "3000", "KMP_BLOCKTIME": "1"}),
+        ({"OMP_WAIT_POLICY": "ACTIVE"}, {"OMP_WAIT_POLICY": "ACTIVE"}),
+        ({"GOMP_SPINCOUNT": "7"}, {"GOMP_SPINCOUNT": "7"}),
+    ],
+)
+def test_how_threads_wait_is_settled_before_torch_loads_and_the_users_setting_wins(own, expected):
+    names = ("GOMP_SPINCOUNT", "KMP_BLOCKTIME", "OMP_WAIT_POLICY")
+    code = f"import lungseg_utils, os, sys; print({{n: os.environ[n] for n in {names} if n in os.environ}})"
+    environment = {name: value for name, value in os.environ.items() if name not in names} | own
+    code += "; assert 'torch' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == (f"{expected}\n", "")

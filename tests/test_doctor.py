@@ -34,9 +34,12 @@ LAPTOP = Machine(
     broken={},
     probe={"kind": None, "build": "2.15.0+cpu", "threads": 8, "amx": False},
     nvidia=False,
+    cuda=0,
     memory=(16 * GIB, 12 * GIB),
     shared_memory=8 * GIB,
     cores=8,
+    load=0.5,
+    waiting="GOMP_SPINCOUNT=3000",
     runs=Folder(Path("/home/student/lungseg/runs"), 60 * GIB, True),
     data=Folder(Path("/home/student/lungseg/data"), 60 * GIB, True),
     arrays=Path("/home/student/lungseg/data"),
@@ -229,6 +232,23 @@ def test_little_memory_and_too_many_threads():
     assert said(replace(LAPTOP, memory=(8 * GIB, 4 * GIB)), "memory")[0] == "note"
     assert "--shm-size" in said(replace(LAPTOP, shared_memory=2**26), "shared memory")[2]
     assert said(replace(LAPTOP, cores=2), "threads")[2].startswith("set OMP_NUM_THREADS=2")
+
+
+def test_a_machine_that_others_use_and_threads_that_wait():
+    level, found, fix = said(replace(LAPTOP, load=12.2), "threads")
+    assert (level, fix) == ("note", "set OMP_NUM_THREADS=1 while others use the machine")
+    assert "GOMP_SPINCOUNT=3000" in found and "12 processes" in found
+
+
+def test_libraries_for_a_gpu_that_is_not_there():
+    heavy = replace(LAPTOP, cuda=5 * GIB)
+    assert said(heavy, "CUDA")[0] == "note" and "TORCH=cpu" in said(heavy, "CUDA")[2]
+    for machine in (
+        LAPTOP,
+        replace(heavy, nvidia=True),
+        replace(with_gpus(("Tesla T4", [7, 5], 15)), cuda=5 * GIB),
+    ):
+        assert "CUDA" not in [finding.item for finding in diagnose(machine)]
 
 
 @pytest.mark.parametrize(("machine", "code"), [(LAPTOP, 0), (replace(LAPTOP, installed={}), 1)])

@@ -83,7 +83,7 @@ def probe() -> dict[str, Any]:
 def has_amx() -> bool:
     """Whether the CPU multiplies bfloat16 matrices natively (Intel AMX); False where Linux does not say."""
     flags = Path("/proc/cpuinfo")
-    return flags.is_file() and " amx_bf16" in flags.read_text()
+    return flags.is_file() and " amx_bf16" in flags.read_text(encoding="utf-8", errors="replace")
 
 
 def run_probe(kind: str) -> dict[str, Any]:
@@ -193,7 +193,7 @@ def usable_cores() -> int:
 def control_groups(controller: str) -> list[Path]:
     """Folders of this process's control groups and those around them; only on Linux. See man 7 cgroups."""
     folders = []
-    for line in OWN_GROUPS.read_text().splitlines() if OWN_GROUPS.exists() else ():
+    for line in OWN_GROUPS.read_text(encoding="utf-8").splitlines() if OWN_GROUPS.exists() else ():
         _, controllers, path = line.split(":", 2)
         if not controllers or controller in controllers.split(","):  # version 2, or version 1
             root, own = CONTROL_GROUPS / (controller if controllers else ""), Path(path.lstrip("/"))

@@ -4,7 +4,9 @@ import errno
 import glob
 import os
 import platform
+import shlex
 import shutil
+import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
@@ -19,7 +21,9 @@ if TYPE_CHECKING:
 
 
 CHECKOUT = Path(__file__).resolve().parents[2]
+WINDOWS = os.name == "nt"  # no file that is open or mapped can be replaced there
 LOCK = ".lock"
+HOLDER = ".by"  # beside a lock: who has it
 MINE = "name a folder of your own: in run_dir or --out, or in LUNGSEG_HOME for all relative paths"
 ROOM = "make room there, or name a folder on another disk"
 ADVICE = {  # what to do about an error of the operating system
@@ -47,7 +51,19 @@ def in_words(error: OSError, path: str | Path | None = None) -> InputError:
     place = error.filename or path
     found = f"{place}: {error.strerror or first_line(error)}" if place else first_line(error)
     advice = ADVICE.get(error.errno or 0, "see that its disk is there and works, and try again")
+    if WINDOWS and isinstance(error, PermissionError):
+        advice = f"close what has it open (a notebook's kernel, a spreadsheet), or {MINE}"
     return InputError(f"{found}; expected to read or write there; {advice}")
+
+
+def quoted(word: str | Path) -> str:
+    """A word of a command that people copy, quoted for their shell."""
+    return subprocess.list2cmdline([str(word)]) if WINDOWS else shlex.quote(str(word))
+
+
+def split_words(text: str) -> list[str]:
+    """The words of a text, as a shell parts them; a backslash is Windows' way to part folders."""
+    return shlex.split(text.replace("\\", "/") if WINDOWS else text)
 
 
 def resolve_path(path: str | Path) -> Path:
@@ -93,6 +109,14 @@ def input_path(path: str | Path) -> Path:
     return found
 
 
+def link(path: Path, target: Path) -> None:
+    """Let `target` be the file that stands at `path`; a copy where links are not allowed, as on Windows."""
+    try:
+        target.symlink_to(path)
+    except OSError:
+        shutil.copy2(path, target)
+
+
 @contextmanager
 def locked(folder: str | Path, by: str, name: str = LOCK, patience: float = 0.0) -> Iterator[None]:
     """Within, no other process enters the same: for what writes into a run directory, here or in a notebook.
@@ -111,26 +135,28 @@ def locked(folder: str | Path, by: str, name: str = LOCK, patience: float = 0.0)
         InputError: Another process is in it.
     """
     path = Path(folder) / name
+    about = path.with_name(name + HOLDER)  # Windows lets nobody read or write a locked file
     lock = FileLock(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        holder = path.read_text(encoding="utf-8") if path.exists() else ""
         lock.acquire(timeout=patience)
-        path.write_text(
+        about.write_text(
             f"{by} (process {os.getpid()} on {platform.node()}, since {time.strftime('%H:%M')})",
             encoding="utf-8",
         )
     except Timeout:
+        holder = about.read_text(encoding="utf-8") if about.exists() else "another process"
         raise InputError(
-            f"{path.parent} is being written by {holder or 'another process'}; expected one at a time; wait "
-            "until that "
-            "has ended, or name another folder"
+            f"{path.parent} is being written by {holder}; expected one at a time; wait until that has ended, "
+            "or name another folder"
         ) from None
     except OSError as error:
         raise in_words(error, path) from error
     try:
         yield
     finally:
+        with suppress(OSError):
+            about.unlink()
         lock.release()
 
 

@@ -12,8 +12,9 @@ from types import FrameType
 from typing import Any
 
 AGAIN = 2.0  # seconds: a launcher hands one stop on to its processes several times at once
-# A closed terminal sends SIGHUP, which Windows does not have.
-SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+# A closed terminal sends SIGHUP, on Windows SIGBREAK.
+NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
+SIGNALS = tuple(getattr(signal, name) for name in NAMES if hasattr(signal, name))
 NOT_FINISHED = 75  # exit status of what was stopped in good order; EX_TEMPFAIL of sysexits.h: run it again
 
 
@@ -108,5 +109,5 @@ def outlive_signals(_: int = 0) -> None:
     """
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
-    # SIGTERM not for ever: it is also how a parent ends its workers.
-    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(60))
+    if hasattr(signal, "alarm"):  # SIGTERM not for ever: it is also how a parent ends its workers
+        signal.signal(signal.SIGTERM, lambda *_: signal.alarm(60))

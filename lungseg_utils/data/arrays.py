@@ -3,7 +3,6 @@
 Source: kaggle.com/c/covid-segmentation (arrays of medicalsegmentation.com). data/README.md is the data card.
 """
 
-import shlex
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from lungseg_utils.core.classes import BACKGROUND, CONSOLIDATION, GROUND_GLASS, LUNG_OTHER, NUM_CLASSES
-from lungseg_utils.core.files import InputError, resolve_path
+from lungseg_utils.core.files import InputError, quoted, resolve_path
 from lungseg_utils.core.npy import release
 from lungseg_utils.data.similarity import infer_volumes
 
@@ -109,7 +108,7 @@ class OpenedArrays:
             if finding.level == "error":
                 raise InputError(
                     f"{self.dir / finding.item}: found {finding.found}; expected {finding.expected}; "
-                    f"`lungseg check {shlex.quote(str(self.dir))}` lists all problems; {how_to_get(self.dir)}"
+                    f"`lungseg check {quoted(self.dir)}` lists all problems; {how_to_get(self.dir)}"
                 )
         return CTData(self.dir, self.images, self.masks, self.volumes)
 
@@ -144,14 +143,13 @@ def how_to_get(folder: Path) -> str:
     inside = sorted(path for depth in ("*", "*/*", "*/*/*") for path in folder.glob(f"{depth}/{marker}"))
     if inside:
         found = inside[0].parent
-        return f"they are in {found}: name that folder, as in --data-dir {shlex.quote(str(found))}"
+        return f"they are in {found}: name that folder, as in --data-dir {quoted(found)}"
     around = folder.parent if folder.suffix == ".zip" or not folder.is_dir() else folder
     for path in [folder] if folder.is_file() else sorted(around.glob("*.zip")):
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
                 if any(Path(name).name in (marker, f"{marker}.zip") for name in archive.namelist()):
-                    target = shlex.quote(str(path.with_suffix("")))
-                    unpack = f"unzip {shlex.quote(str(path))} -d {target}"
+                    unpack = f"python -m zipfile -e {quoted(path)} {quoted(path.with_suffix(''))}"
                     return f"they are packed in {path}: {unpack}, and name that folder"
     return HOW_TO_GET
 

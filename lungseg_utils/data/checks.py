@@ -4,7 +4,6 @@
 """
 
 import hashlib
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from lungseg_utils.core.classes import BACKGROUND, NUM_CLASSES, SHORT_NAMES
-from lungseg_utils.core.files import InputError, resolve_path
+from lungseg_utils.core.files import InputError, quoted, resolve_path
 from lungseg_utils.core.npy import chunks
 from lungseg_utils.data.arrays import FILES, CTData, Finding, OpenedArrays, how_to_get, open_arrays, to_labels
 
@@ -62,7 +61,7 @@ class DataReport:
             worst, more = errors[0], f", and {len(errors) - 1} more" if errors[1:] else ""
             raise InputError(
                 f"{folder / worst.item}: found {worst.found}; expected {worst.expected}{more}; "
-                f"`lungseg check {shlex.quote(str(folder))}` lists all; {how_to_get(folder)}"
+                f"`lungseg check {quoted(folder)}` lists all; {how_to_get(folder)}"
             )
 
     def frame(self) -> pd.DataFrame:

@@ -1,10 +1,9 @@
 """Where the competition's five arrays lie: the phantom, Kaggle's input, a folder."""
 
 import os
-import shlex
 from pathlib import Path
 
-from lungseg_utils.core.files import InputError, resolve_path
+from lungseg_utils.core.files import InputError, resolve_path, split_words
 from lungseg_utils.data.arrays import FILES, how_to_get
 
 KAGGLE_INPUT = Path("/kaggle/input")
@@ -62,7 +61,7 @@ def listed_folders(text: str) -> list[Path]:
     if resolve_path(text).is_dir() and text:
         return [resolve_path(text)]  # one folder, whatever its name holds
     try:
-        folders = [resolve_path(part) for part in shlex.split(text)]
+        folders = [resolve_path(part) for part in split_words(text)]
     except ValueError as error:
         raise InputError(
             f"{text!r} is no list of folders ({error}); quote a name that holds spaces"

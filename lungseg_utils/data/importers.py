@@ -35,6 +35,7 @@ from lungseg_utils.core.files import (
     InputError,
     atomic_write,
     first_line,
+    link,
     locked,
     replace_folder,
     resolve_path,
@@ -298,7 +299,7 @@ def add_to_prepared(imported_dir: str | Path, prepared_dir: str | Path) -> Path:
     with locked(prepared.dir.parent, "02_preprocessing"):
         for path in arrays:
             (prepared.dir / path.name).unlink(missing_ok=True)  # of an earlier try that was cut off
-            (prepared.dir / path.name).symlink_to(path)
+            link(path, prepared.dir / path.name)
         write_csv(prepared.dir / "slices.csv", pd.concat([prepared.slices, slices], ignore_index=True))
     return prepared.dir
 

@@ -12,10 +12,12 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cache, partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 
+from lungseg_utils.core import files
 from lungseg_utils.core.classes import SHORT_NAMES
 from lungseg_utils.core.files import InputError, atomic_write, locked, replace_folder, resolve_path, write_csv
 from lungseg_utils.core.npy import INT16, chunks, round_to_int16, write_npy_header
@@ -240,7 +242,7 @@ def prepare(data: CTData, slices: pd.DataFrame, preprocessing: Preprocessing, ou
 
 
 def load_prepared(prepared_dir: str | Path) -> Prepared:
-    """Memory-map a prepared folder.
+    """Memory-map a prepared folder; on Windows, where nothing that is mapped can be replaced, read it.
 
     Raises:
         InputError: Which names 02_preprocessing, if a part is missing or misfits.
@@ -248,10 +250,11 @@ def load_prepared(prepared_dir: str | Path) -> Prepared:
     folder = resolve_path(prepared_dir)
     preprocessing = Preprocessing.load(folder / "preprocessing.json")
     labelled = [source for source, (_, masks) in FILES.items() if masks]
+    mode: Literal["r"] | None = None if files.WINDOWS else "r"
     try:
         slices = pd.read_csv(folder / "slices.csv").astype(dict.fromkeys(INTEGER_COLUMNS, "Int64"))
         images, labels = (
-            {s: np.load(folder / f"{kind}_{s}.npy", mmap_mode="r", allow_pickle=False) for s in sources}
+            {s: np.load(folder / f"{kind}_{s}.npy", mode, allow_pickle=False) for s in sources}
             for kind, sources in (("images", FILES), ("labels", labelled))
         )
         misfit = _misfit(slices, images, labels)

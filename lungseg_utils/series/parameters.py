@@ -236,9 +236,9 @@ def check_meaning(values: Mapping[str, Any]) -> None:
     check_clip(values.get("clip_min", -math.inf), values.get("clip_max", math.inf))
     check_encoder_weights(values.get("encoder_weights", "none"))
     listed_folders(values.get("further_data", ""))
-    for name in ("processes", "validation_volume"):
-        if values.get(name, 1) < 1:
-            raise InputError(f"{name} is {values[name]}; expected 1 or more")
+    for name, least in (("processes", 0), ("validation_volume", 1)):
+        if values.get(name, 1) < least:
+            raise InputError(f"{name} is {values[name]}; expected {least} or more")
     if model := values.get("model"):
         folder = model_folder(model, "")
         if not (folder / "config.json").is_file():

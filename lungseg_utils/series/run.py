@@ -4,7 +4,6 @@ import json
 import logging
 import os
 import platform
-import shlex
 import socket
 import sys
 import tempfile
@@ -16,7 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from lungseg_utils import installed_versions
-from lungseg_utils.core.files import CHECKOUT, InputError, atomic_write, clear_leftovers, locked, resolve_path
+from lungseg_utils.core.files import (
+    CHECKOUT,
+    InputError,
+    atomic_write,
+    clear_leftovers,
+    locked,
+    quoted,
+    resolve_path,
+)
 from lungseg_utils.core.stopping import stops_interrupt
 from lungseg_utils.series.live import showing
 from lungseg_utils.series.parameters import (
@@ -168,7 +175,7 @@ def _failure(notebook: Path, copy: Path, error: BaseException, stopped: bool = F
     name, text = getattr(error, "ename", type(error).__name__), getattr(error, "evalue", str(error))
     what = f"{name}: {' '.join(text.split())}"
     run_dir, number = copy.parent.parent, notebook.stem.split("_")[0]
-    again = f"lungseg run --run-dir {shlex.quote(str(run_dir))} --from {number}"
+    again = f"lungseg run --run-dir {quoted(run_dir)} --from {number}"
     if name != "Stopped" and (stopped or name == "KeyboardInterrupt"):
         stopped, what = True, f"Stopped: {_saved(run_dir, number)}"
     stopped |= name == "Stopped"

@@ -1,6 +1,7 @@
 """Starting a training: in this process, or on several GPUs from a notebook."""
 
 import json
+import multiprocessing
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -34,7 +35,7 @@ def launch(
     The same files, result and exceptions. For notebooks (Kaggle's T4 x2): nothing may have used CUDA before.
 
     Args:
-        processes: How many.
+        processes: How many; 0: one for each GPU.
         prepared_dir: See `train`.
         run_dir: See `train`.
         config: See `train`.
@@ -45,6 +46,7 @@ def launch(
         The history, one row an epoch.
     """
     device = device or choose_device()
+    processes = processes or device.count
     with own_settings(launched=False):
         if processes == 1:
             return train(prepared_dir, run_dir, config, device, on_epoch)
@@ -59,6 +61,11 @@ def _launch_several(
             f"processes is {processes}, and training runs on {device.count} {device.type} device(s), one "
             "process on each; "
             f"set processes to a number from 1 to {device.count}."
+        )
+    if "fork" not in multiprocessing.get_all_start_methods():
+        raise InputError(
+            f"processes is {processes}, and Windows starts none from a notebook; set processes to 1, or use "
+            f"`accelerate launch --multi_gpu --num_processes {processes} -m lungseg_utils train`."
         )
     if torch.cuda.is_initialized():
         raise InputError(
@@ -79,7 +86,7 @@ def _launch_several(
             if not message.exists():
                 raise
         if message.exists():
-            name, text = json.loads(message.read_text())
+            name, text = json.loads(message.read_text(encoding="utf-8"))
             raise FOR_PEOPLE[name](text)
     return pd.read_csv(resolve_path(run_dir) / "history.csv")
 
@@ -92,6 +99,6 @@ def _one_of_several(
         train(prepared_dir, run_dir, config, device)
     except tuple(FOR_PEOPLE.values()) as error:
         if PartialState().is_main_process or not isinstance(error, Stopped):
-            message.write_text(json.dumps([type(error).__name__, str(error)]))
+            message.write_text(json.dumps([type(error).__name__, str(error)]), encoding="utf-8")
         if not isinstance(error, Stopped):  # that ends all of them; a stop is agreed on
             raise

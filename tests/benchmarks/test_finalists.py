@@ -4,6 +4,7 @@ The values against the scores themselves, draws in pairs, what is undefined, wha
 """
 
 import runpy
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -202,12 +203,9 @@ def test_an_ensemble_answers_with_the_mean_of_its_members_probabilities(benchmar
 def test_the_benchmark_from_runs_to_tables(benchmark, prepared_dir, trained_dir, tmp_path):
     run, out = tmp_path / "run", tmp_path / "out"
     run.mkdir()
-    for name, target in (
-        ("prepared", prepared_dir),
-        ("model", trained_dir / "model"),
-        ("history.csv", trained_dir / "history.csv"),
-    ):
-        (run / name).symlink_to(target)
+    shutil.copytree(prepared_dir, run / "prepared")
+    shutil.copytree(trained_dir / "model", run / "model")
+    shutil.copy(trained_dir / "history.csv", run)
     call = CliRunner().invoke
     done = call(benchmark["main"], [str(out), f"one:mirror={run}", f"both:ensemble:mirror={run},{run}"])
     assert done.exit_code == 0, done.output

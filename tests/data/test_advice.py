@@ -51,7 +51,7 @@ def test_an_archive_that_is_not_unpacked_is_named(tmp_path, named):
     archive = tmp_path / "covid segmentation.zip"
     with zipfile.ZipFile(archive, "w") as file:
         file.writestr(FILES["medseg"][0], "")
-    with pytest.raises(InputError, match=f"they are packed in {archive}: unzip '{archive}' -d "):
+    with pytest.raises(InputError, match=f"they are packed in {archive}: python -m zipfile -e '{archive}' "):
         load_data(find_data(tmp_path if named == "folder" else archive))
 
 

@@ -338,7 +338,8 @@ def test_strange_class_indices_are_refused(value):
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux to see resident memory")
 def test_walking_over_a_map_keeps_memory_bounded(tmp_path):
     def resident():
-        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
 
     np.save(tmp_path / "big.npy", np.ones((64, 512, 512, 1), np.float32))  # 64 MiB
     array = np.load(tmp_path / "big.npy", mmap_mode="r")[..., 0]

@@ -319,7 +319,16 @@ def test_a_folder_that_no_import_wrote_is_left_alone(tmp_path):
         import_data("medsex", source, out, SIZE)
 
 
-def test_an_imported_set_trains_beside_the_prepared_slices_and_validates_nothing(tmp_path, prepared_dir):
+@pytest.mark.parametrize("links", [True, False], ids=["links", "copies"])
+def test_an_imported_set_trains_beside_the_prepared_slices_and_validates_nothing(
+    tmp_path, prepared_dir, monkeypatch, links
+):
+    def refused(*_, **__):
+        raise OSError("no links here, as on Windows")
+
+    if not links:
+        monkeypatch.setattr("os.symlink", refused)
+        monkeypatch.setattr("os.link", refused)
     prepared = tmp_path / "prepared"
     shutil.copytree(prepared_dir, prepared)
     before = {split: len(SliceDataset(prepared, split, SIZE)) for split in ("train", "validation")}

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from lungseg_utils.core import npy
-from lungseg_utils.core.files import LOCK, InputError
+from lungseg_utils.core.files import LOCK, WINDOWS, InputError
 from lungseg_utils.data import preprocessing as P
 from lungseg_utils.data.arrays import CTData, load_data
 from lungseg_utils.data.similarity import near_duplicates
@@ -382,4 +382,4 @@ def test_linked_slices_have_another_split_and_the_same_arrays(prepared_dir, tmp_
         linked = P.load_prepared(link_prepared(prepared, other, tmp_path / "links"))
     assert (linked.slices.split == "train").all() and linked.preprocessing == prepared.preprocessing
     np.testing.assert_array_equal(linked.images["medseg"], prepared.images["medseg"])
-    assert (tmp_path / "links" / "images_medseg.npy").is_symlink()
+    assert WINDOWS or (tmp_path / "links" / "images_medseg.npy").is_symlink()

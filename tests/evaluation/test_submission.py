@@ -5,6 +5,7 @@ One clear sentence for anything else.
 
 import gzip
 import json
+import shutil
 from dataclasses import asdict
 
 import numpy as np
@@ -60,8 +61,8 @@ def sub(tmp_path):
 def run_dir(tmp_path, prepared_dir, trained_dir, monkeypatch):
     """A run directory whose prepared slices and model are the tests'."""
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "prepared").symlink_to(prepared_dir)
-    (tmp_path / "run" / "model").symlink_to(trained_dir / "model")
+    shutil.copytree(prepared_dir, tmp_path / "run" / "prepared")
+    shutil.copytree(trained_dir / "model", tmp_path / "run" / "model")
     monkeypatch.setattr(inference, "choose_device", lambda: CPU)
     return tmp_path / "run"
 

@@ -18,7 +18,7 @@ import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
-from helpers import FRAME, SPACING, STUDY, chest, marked, write_series
+from helpers import FRAME, SPACING, STUDY, chest, marked, no_windows, write_series
 from PIL import Image
 from pydicom.data import get_testdata_file
 from pydicom.encaps import encapsulate
@@ -540,6 +540,7 @@ def test_a_tar_with_a_link_is_refused(tmp_path):
         read_scan(tmp_path / "a.tar")
 
 
+@no_windows
 def test_gzipped_files_and_linked_folders_are_read(tmp_path):
     folder = write_series(tmp_path / "scan", chest())
     for path in folder.iterdir():

@@ -11,7 +11,7 @@ from itertools import permutations, product
 import nibabel as nib
 import numpy as np
 import pytest
-from helpers import LANDMARK, chest, marked
+from helpers import LANDMARK, chest, marked, no_windows
 from PIL import Image
 
 from lungseg_utils.core.classes import BACKGROUND, CONSOLIDATION, GROUND_GLASS, LUNG_OTHER
@@ -237,6 +237,7 @@ def test_a_missing_file_and_an_empty_folder_are_refused(tmp_path):
         read_scan(tmp_path / "empty")
 
 
+@no_windows
 def test_a_folder_without_rights_is_refused(tmp_path):
     folder = tmp_path / "closed"
     folder.mkdir()

@@ -13,7 +13,7 @@ import pandas as pd
 import psutil
 import pytest
 import torch
-from helpers import CPU, SERVER, TINY_CONFIG, wait_for
+from helpers import CPU, SERVER, TINY_CONFIG, no_windows, wait_for
 from safetensors.torch import load_file
 
 from lungseg_utils.core.files import InputError
@@ -96,6 +96,7 @@ def assert_same(folder, other):
     pd.testing.assert_frame_equal(a, b, check_exact=True)
 
 
+@no_windows
 def test_killed_anywhere_it_ends_with_the_same_weights(prepared_dir, never_stopped, tmp_path):
     in_a_step = ("lungseg_utils.training.learner:Learner", "take_step")
     with_a_half_written_file = ("os", "replace")
@@ -110,6 +111,7 @@ def test_killed_anywhere_it_ends_with_the_same_weights(prepared_dir, never_stopp
     assert_same(tmp_path, never_stopped)
 
 
+@no_windows
 def test_sigterm_saves_and_the_run_goes_on(prepared_dir, never_stopped, tmp_path):
     process = start(prepared_dir, tmp_path, replace(CONFIG, checkpoint_minutes=60))
     wait_for((tmp_path / "history.csv").exists)
