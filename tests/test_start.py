@@ -57,7 +57,7 @@ def call(start, *arguments):
 
 
 def test_it_sets_up_once_and_again_when_a_requirement_changes(start, tmp_path):
-    install = ["-m pip install -c constraints.txt -e .[test,lint,fast,formats]"]
+    install = ["-m pip install -c constraints.txt -e .[test,lint,fast,formats,batch]"]
     status, (venv, *commands) = call(start, "run", "-p", "seed", "1")
     assert (status, commands) == (0, [*install, "-m lungseg_utils run -p seed 1"])
     assert venv == f"-m venv {tmp_path / '.venv'}"
@@ -78,7 +78,7 @@ def test_torch_comes_from_its_own_index_where_one_is_named(start, monkeypatch):
     monkeypatch.setenv("TORCH", "cpu")
     _, (_, torch, rest, _) = call(start, "run")
     assert torch == f"-m pip install -c constraints.txt --no-deps --index-url {INDEX} torch torchvision"
-    assert rest.endswith("-e .[test,lint,fast,formats]")
+    assert rest.endswith("-e .[test,lint,fast,formats,batch]")
     assert not (start.VENV / "nvidia").exists()  # nothing of the larger build stays
     monkeypatch.delenv("TORCH")
     assert call(start, "run") == (0, ["-m lungseg_utils run"])  # it stays the one that was chosen
@@ -87,7 +87,7 @@ def test_torch_comes_from_its_own_index_where_one_is_named(start, monkeypatch):
 def test_uv_installs_where_it_is_found(start, monkeypatch):
     monkeypatch.setattr(start.shutil, "which", lambda name: f"/bin/{name}")
     _, (_, install, _) = call(start, "run")
-    assert install == f"pip install --python {start.PYTHON} -c constraints.txt -e .[test,lint,fast,formats]"
+    assert install == f"pip install --python {start.PYTHON} -c constraints.txt -e .[test,lint,fast,formats,batch]"
 
 
 def test_an_older_environment_is_kept(start):

@@ -13,6 +13,7 @@ READABLE = 9  # points
 @pytest.fixture(autouse=True)
 def described_and_readable():
     """In the notebooks' style; figures that a test saved and closed are not looked at."""
+    plt.close("all")  # another room's
     with plt.rc_context(STYLE):
         yield
         figures = [plt.figure(number) for number in plt.get_fignums()]
