@@ -457,8 +457,14 @@ def _predict_cases(
     "-p", "parameters", nargs=2, multiple=True, metavar="NAME VALUE", help="One parameter; repeatable; wins."
 )
 @click.option("--one-each", is_flag=True, help="One kernel a notebook instead of one for the whole series.")
+@click.option("--plan", metavar="PLAN.yaml", help="A plan of `lungseg batch`: kernels for each of its runs.")
 def kaggle(
-    out: str, owner: str, profile: str, parameters: tuple[tuple[str, str], ...], one_each: bool
+    out: str,
+    owner: str,
+    profile: str,
+    parameters: tuple[tuple[str, str], ...],
+    one_each: bool,
+    plan: str | None,
 ) -> None:
     """Write folders to upload to Kaggle.
 
@@ -468,7 +474,9 @@ def kaggle(
     from lungseg_utils.core.files import quoted
     from lungseg_utils.series.kaggle import write_kernels
 
-    dataset, *kernels = write_kernels(out, owner, profile, dict(parameters), one_each)
+    if plan and parameters:
+        raise InputError("both --plan and -p are given; expected one of them; put -p's into the plan")
+    dataset, *kernels = write_kernels(out, owner, profile, dict(parameters), one_each, plan)
     click.echo(f"kaggle datasets create -p {quoted(dataset)}")
     for kernel in kernels:
         click.echo(f"kaggle kernels push -p {quoted(kernel)}")

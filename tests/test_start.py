@@ -87,7 +87,8 @@ def test_torch_comes_from_its_own_index_where_one_is_named(start, monkeypatch):
 def test_uv_installs_where_it_is_found(start, monkeypatch):
     monkeypatch.setattr(start.shutil, "which", lambda name: f"/bin/{name}")
     _, (_, install, _) = call(start, "run")
-    assert install == f"pip install --python {start.PYTHON} -c constraints.txt -e .[test,lint,fast,formats,batch]"
+    extras = ".[test,lint,fast,formats,batch]"
+    assert install == f"pip install --python {start.PYTHON} -c constraints.txt -e {extras}"
 
 
 def test_an_older_environment_is_kept(start):

@@ -4,6 +4,7 @@ The data set holds the package, the packages that Kaggle's image may lack, and t
 runs with the internet off. It has no sub-folders, which `kaggle datasets create` would leave out.
 """
 
+import hashlib
 import json
 import os
 import re
@@ -27,6 +28,7 @@ from lungseg_utils.series.parameters import (
     declared_parameters,
     load_profile,
 )
+from lungseg_utils.series.plan import planned_parameters
 from lungseg_utils.series.run import find_notebooks, run_series
 
 COMPETITION = "covid-segmentation"
@@ -45,6 +47,7 @@ def write_kernels(
     profile: str = "best",
     given: Mapping[str, str] | None = None,
     one_each: bool = False,
+    plan: str | Path | None = None,
 ) -> list[Path]:
     """Write the folders of the data set and of the kernels.
 
@@ -53,7 +56,8 @@ def write_kernels(
         owner: The name in the address of your Kaggle profile.
         profile: Name or file of a profile; it has to run without the internet.
         given: Parameters as text; they win over the profile.
-        one_each: One kernel a notebook, each with the output of the one before, instead of one for all four.
+        one_each: One kernel a notebook, each with the output of the one before, instead of one for all.
+        plan: A batch's plan, instead of profile and given: the kernels of each of its runs.
 
     Returns:
         The folders in the order of their upload: the data set, then the kernels.
@@ -61,7 +65,16 @@ def write_kernels(
     Raises:
         InputError: For parameters that no notebook has or that need the internet; see also `write_folders`.
     """
-    return write_folders(out, owner, {Path(profile).stem: _values(profile, given or {})}, one_each)
+    if plan:
+        runs = {
+            name: {**values, "processes": 0, "run_dir": f"runs/{name}"}
+            for name, values in planned_parameters(plan)
+        }
+    else:
+        runs = {Path(profile).stem: _values(profile, given or {})}
+    for values in runs.values():
+        _check_offline(values)
+    return write_folders(out, owner, runs, one_each)
 
 
 def write_folders(
@@ -106,17 +119,20 @@ def _values(profile: str, given: Mapping[str, str]) -> dict[str, Any]:
     """The profile's parameters and the given ones, for Kaggle: its data, all of its GPUs, no internet."""
     declared = {name: p for path in find_notebooks() for name, p in declared_parameters(path).items()}
     values = check_parameters(declared, load_profile(profile), f"profile {profile}")
-    values = {"processes": 0, **values, **check_parameters(declared, given, "-p")}
+    return {"processes": 0, **values, **check_parameters(declared, given, "-p")}
+
+
+def _check_offline(values: Mapping[str, Any]) -> None:
+    """Raises InputError for parameters that no notebook takes, or that need the internet."""
     check_meaning({name: value for name, value in values.items() if name != "data_dir"})
-    encoder = values.get("encoder", declared["encoder"].default)
-    weights = values.get("encoder_weights", declared["encoder_weights"].default)
+    declared = {name: p for path in find_notebooks() for name, p in declared_parameters(path).items()}
+    encoder, weights = (values.get(name, declared[name].default) for name in ("encoder", "encoder_weights"))
     if weights == "imagenet" and encoder not in LITE_PACKAGES:
         raise InputError(
             f"the ImageNet weights of {encoder} come from the internet, which is off in these kernels; "
             "expected an encoder whose weights come with a package "
             f"({', '.join(LITE_PACKAGES)}), or `-p encoder_weights none`"
         )
-    return values
 
 
 def write_dataset(folder: Path, owner: str) -> Path:
@@ -153,7 +169,10 @@ def write_kernel(
     kernels: list[str] | None = None,
 ) -> Path:
     """A folder that `kaggle kernels push` takes; kernels: whose output is attached, as owner/name."""
-    folder = parent / _slug(f"lungseg {name}")[:LONGEST].strip("-")
+    slug = _slug(f"lungseg {name}")
+    if len(slug) > LONGEST:  # what differs may stand at its end
+        slug = f"{slug[: LONGEST - 7].strip('-')}-{hashlib.sha256(name.encode()).hexdigest()[:6]}"
+    folder = parent / slug
     folder.mkdir()
     nbformat.write(notebook, folder / "notebook.ipynb")
     about = {

@@ -86,6 +86,41 @@ def load_plan(path: str | Path, folder: Path = NOTEBOOKS) -> list[PlannedRun]:
     Raises:
         InputError: The plan cannot be read, or some run could not be carried out.
     """
+    runs = planned_parameters(path, folder)
+    for _, values in runs:
+        check_meaning(values)
+    declared_by = {notebook.stem: declared_parameters(notebook) for notebook in find_notebooks(folder)}
+    prepares = _preparing(declared_by)
+    data = {where: _data(*where) for where in dict.fromkeys(_where(values) for _, values in runs)}
+    _check_folds(values for _, values in runs)
+    found: list[PlannedRun] = []
+    numbers: dict[str, int] = {}
+    for number, (name, values) in enumerate(runs, 1):
+        preparation = _fingerprint([data[_where(values)], {name: values[name] for name in prepares}])
+        run = PlannedRun(name, {k: v for k, v in values.items() if k != "run_dir"}, preparation)
+        if run.fingerprint in numbers:
+            raise InputError(
+                f"runs {numbers[run.fingerprint]} and {number} of {path} are the same; expected each once; "
+                "leave one out"
+            )
+        found.append(run)
+        numbers[run.fingerprint] = number
+    return found
+
+
+def planned_parameters(path: str | Path, folder: Path = NOTEBOOKS) -> list[tuple[str, dict[str, Any]]]:
+    """The name of each run of a plan and its parameters, each of its declared kind; no data are needed.
+
+    Args:
+        path: As in `load_plan`, as is the folder.
+        folder: The notebooks'.
+
+    Returns:
+        Name and all that the series declares, a run each.
+
+    Raises:
+        InputError: The plan cannot be read, or has a parameter that no notebook declares.
+    """
     path = standing_path(path)
     if not path.is_file():
         raise InputError(f"there is no plan {path}; expected a YAML file; see docs/batch.md")
@@ -96,8 +131,7 @@ def load_plan(path: str | Path, folder: Path = NOTEBOOKS) -> list[PlannedRun]:
             expected = f"did you mean {nearest[0]}?" if nearest else f"expected one of {', '.join(KEYS)}"
             raise InputError(f"{path} has {key!r}; {expected}; single parameters go below `parameters:`")
     notebooks = find_notebooks(folder)
-    declared_by = {notebook.stem: declared_parameters(notebook) for notebook in notebooks}
-    declared = {name: parameter for own in declared_by.values() for name, parameter in own.items()}
+    declared = {name: p for notebook in notebooks for name, p in declared_parameters(notebook).items()}
     profile = plan.get("profile")
     common = {name: parameter.default for name, parameter in declared.items()}
     if profile is not None:
@@ -110,28 +144,7 @@ def load_plan(path: str | Path, folder: Path = NOTEBOOKS) -> list[PlannedRun]:
         if "run_dir" in {**given, **chosen}:
             raise InputError(f"{path} sets run_dir; expected none: each run has one of its own; see --out")
         runs.append(common | check_parameters(declared, chosen, str(path)))
-    for values in runs:
-        check_meaning(values)
-    prepares = _preparing(declared_by)
-    data = {where: _data(*where) for where in dict.fromkeys(map(_where, runs))}
-    preparations = [
-        _fingerprint([data[_where(values)], {name: values[name] for name in prepares}]) for values in runs
-    ]
-    _check_folds(runs)
-    names = _names(runs)
-    found = [
-        PlannedRun(name, {k: v for k, v in values.items() if k != "run_dir"}, preparation)
-        for name, values, preparation in zip(names, runs, preparations)
-    ]
-    seen: dict[str, int] = {}
-    for number, run in enumerate(found, 1):
-        if run.fingerprint in seen:
-            raise InputError(
-                f"runs {seen[run.fingerprint]} and {number} of {path} are the same; expected each once; "
-                "leave one out"
-            )
-        seen[run.fingerprint] = number
-    return found
+    return list(zip(_names(runs), runs, strict=True))
 
 
 def _mapping(value: Any, key: str, path: Path) -> dict[str, Any]:

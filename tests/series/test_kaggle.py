@@ -1,5 +1,6 @@
 """The folders for Kaggle hold what its own tool asks for, and what runs there finds and leaves its files."""
 
+import ast
 import json
 import os
 from types import SimpleNamespace
@@ -90,6 +91,20 @@ def test_several_runs_are_a_kernel_each_beside_one_data_set(write, tmp_path):
     assert dataset.name == "dataset" and names == ["lungseg-loss-dice-seed-0", "lungseg-loss-dice-seed-1"]
     for seed, kernel in enumerate(kernels):
         assert f"{{'seed': {seed}}}" in "".join(cell.source for cell in cells(kernel))
+
+
+def test_a_plans_runs_are_kernels_whose_long_names_stay_apart(write, tmp_path):
+    plan = tmp_path / "plan.yaml"
+    plan.write_text(
+        "profile: best\ngrid:\n  loss: [cross_entropy, dice_cross_entropy]\n"
+        "  sampling: [sources, lesions]\n  augmentation: [medical, scanners]\nseeds: [0, 1]\n"
+    )
+    _, *kernels = write(plan=plan)
+    assert len({metadata(kernel)["title"] for kernel in kernels}) == len(kernels) == 16
+    assert all(len(metadata(kernel)["title"]) <= TITLE for kernel in kernels)
+    parameters = [cell.source for cell in cells(kernels[-1]) if "parameters" in cell.metadata.get("tags", ())]
+    values = ast.literal_eval(parameters[0].partition(" = ")[2])
+    assert (values["loss"], values["seed"], values["processes"]) == ("dice_cross_entropy", 1, 0)
 
 
 @pytest.mark.parametrize(
