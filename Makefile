@@ -5,7 +5,7 @@ START := $(PYTHON) start.py
 .PHONY: help setup run test quick lint lab notebooks clean
 
 help:
-	@echo "make run        the four notebooks on the phantom (ARGS='--profile reference --data-dir DIR' for more)"
+	@echo "make run        the six notebooks on the phantom (ARGS='--profile reference --data-dir DIR' for more)"
 	@echo "make test       the linters and the tests (ARGS='-k metrics' for some)"
 	@echo "make quick      the tests that take seconds"
 	@echo "make lint       ruff, mypy and import-linter (FIX=1 mends what ruff can)"

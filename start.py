@@ -2,7 +2,7 @@
 
 On Linux, macOS and Windows, with nothing but Python's standard library; the Makefile calls it too.
 
-    python3 start.py run        the four notebooks on the phantom; what follows goes to `lungseg run`
+    python3 start.py run        the six notebooks on the phantom; what follows goes to `lungseg run`
     py start.py test            on Windows
 
 TORCH=cpu in the environment takes PyTorch's builds for a CPU, TORCH=cu126 those for CUDA 12.6 and so on,
@@ -27,7 +27,7 @@ SOURCES = ("pyproject.toml", "requirements.txt", "constraints.txt")
 EXTRAS = ".[test,lint,fast,formats,batch]"
 BUILDS = "https://download.pytorch.org/whl/"
 WHAT = {
-    "run": "the four notebooks on the phantom (--profile reference --data-dir DIR for more)",
+    "run": "the six notebooks on the phantom (--profile reference --data-dir DIR for more)",
     "test": "the linters and all tests (-k metrics for some)",
     "quick": "the tests that take seconds",
     "lint": "ruff, mypy and import-linter (--fix mends what ruff can)",

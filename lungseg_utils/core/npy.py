@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from typing import IO
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from lungseg_utils.core.files import InputError
+from lungseg_utils.core.progress import tqdm
 
 INT16 = np.iinfo(np.int16)
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from scipy import ndimage
-from tqdm.auto import tqdm
 
 from lungseg_utils.core.classes import BACKGROUND, LESIONS, NUM_CLASSES
 from lungseg_utils.core.image import SOLID, thumbnails
 from lungseg_utils.core.npy import chunks
+from lungseg_utils.core.progress import tqdm
 from lungseg_utils.data.arrays import CTData
 
 HU_BINS = np.arange(-1600, 601, 20)  # HU: edges of the histograms

@@ -20,7 +20,6 @@ from typing import Any
 import cv2
 import numpy as np
 import pandas as pd
-from tqdm.auto import tqdm
 
 from lungseg_utils.core.classes import (
     BACKGROUND,
@@ -42,6 +41,7 @@ from lungseg_utils.core.files import (
     write_csv,
 )
 from lungseg_utils.core.npy import round_to_int16, write_npy_header
+from lungseg_utils.core.progress import tqdm
 from lungseg_utils.data.arrays import FILES
 from lungseg_utils.data.preprocessing import INTEGER_COLUMNS, load_prepared
 from lungseg_utils.data.published_sets import KINDS, Kind

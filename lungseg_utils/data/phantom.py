@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.lib.format import open_memmap
 from scipy import ndimage
-from tqdm.auto import tqdm
 
 from lungseg_utils.core.classes import BACKGROUND, CONSOLIDATION, GROUND_GLASS, LUNG_OTHER, NUM_CLASSES
 from lungseg_utils.core.files import InputError, atomic_write, replace_folder, resolve_path
 from lungseg_utils.core.image import body_mask
+from lungseg_utils.core.progress import tqdm
 from lungseg_utils.data.anatomy import AIR, OUTSIDE, Patient, Section, draw_section, make_patient
 from lungseg_utils.data.arrays import FILES
 

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from tqdm.auto import tqdm
 
 from lungseg_utils.core.classes import CONSOLIDATION, GROUND_GLASS, LESIONS, LUNG_OTHER
 from lungseg_utils.core.files import InputError
+from lungseg_utils.core.progress import tqdm
 from lungseg_utils.evaluation.metrics import check_stacks, mean_and_median
 
 REGIONS = {

@@ -60,7 +60,7 @@ def _answer(run_dir: Path) -> np.ndarray:
     """Labels (N, H, W) of a run's test slices."""
     hu = load_prepared(run_dir / "prepared").images["test"]
     path = run_dir / "results" / "metrics.json"
-    model, settings, weights = _scored(path)
+    model, settings, weights = scored_by(path)
     segmenter = Segmenter.load(model_folder(model, run_dir), settings=settings)
     tie = check_tie(model_folder(model, run_dir), run_dir)
     if weights not in (None, tie.weights):
@@ -95,8 +95,16 @@ def read_labels(path: Path) -> np.ndarray:
     return labels.reshape(-1, width, width)
 
 
-def _scored(path: Path) -> tuple[str, InferenceSettings, str | None]:
-    """What 04_results scored: model, steps, and the checksum of the weights, which older results lack."""
+def scored_by(path: Path) -> tuple[str, InferenceSettings, str | None]:
+    """What 04_results scored.
+
+    Args:
+        path: Of its metrics.json.
+
+    Returns:
+        Model (a name or folder; empty is the run's own), steps of the inference, and the checksum of the
+        weights, which older results lack.
+    """
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         weights = record.get("tie", {}).get("weights")

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from tqdm.auto import tqdm
 
 from lungseg_utils.core.device import Device, choose_device
 from lungseg_utils.core.files import InputError
 from lungseg_utils.core.image import resize_nearest, shrink_by_area
+from lungseg_utils.core.progress import tqdm
 from lungseg_utils.data.preprocessing import Preprocessing
 from lungseg_utils.inference.openvino import compile_network, is_installed
 from lungseg_utils.inference.postprocess import predict

@@ -132,25 +132,24 @@ def plot_monitors(history: pd.DataFrame, kept: pd.DataFrame) -> Figure:
 
 
 class LiveChart:
-    """Called with the history after each epoch, it redraws one picture in the cell's output.
+    """A picture in the cell's output that is redrawn when it is called with the history after each epoch.
 
-    Elsewhere it does nothing.
+    Its place is where it is made: above whatever is printed meanwhile. Elsewhere it does nothing.
     """
 
     def __init__(self):
         self._shown = None
+        if _in_notebook():
+            from IPython.display import display
+
+            self._shown = display({}, raw=True, display_id=True)
 
     def __call__(self, history: pd.DataFrame) -> None:
         """Draw the history so far in place of the last drawing."""
-        if not _in_notebook():
-            return
-        from IPython.display import display
-
-        figure = plot_progress(history)
         if self._shown is None:
-            self._shown = display(figure, display_id=True)
-        else:
-            self._shown.update(figure)
+            return
+        figure = plot_progress(history)
+        self._shown.update(figure)
         plt.close(figure)  # else the notebook would show it again at the end of the cell
 
 

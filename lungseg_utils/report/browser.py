@@ -15,6 +15,7 @@ from scipy import ndimage
 
 from lungseg_utils.core.classes import BACKGROUND, CLASSES, FOREGROUND, LESIONS, LUNG_WINDOW
 from lungseg_utils.plots.slices import overlay, show_slices
+from lungseg_utils.plots.sliders import has_front_end
 from lungseg_utils.report.severity import lung_range
 
 WINDOWS = {"lung": LUNG_WINDOW, "mediastinum": (-160, 240), "wide": (-1000, 1000)}  # HU: black to white
@@ -238,17 +239,3 @@ def browse(
     from IPython.display import display
 
     display(SliceBrowser(hu, labels, entropy, spacing).widget)
-
-
-def has_front_end() -> bool:
-    """Whether a person's front end runs this cell.
-
-    JupyterLab, Notebook and VS Code name the cell in their request.
-
-    papermill, nbconvert and nbval do not, though widgets can be made there, too: as pictures that nothing
-    moves.
-    """
-    from IPython import get_ipython
-
-    kernel = getattr(get_ipython(), "kernel", None)
-    return kernel is not None and bool(kernel.get_parent().get("metadata", {}).get("cellId"))

@@ -294,7 +294,7 @@ def _slice(case: Case, index: int) -> str:
         share = 100 * SCALE_BAR / spacing[2] / (plan.columns.stop - plan.columns.start)
         bar = f'<i class="bar" style="width:{share:.1f}%">{SCALE_BAR / 10:.0f} cm</i>'
     for kind in KINDS:
-        figure = Figure(figsize=(TILE, TILE / plan.shape), frameon=False)
+        figure = Figure(figsize=(TILE, TILE / plan.shape), frameon=False, layout="none")
         draw_tile(figure.add_axes((0, 0, 1, 1)), case, index, kind)
         picture = f'<img alt="{escape(told_of(case, index, kind))}" src="{_embedded(figure)}">'
         marks = f'<i class="r">R</i><i class="l">L</i>{bar}'

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, BinaryIO, cast
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from lungseg_utils.core.files import InputError
+from lungseg_utils.core.progress import tqdm
 from lungseg_utils.data.grey import AIR_LIMIT, settle_values
 from lungseg_utils.scans.archives import open_source
 from lungseg_utils.scans.orientation import Orientation, placement

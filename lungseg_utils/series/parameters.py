@@ -25,6 +25,16 @@ KINDS: dict[str, Any] = {"bool": bool, "int": int, "float": float, "str": str}
 WORDS = {"bool": "bool, true or false", "int": "int", "float": "float, a finite number", "str": "str"}
 CELL = "this notebook"
 MISSPELT = 0.85  # how alike two names are, from 0 to 1, of which one is a slip
+# Parameters that are checked without the libraries of training, which take seconds to load: 00, 01, 10 and 20
+# have no others, and 04 and 05 have only those of the inference besides.
+LIGHT = {
+    *("data_dir", "run_dir", "results_dir", "figures_dir", "scan", "series", "model_dir"),
+    *("split", "validation_volume", "batch_size", "first_size", "first_slices", "first_epochs", "first_seed"),
+}
+INFERENCE = {
+    *("model", "flip", "angle", "temperature", "ground_glass_threshold", "consolidation_threshold"),
+    *("min_lung_share", "min_lesion_pixels"),
+}
 WORDS_FOR_BOOL = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
@@ -213,13 +223,26 @@ def check_meaning(values: Mapping[str, Any]) -> None:
     from lungseg_utils.data.find import listed_folders
     from lungseg_utils.data.preprocessing import check_clip, check_fit_on
     from lungseg_utils.data.splits import check_split
+
+    check_split(values.get("split", "reference"))
+    check_fit_on(values.get("fit_on", "all"))
+    check_clip(values.get("clip_min", -math.inf), values.get("clip_max", math.inf))
+    listed_folders(values.get("further_data", ""))
+    least = {"processes": 0, "validation_volume": 1, "batch_size": 1, "first_slices": 1, "first_epochs": 1}
+    for name, limit in least.items():
+        if values.get(name, limit) < limit:
+            raise InputError(f"{name} is {values[name]}; expected {limit} or more")
+    if values.keys() & INFERENCE:
+        _check_inference(values)
+    if values.keys() - LIGHT - INFERENCE:
+        _check_training(values)
+
+
+def _check_inference(values: Mapping[str, Any]) -> None:
+    """`check_meaning` of 04's parameters."""
     from lungseg_utils.inference.pretrained import model_folder
     from lungseg_utils.inference.settings import InferenceSettings
-    from lungseg_utils.model import check_encoder_weights
-    from lungseg_utils.training.config import TrainingConfig
 
-    settings = [field.name for field in fields(TrainingConfig)]
-    TrainingConfig(**{name: values[name] for name in settings if values.get(name) is not None})
     thresholds = [values.get(f"{name}_threshold", 1.0) for name in ("ground_glass", "consolidation")]
     angle = values.get("angle", 0.0)
     InferenceSettings(
@@ -231,14 +254,6 @@ def check_meaning(values: Mapping[str, Any]) -> None:
             if name in values
         },
     )
-    check_split(values.get("split", "reference"))
-    check_fit_on(values.get("fit_on", "all"))
-    check_clip(values.get("clip_min", -math.inf), values.get("clip_max", math.inf))
-    check_encoder_weights(values.get("encoder_weights", "none"))
-    listed_folders(values.get("further_data", ""))
-    for name, least in (("processes", 0), ("validation_volume", 1)):
-        if values.get(name, 1) < least:
-            raise InputError(f"{name} is {values[name]}; expected {least} or more")
     if model := values.get("model"):
         folder = model_folder(model, "")
         if not (folder / "config.json").is_file():
@@ -246,3 +261,13 @@ def check_meaning(values: Mapping[str, Any]) -> None:
                 f"model is {model!r}; expected a folder with a trained model, pretrained or "
                 f"pretrained-small; {folder} is none"
             )
+
+
+def _check_training(values: Mapping[str, Any]) -> None:
+    """`check_meaning` of the parameters of 02 and 03."""
+    from lungseg_utils.model import check_encoder_weights
+    from lungseg_utils.training.config import TrainingConfig
+
+    settings = [field.name for field in fields(TrainingConfig)]
+    TrainingConfig(**{name: values[name] for name in settings if values.get(name) is not None})
+    check_encoder_weights(values.get("encoder_weights", "none"))

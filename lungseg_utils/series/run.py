@@ -68,10 +68,10 @@ class NotebookStopped(NotebookError):
 
 def find_notebooks(folder: Path = NOTEBOOKS) -> list[Path]:
     """The series in order; InputError if the package is installed without its notebooks."""
-    notebooks = sorted(folder.glob("0[1-4]_*.ipynb"))
+    notebooks = sorted(folder.glob("0[0-9]_*.ipynb"))
     if not notebooks:
         raise InputError(
-            f"no notebooks in {folder}; expected the series 01 to 04; run from a checkout "
+            f"no notebooks in {folder}; expected the series 00 to 05; run from a checkout "
             "(git clone, then pip install -e .), since the installed package carries no notebooks"
         )
     return notebooks
@@ -410,6 +410,11 @@ def _execute(notebook: Path, copy: Path, parameters: dict[str, object], progress
         )
 
 
+def _stays(output: Mapping[str, Any]) -> bool:
+    """Whether an output means something without its kernel: no widget, and not what a bar leaves behind."""
+    return "data" not in output or (bool(output["data"]) and WIDGET not in output["data"])
+
+
 def refresh_notebooks(folder: Path = NOTEBOOKS) -> None:
     """Re-execute all notebooks in place on their own defaults, the phantom (`make notebooks`).
 
@@ -441,7 +446,7 @@ def refresh_notebooks(folder: Path = NOTEBOOKS) -> None:
             for cell in notebook.cells:
                 cell.metadata.pop("execution", None)
                 if cell.cell_type == "code":  # a progress bar without its kernel is a dead widget
-                    cell.outputs = [o for o in cell.outputs if WIDGET not in o.get("data", ())]
+                    cell.outputs = [o for o in cell.outputs if _stays(o)]
             text = nbformat.writes(notebook)
             for place in (home, str(CHECKOUT)):
                 text = text.replace(f"{place}{os.sep}", "")

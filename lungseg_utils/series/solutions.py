@@ -29,6 +29,21 @@ class Exercise:
     mistakes: tuple[tuple[Solve, str], ...] = ()
 
 
+def side_without_padding() -> int:
+    """0.1."""
+    return 512 - 2  # one pixel is lost at each border
+
+
+def weights_of_first_convolution() -> int:
+    """0.2."""
+    return 16 * (3 * 3 * 1 + 1)  # sixteen kernels of 3 x 3 for one channel, a bias each
+
+
+def steps_in_all(epochs: int, slices: int) -> int:
+    """0.3."""
+    return epochs * -(-slices // 8)  # the last batch of an epoch may be smaller: round up
+
+
 def background_everywhere(shares: Any) -> float:
     """All pixels of background are right, all others wrong."""
     return float(shares.loc["radiopaedia", "background"])
@@ -89,6 +104,21 @@ def slices_overestimated(table: pd.DataFrame) -> int:
     return int((table.burden_predicted > table.burden_true).sum())
 
 
+def width_with_four_times_as_many() -> float:
+    """5.1."""
+    return 0.10 / 4**0.5  # the spread of a mean falls with the square root
+
+
+def surface_dice_of_three_pixels() -> int:
+    """5.2."""
+    return 0  # no border pixel has the other border within 2 pixels
+
+
+def points_too_modest() -> float:
+    """5.3."""
+    return 100 * 1600 / 2000 - 70
+
+
 def ideas_above_zero(effects: pd.DataFrame) -> int:
     """The lower end of the interval is above zero."""
     return int((effects["mean lesion Dice, low"] > 0).sum())
@@ -120,6 +150,47 @@ def slice_with_most_lesion(labels: np.ndarray) -> int:
 
 
 EXERCISES: dict[str, Exercise] = {
+    "0.1": Exercise(
+        side_without_padding,
+        (
+            "Where can the middle of the window not stand?",
+            "The window needs a neighbour on each side, so its middle cannot stand on the border.",
+            "One pixel is lost at the left and one at the right.",
+        ),
+        "{answer}: a pixel is lost at every border. Networks add a frame of zeros first: the size stays.",
+        (
+            (lambda: 512, "This is the size with padding; `convolve` has none."),
+            (lambda: 511, "A pixel is lost on one side. And on the other?"),
+            (lambda: 510 * 510, "This is the number of all pixels; one side is asked."),
+        ),
+    ),
+    "0.2": Exercise(
+        weights_of_first_convolution,
+        (
+            "How many numbers has one kernel of 3 x 3?",
+            "Each of the 16 kernels has nine weights for the one channel that comes in, and a bias.",
+            "Sixteen times nine and one.",
+        ),
+        "{answer}. The second convolution has 16 channels in: 16 x (9 x 16 + 1) = 2,320.",
+        (
+            (lambda: 16 * 9, "Each kernel has a bias as well."),
+            (lambda: 9, "This is one kernel; there are sixteen, each with a bias."),
+            (lambda: 10, "This is one kernel with its bias; there are sixteen."),
+        ),
+    ),
+    "0.3": Exercise(
+        steps_in_all,
+        (
+            "How many batches has one epoch?",
+            "An epoch has as many steps as batches of 8, the last one maybe smaller.",
+            "Divide `len(images[train])` by 8, round up, and multiply by `first_epochs`.",
+        ),
+        "{answer} small steps have made this network out of random numbers.",
+        (
+            (lambda slices, **_: -(-slices // 8), "This is one epoch; there were several."),
+            (lambda epochs, slices: epochs * slices, "This counts slices; a step takes 8 of them."),
+        ),
+    ),
     "1.1": Exercise(
         background_everywhere,
         (
@@ -361,6 +432,42 @@ EXERCISES: dict[str, Exercise] = {
                 "This is a share; count the slices.",
             ),
         ),
+    ),
+    "5.1": Exercise(
+        width_with_four_times_as_many,
+        (
+            "How does the spread of a mean fall with the number of values?",
+            "It falls with the square root of their number.",
+            "Four times as many: the square root of 4 is 2.",
+        ),
+        "{answer:.2f}: half as wide. To halve it again takes sixteen times as many.",
+        (
+            (
+                lambda: 0.025,
+                "That would be so if the spread fell with the number itself; it is its square root.",
+            ),
+            (lambda: 0.10, "More slices tell more."),
+        ),
+    ),
+    "5.2": Exercise(
+        surface_dice_of_three_pixels,
+        (
+            "How far is each border pixel from the other border?",
+            "Surface Dice is the share of border pixels with the other border within the tolerance.",
+            "All are 3 pixels away; the tolerance is 2.",
+        ),
+        "{answer}, and with a tolerance of 3 it would be 1. So say the tolerance with the score.",
+        ((lambda: 1, "This is with a tolerance of 3 pixels; here it is 2."),),
+    ),
+    "5.3": Exercise(
+        points_too_modest,
+        (
+            "How often was it right, in per cent?",
+            "1600 of 2000 were right; compare this share with what it had said.",
+            "80 % came true, 70 % were said.",
+        ),
+        "{answer:.0f} points: it was right 80 % of the time and said 70, so it was underconfident.",
+        ((lambda: 80, "This is how often it was right; the difference to 70 is asked."),),
     ),
     "10.1": Exercise(
         ideas_above_zero,

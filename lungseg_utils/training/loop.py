@@ -15,10 +15,10 @@ from typing import Any, cast
 import pandas as pd
 import torch
 from torch.utils.data import DataLoader
-from tqdm.auto import tqdm
 
 from lungseg_utils.core.device import Device, choose_device
 from lungseg_utils.core.files import InputError, locked, replace_folder, resolve_path, write_csv
+from lungseg_utils.core.progress import tqdm
 from lungseg_utils.core.stopping import Stopped, StopRequest
 from lungseg_utils.data.datasets import (
     EpochBatches,

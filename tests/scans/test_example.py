@@ -5,8 +5,9 @@ Read as any scan is, the same bytes each time, its front in front and its liver 
 
 import numpy as np
 
+from lungseg_utils.core.classes import CONSOLIDATION, GROUND_GLASS, LUNG_OTHER
 from lungseg_utils.report.quality import check_scan
-from lungseg_utils.scans.example import write_example_scan
+from lungseg_utils.scans.example import example_truth, write_example_scan
 from lungseg_utils.scans.io import read_scan
 
 
@@ -29,3 +30,10 @@ def test_same_seed_same_bytes(tmp_path):
         write_example_scan(tmp_path / name, slices=2, size=96) for name in ("a.nii.gz", "b.nii.gz")
     )
     assert first.read_bytes() == second.read_bytes()
+
+
+def test_the_truth_lies_on_the_scan_as_it_is_read(tmp_path):
+    scan = read_scan(write_example_scan(tmp_path / "a.nii.gz", slices=15, size=96))
+    truth = example_truth(slices=15, size=96)
+    mean = [scan.hu[truth == c].mean() for c in (LUNG_OTHER, GROUND_GLASS, CONSOLIDATION)]
+    assert mean[0] < -600 < mean[1] < -300 < mean[2]

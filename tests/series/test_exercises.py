@@ -15,6 +15,9 @@ from lungseg_utils.series.solutions import EXERCISES
 SCORE = "mean lesion Dice"
 MISSING = np.arange(16).reshape(4, 4) > 6  # all but seven pixels
 GIVEN = {
+    "0.1": {},
+    "0.2": {},
+    "0.3": {"epochs": 16, "slices": 96},
     "1.1": {
         "shares": pd.DataFrame(
             {"background": [74.31, 88.82], "lung_other": [19.9, 10.2]}, ["medseg", "radiopaedia"]
@@ -61,6 +64,9 @@ GIVEN = {
             }
         )
     },
+    "5.1": {},
+    "5.2": {},
+    "5.3": {},
     "10.2": {},
     "10.3": {
         "comparison": pd.DataFrame(

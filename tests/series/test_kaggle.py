@@ -74,7 +74,7 @@ def test_one_kernel_runs_the_whole_series_with_the_internet_off(write):
 def test_a_kernel_each_takes_the_output_of_the_one_before(write):
     _, *kernels = write(one_each=True, given={"run_dir": "runs/mine"})
     identities = [metadata(kernel)["id"] for kernel in kernels]
-    assert kernels[0].name == "lungseg-best-01-eda" and len(kernels) == len(find_notebooks())
+    assert kernels[0].name == "lungseg-best-00-first-network" and len(kernels) == len(find_notebooks())
     assert [metadata(kernel)["kernel_sources"] for kernel in kernels] == [[], *([i] for i in identities[:-1])]
     for kernel in kernels:
         sources = [cell.source for cell in cells(kernel)]

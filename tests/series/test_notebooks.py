@@ -1,8 +1,10 @@
 """The committed notebooks: their form, their outputs, and the whole series end to end on a tiny phantom."""
 
+import itertools
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 
@@ -11,10 +13,20 @@ import pandas as pd
 import pytest
 
 from lungseg_utils.series.parameters import NOTEBOOKS
-from lungseg_utils.series.run import all_notebooks, run_series
+from lungseg_utils.series.run import all_notebooks, find_notebooks, run_series
 
 NOTEBOOK_FILES = all_notebooks()
-TINY = {"encoder": "resnet18", "encoder_weights": "none", "image_size": 64, "epochs": 1, "batch_size": 8}
+TINY = {
+    "first_size": 32,
+    "first_slices": 24,
+    "first_epochs": 1,
+    "experiment_steps": 20,
+    "encoder": "resnet18",
+    "encoder_weights": "none",
+    "image_size": 64,
+    "epochs": 1,
+    "batch_size": 8,
+}
 
 
 @pytest.fixture(params=NOTEBOOK_FILES, ids=lambda path: path.stem)
@@ -26,23 +38,34 @@ def tagged(notebook, tag):
     return [cell for cell in notebook.cells if tag in cell.metadata.get("tags", [])]
 
 
+def code_cells(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
 def test_skeleton(notebook):
+    """A question and its picture, the machinery folded, then sections, recap, quiz and references."""
     text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
-    assert notebook.cells[0].source.startswith("# ") and "You will learn" in notebook.cells[0].source
-    for heading in ("## Summary", "## Exercises", "## References"):
+    assert notebook.cells[0].source.startswith("# ") and "**The question.**" in notebook.cells[0].source
+    for heading in ("**You will learn**", "## Recap", "## Quiz", "## References", "docs/glossary.md"):
         assert heading in text
     assert len(tagged(notebook, "parameters")) == len(tagged(notebook, "setup")) == 1
-    assert len(tagged(notebook, "solution")) == 3
-    code = [
-        cell
-        for cell in notebook.cells
-        if cell.cell_type == "code" and "setup" not in cell.metadata.get("tags", [])
-    ]
-    for cell in code:
-        assert not re.search(r"sys\.path|^[!%]|^def |^class |filterwarnings", cell.source, re.MULTILINE), (
-            cell.source
-        )
+    setup, picture, imports, parameters, checks = code_cells(notebook)[:5]
+    for cell in (setup, picture, imports, parameters, checks):
+        assert cell.metadata.get("jupyter", {}).get("source_hidden"), cell.source
+        assert "# " in cell.source.splitlines()[0]  # JupyterLab shows the first line of a folded cell
+    assert parameters == tagged(notebook, "parameters")[0]
+    assert "plots.opening(" in picture.source
+    assert any("image/jpeg" in output.get("data", {}) for output in picture.outputs)
+    for cell in code_cells(notebook)[1:]:
+        assert not re.search(r"sys\.path|^[!%]|filterwarnings|NBVAL", cell.source, re.MULTILINE), cell.source
         assert max(map(len, cell.source.splitlines())) <= 110, cell.source
+
+
+def test_quiz_has_five_questions_with_answers_behind_a_click(notebook):
+    [quiz] = [cell.source for cell in notebook.cells if cell.source.startswith("## Quiz")]
+    assert re.findall(r"^\*\*(\d)\.\*\*", quiz, re.MULTILINE) == list("12345")
+    answers = re.findall(r"<details><summary>Answer</summary>\n\n(.+?)\n\n</details>", quiz, re.DOTALL)
+    assert len(answers) == 5
 
 
 def test_committed_outputs_are_whole_clean_and_small(notebook, request):
@@ -57,25 +80,37 @@ def test_committed_outputs_are_whole_clean_and_small(notebook, request):
     )
 
 
-def test_open_exercises_wait_and_solutions_are_right(notebook):
-    for cell in tagged(notebook, "solution"):
-        assert cell.source.startswith("# Solution\n")  # JupyterLab shows the first line of a folded cell
-        assert re.fullmatch(
-            r"Exercise \d+\.\d: right\.\n", "".join(o.get("text", "") for o in cell.outputs)
-        ), cell.source
-    waiting = [
-        o.text
-        for c in notebook.cells
-        if c.cell_type == "code"
-        for o in c.outputs
-        if ": open." in o.get("text", "")
-    ]
-    assert len(waiting) == 3
+def solve(notebook):
+    """The notebook with the right answers in the place of the dots."""
+    for cell in code_cells(notebook):
+        if found := re.match(
+            r"(answer_\d) = \.\.\.\ncheck\((\"[\d.]+\"), answer_\d(?:, (.*))?\)$", cell.source
+        ):
+            _, exercise, given = found.groups(default="")
+            cell.source = "from lungseg_utils.series.solutions import EXERCISES\n" + cell.source.replace(
+                "...", f"EXERCISES[{exercise}].solve({given})", 1
+            )
+    return notebook
+
+
+def test_three_exercises_wait_each_with_its_solution_below(notebook):
+    waiting = [c for c in code_cells(notebook) if any(": open." in o.get("text", "") for o in c.outputs)]
+    assert len(waiting) == len(tagged(notebook, "solution")) == 3
+    for exercise, below in itertools.pairwise(notebook.cells):
+        if exercise in waiting:
+            [number] = re.findall(r"check\(\"([\d.]+)\"", exercise.source)
+            assert below.source == f'solution("{number}")' and "<details>" in str(below.outputs)
+    assert "answer_1 = ..." not in "".join(cell.source for cell in code_cells(solve(notebook)))
 
 
 @pytest.mark.slow
 def test_series_end_to_end_on_a_tiny_phantom(tiny_phantom, tmp_path):
+    series = tmp_path / "solved"  # each notebook with its exercises solved, beside a copy of the profiles
+    shutil.copytree(NOTEBOOKS / "profiles", series / "profiles")
+    for path in find_notebooks():
+        nbformat.write(solve(nbformat.read(path, 4)), series / path.name)
     run_series(
+        folder=series,
         profile="demo",
         data_dir=str(tiny_phantom),
         run_dir=str(tmp_path),
@@ -94,17 +129,21 @@ def test_series_end_to_end_on_a_tiny_phantom(tiny_phantom, tmp_path):
     submission = pd.read_csv(tmp_path / "results" / "sub.csv")
     assert len(submission) == 2 * 64 * 64 * 2 and submission.Predicted.isin([0, 1]).all()
     assert len(pd.read_csv(tmp_path / "history.csv")) == 1
-    for stem in ("01_examples", "02_augmentation", "03_learning_curves", "04_four_rows"):
+    for stem in ("01_examples", "02_augmentation", "03_learning_curves", "04_four_rows", "05_draws"):
         assert (tmp_path / "figures" / f"{stem}.png").stat().st_size > 5_000
     run = json.loads((tmp_path / "run.json").read_text())
-    assert run["status"] == "finished" and run["device"] and len(run["notebooks"]) == 4
+    assert run["status"] == "finished" and run["device"] and len(run["notebooks"]) == 6
+    for path in find_notebooks():
+        copy = nbformat.read(tmp_path / "notebooks" / path.name, 4)
+        said = "".join(o.get("text", "") for c in code_cells(copy) for o in c.outputs)
+        assert re.findall(r"Exercise \d+\.\d: (\w+)", said) == ["right"] * 3, path.stem
 
 
 @pytest.mark.slow
 def test_committed_notebooks_run_again(tmp_path):
     """nbval: every cell of the demo runs from an empty folder.
 
-    Outputs marked NBVAL_CHECK_OUTPUT are compared.
+    Outputs of cells tagged nbval-check-output are compared.
     """
     command = [
         sys.executable,
