@@ -216,7 +216,7 @@ def notebook_kernel(path: Path, values: Mapping[str, Any]) -> nbformat.NotebookN
             cell.outputs, cell.execution_count = [], None
     [setup] = [n for n, cell in enumerate(notebook.cells) if "setup" in cell.metadata.get("tags", ())]
     notebook.cells.insert(setup + 1, new_code_cell(f"{IMPORTS}kaggle.fetch_run({own['run_dir']!r})"))
-    if path.stem.startswith("04"):
+    if path.stem.startswith("05"):
         notebook.cells.append(new_code_cell("kaggle.hand_in(run_dir)"))
     return _with_kernel(notebook)
 

@@ -81,7 +81,7 @@ def test_a_kernel_each_takes_the_output_of_the_one_before(write):
         assert len(metadata(kernel)["title"]) <= TITLE
         assert any("# Parameters\n" in source and '"runs/mine"' in source for source in sources)
         assert sum("fetch_run('runs/mine')" in source for source in sources) == 1
-        assert ("hand_in" in sources[-1]) == ("-04-" in kernel.name)
+        assert ("hand_in" in sources[-1]) == ("-05-" in kernel.name)
 
 
 def test_several_runs_are_a_kernel_each_beside_one_data_set(write, tmp_path):
