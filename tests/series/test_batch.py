@@ -155,7 +155,10 @@ def test_a_run_is_known_by_its_data_and_parameters_not_by_their_place(tiny):
 # --- batches ---
 
 
-@pytest.fixture(params=[None, 2], ids=["alone", "two jobs"])
+ALONE, TWO = pytest.param(None, id="alone"), pytest.param(2, id="two jobs")
+
+
+@pytest.fixture
 def jobs(request, monkeypatch):
     """Without Dask, one after the other; with it, two at once."""
     if request.param is None:
@@ -166,6 +169,7 @@ def jobs(request, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("jobs", [ALONE], indirect=True)
 def test_what_is_common_is_made_once_and_what_is_finished_is_skipped(tiny, jobs):
     out = tiny.parent / "out"
     found = run_batch(write_plan(tiny, GRID), out, jobs=jobs, folder=tiny)
@@ -200,6 +204,7 @@ def test_what_is_common_is_made_once_and_what_is_finished_is_skipped(tiny, jobs)
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("jobs", [TWO], indirect=True)
 def test_a_failed_run_is_tried_once_more_and_ends_no_other(tiny, jobs):
     plan, out = write_plan(tiny, GRID.replace("[0, 1]", "[0]")), tiny.parent / "out"
     (tiny / "fail").write_text("dice_cross_entropy")
@@ -277,7 +282,11 @@ def start(tiny, jobs):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("jobs", "number"),
+    [pytest.param(None, signal.SIGINT, id="alone"), pytest.param(2, signal.SIGTERM, id="two jobs")],
+    indirect=["jobs"],
+)
 def test_a_stop_stops_all_in_good_order_and_the_same_command_goes_on(tiny, jobs, start, number):
     write_plan(tiny, "seeds: [0, 1]")
     (tiny / "wait").touch()
@@ -300,6 +309,7 @@ def test_a_stop_stops_all_in_good_order_and_the_same_command_goes_on(tiny, jobs,
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("jobs", [TWO], indirect=True)
 def test_a_killed_command_leaves_no_process_and_goes_on(tiny, jobs, start):
     write_plan(tiny, "seeds: [0, 1]")
     (tiny / "wait").touch()
