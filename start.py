@@ -84,9 +84,14 @@ def set_up():
     size = "2.6 GB" if small else "7 GB, most of it CUDA for a GPU of NVIDIA's (TORCH=cpu: 2.6 GB without it)"
     print(f"Setting up .venv: once, some minutes and {size}.", flush=True)
     began = time.monotonic()
+    python = getattr(sys, "_base_executable", None) or sys.executable  # not the one in .venv, which may go
     if installed != torch:  # the other build's libraries would stay
+        if os.name == "nt" and VENV in Path(sys.executable).parents:
+            sys.exit(
+                "This is .venv's own Python, and .venv is to be made anew; run `deactivate`, then this again."
+            )
         shutil.rmtree(VENV, ignore_errors=True)
-    call(sys.executable, "-m", "venv", VENV)
+    call(python, "-m", "venv", VENV)
     pip = [PYTHON, "-m", "pip", "--disable-pip-version-check", "install"]
     if uv := shutil.which("uv"):
         pip = [uv, "pip", "install", "--python", PYTHON]

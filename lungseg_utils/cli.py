@@ -141,8 +141,6 @@ def batch(
     batch.html. Exit code 0: all finished. 1: some failed. 75: stopped in good order, run the same command
     again to go on. 2: bad input.
     """
-    from pathlib import Path
-
     from lungseg_utils.core.cluster import needs_dask
     from lungseg_utils.series.batch import place_runs, run_batch
     from lungseg_utils.series.plan import load_plan
@@ -153,8 +151,10 @@ def batch(
         needs_dask(jobs, scheduler, scheduler_file)
         click.echo(describe(place_runs(load_plan(plan), folder), folder, jobs or 1))
         return
+    path = standing_path(plan)
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""  # as it was, whatever becomes of it
     outcomes = run_batch(plan, folder, jobs=jobs, scheduler=scheduler, scheduler_file=scheduler_file)
-    click.echo(summarise(plan, folder, outcomes))
+    click.echo(summarise(text, folder, outcomes))
     found = {outcome.status for outcome in outcomes}
     ctx.exit(NOT_FINISHED if "stopped" in found else 1 if "failed" in found else 0)
 
@@ -386,6 +386,8 @@ def predict_scan(
         try:
             scan = read_scan(paths[0], int(series) if series and series.isdecimal() else series)
         except SeveralScans:
+            if series:
+                raise
             several = True
     if several:
         ctx.exit(_predict_cases(paths, target, folder, keep_identity, shared))
@@ -452,7 +454,7 @@ def _predict_cases(
 @click.option(
     "--owner", required=True, metavar="NAME", help="The name in the address of your Kaggle profile."
 )
-@click.option("--profile", default="best", metavar="NAME|FILE.yaml", help="Parameters of the run.")
+@click.option("--profile", metavar="NAME|FILE.yaml", help="Parameters of the run.  [default: best]")
 @click.option(
     "-p", "parameters", nargs=2, multiple=True, metavar="NAME VALUE", help="One parameter; repeatable; wins."
 )
@@ -461,7 +463,7 @@ def _predict_cases(
 def kaggle(
     out: str,
     owner: str,
-    profile: str,
+    profile: str | None,
     parameters: tuple[tuple[str, str], ...],
     one_each: bool,
     plan: str | None,
@@ -474,9 +476,11 @@ def kaggle(
     from lungseg_utils.core.files import quoted
     from lungseg_utils.series.kaggle import write_kernels
 
-    if plan and parameters:
-        raise InputError("both --plan and -p are given; expected one of them; put -p's into the plan")
-    dataset, *kernels = write_kernels(out, owner, profile, dict(parameters), one_each, plan)
+    if plan and (parameters or profile):
+        raise InputError(
+            "--profile or -p stand beside --plan; expected one of them; put the others into the plan"
+        )
+    dataset, *kernels = write_kernels(out, owner, profile or "best", dict(parameters), one_each, plan)
     click.echo(f"kaggle datasets create -p {quoted(dataset)}")
     for kernel in kernels:
         click.echo(f"kaggle kernels push -p {quoted(kernel)}")

@@ -145,7 +145,9 @@ def locked(folder: str | Path, by: str, name: str = LOCK, patience: float = 0.0)
             encoding="utf-8",
         )
     except Timeout:
-        holder = about.read_text(encoding="utf-8") if about.exists() else "another process"
+        holder = "another process"
+        with suppress(OSError):  # it may be leaving
+            holder = about.read_text(encoding="utf-8")
         raise InputError(
             f"{path.parent} is being written by {holder}; expected one at a time; wait until that has ended, "
             "or name another folder"

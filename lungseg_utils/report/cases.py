@@ -9,7 +9,7 @@ import json
 import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager, redirect_stderr, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -171,7 +171,7 @@ def thumbnail(case: Case) -> bytes:
     lesion = np.sum([profile[CLASSES[c].short] for c in LESIONS], axis=0)
     i = max(plan.chosen, key=lambda index: lesion[index])
     hu = case.scan.hu[i]
-    if has_text(hu):
+    if any(has_text(case.scan.hu[k]) for k in plan.chosen):  # as the report does
         hu = np.where(body_with_rim(hu), hu, LUNG_WINDOW[0])
     hu, labels = hu[plan.rows, plan.columns], case.labels[i, plan.rows, plan.columns]
     square = square_pixels(hu.shape, case.scan.spacing)
@@ -267,7 +267,8 @@ def save_cases(sources: Sequence[Source], outcomes: Iterable[Outcome], folder: P
         for outcome in outcomes:
             came[outcome.source] = outcome
             if time.monotonic() - written > WRITTEN_EVERY:
-                write_tables(left_out, named(), folder)
+                with suppress(InputError):  # such as open in a spreadsheet: the last write says so
+                    write_tables(left_out, named(), folder)
                 written = time.monotonic()
     finally:
         write_tables(left_out, named(), folder)

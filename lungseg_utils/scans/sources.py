@@ -2,9 +2,11 @@
 
 import hashlib
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import IO
 
 from lungseg_utils.core.files import InputError, input_path, standing_path
 from lungseg_utils.scans.archives import files_in, open_source
@@ -15,6 +17,9 @@ MOST_FILES = 1_000_000  # in a folder of patients
 SCAN_NAMES = (".nii", ".nii.gz", ".dcm", ".mha", ".mhd", ".nrrd", ".npy", ".zip", ".tar", ".tgz", ".tar.gz")
 LIST = ".txt"  # ends the name of a text file of paths
 BLOCK = 2**20  # bytes
+
+# In the header of a MetaImage or NRRD file whose pixels lie in another file.
+PIXELS_APART = re.compile(rb"(?:ElementDataFile\s*=|\ndata ?file:)[ \t]*([^\r\n]+)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -39,11 +44,15 @@ class Source:
         """
         if self.members or self.path.is_dir():
             with open_source(self.path, self.members) as openers:
-                parts = sorted(_sha256(opener()) for opener in openers.values())
-        else:  # a header of MetaImage or NRRD may have its pixels in a file beside it
-            beside = self.path.parent.glob(f"{self.path.stem}.*") if self.path.suffix == ".mhd" else ()
-            parts = sorted(_sha256(file.open("rb")) for file in {self.path, *beside})
+                parts = [_sha256(opener()) for opener in openers.values()]
+            if not self._is_pictures():  # their names are their order
+                parts.sort()
+        else:
+            parts = sorted(_sha256(file.open("rb")) for file in _with_pixels(self.path))
         return hashlib.sha256("".join(parts).encode()).hexdigest()
+
+    def _is_pictures(self) -> bool:
+        return self.path.is_dir() and bool(self.members) and kind_of(self.path / self.members[0]) == "picture"
 
     @property
     def place(self) -> str:
@@ -53,7 +62,17 @@ class Source:
         return str(self.path / os.path.commonpath(self.members))
 
 
-def _sha256(handle) -> str:
+def _with_pixels(path: Path) -> set[Path]:
+    """The file, and the one with its pixels that a header of MetaImage or NRRD names; else all beside it."""
+    with path.open("rb") as handle:
+        found = PIXELS_APART.search(handle.read(2**14))
+    if not found or found[1].strip() == b"LOCAL":
+        return {path}
+    named = path.parent / os.fsdecode(found[1].strip())
+    return {path, named} if named.is_file() else {file for file in path.parent.iterdir() if file.is_file()}
+
+
+def _sha256(handle: IO[bytes]) -> str:
     with handle:
         checksum = hashlib.sha256()
         while block := handle.read(BLOCK):

@@ -100,7 +100,8 @@ def place_runs(runs: Sequence[PlannedRun], out: Path, folder: Path = NOTEBOOKS) 
 
 def _stems(folder: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The notebooks that prepare, and those of each run."""
-    stems = [path.stem for path in find_notebooks(folder)]
+    # 00 teaches on slices of its own and leaves nothing for the others.
+    stems = [path.stem for path in find_notebooks(folder) if path.stem.split("_")[0] >= PREPARING[0]]
     shared = tuple(stem for stem in stems if stem.split("_")[0] in PREPARING)
     return shared, tuple(stem for stem in stems if stem not in shared)
 

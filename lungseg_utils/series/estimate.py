@@ -21,7 +21,7 @@ from lungseg_utils.series.job import run_seconds
 
 # What a training's time depends on, beside its data.
 COST = ("architecture", "encoder", "image_size", "growth", "epochs", "batch_size", "processes", "max_minutes")
-VALIDATION = 1.15  # a training step's share of an epoch, the rest being validation
+VALIDATION = 1.15  # an epoch takes so many times what its training steps take; the rest is validation
 AROUND = 60  # CPU seconds for the kernels, the figures and the results of a run; and for a preparation
 FILES = 20e6  # bytes of a run beside its model: executed notebooks, pages, figures, results
 TRIED = 2  # slices in a measured step

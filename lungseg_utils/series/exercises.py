@@ -68,7 +68,15 @@ def solution(exercise: str) -> HTML:
 
     Args:
         exercise: Its number, as in "1.2".
+
+    Returns:
+        HTML, a cell's output.
+
+    Raises:
+        InputError: For a number that no exercise has.
     """
+    if exercise not in EXERCISES:
+        raise InputError(f"there is no exercise {exercise}; expected one of {', '.join(EXERCISES)}.")
     source = inspect.getsource(EXERCISES[exercise].solve)
     summary = f"Solution of exercise {exercise}: click when you have tried"
     return HTML(f"<details><summary>{escape(summary)}</summary><pre>{escape(source)}</pre></details>")
@@ -225,9 +233,9 @@ def _keep(exercise: str, answer: Any, verdict: str) -> int:
     path = resolve_path(ANSWERS)
     try:
         kept = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        kept = []
-    last = next((row for row in reversed(kept) if row["exercise"] == exercise), None)
+        last = next((row for row in reversed(kept) if row["exercise"] == exercise), None)
+    except (OSError, ValueError, TypeError, KeyError):  # missing, or something else
+        kept, last = [], None
     shown = repr(answer)[:80]
     if last and last["answer"] == shown and last["verdict"] == verdict:
         return int(last["attempt"])
@@ -256,16 +264,23 @@ def collect_answers(folder: str | Path) -> pd.DataFrame:
     Returns:
         One row a file and exercise: student (the file's path in the folder), exercise, attempts, right
         (whether ever), last (verdict of the last wrong answer, empty without one), first and end (times).
+
+    Raises:
+        InputError: There is no .json, or one that holds no answers.
     """
     folder = resolve_path(folder)
     files = sorted(folder.rglob("*.json"))
     if not files:
         raise InputError(f"{folder} holds no .json; expected the students' answers.json; name their folder.")
-    rows = [
-        {"student": path.relative_to(folder).as_posix(), **row}
-        for path in files
-        for row in json.loads(path.read_text(encoding="utf-8"))
-    ]
+    rows = []
+    for path in files:
+        try:
+            answers = json.loads(path.read_text(encoding="utf-8"))
+            rows += [{"student": path.relative_to(folder).as_posix(), **row} for row in answers]
+        except (ValueError, TypeError) as error:
+            raise InputError(
+                f"{path} holds no answers; expected a student's answers.json; take it out of {folder}."
+            ) from error
     table = pd.DataFrame(rows, columns=["student", "exercise", "attempt", "answer", "verdict", "time"])
     by_exercise = table.groupby(["student", "exercise"], sort=False)
     return by_exercise.agg(

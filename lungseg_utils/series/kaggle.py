@@ -67,7 +67,7 @@ def write_kernels(
     """
     if plan:
         runs = {
-            name: {**values, "processes": 0, "run_dir": f"runs/{name}"}
+            name: {**values, "data_dir": "auto", "processes": 0, "run_dir": f"runs/{name}"}
             for name, values in planned_parameters(plan)
         }
     else:
@@ -119,7 +119,8 @@ def _values(profile: str, given: Mapping[str, str]) -> dict[str, Any]:
     """The profile's parameters and the given ones, for Kaggle: its data, all of its GPUs, no internet."""
     declared = {name: p for path in find_notebooks() for name, p in declared_parameters(path).items()}
     values = check_parameters(declared, load_profile(profile), f"profile {profile}")
-    return {"processes": 0, **values, **check_parameters(declared, given, "-p")}
+    ours = {"processes": 0, "run_dir": declared["run_dir"].default}
+    return {**ours, **values, "data_dir": "auto", **check_parameters(declared, given, "-p")}
 
 
 def _check_offline(values: Mapping[str, Any]) -> None:
@@ -205,7 +206,7 @@ def series_kernel(values: Mapping[str, Any]) -> nbformat.NotebookNode:
 
 
 def notebook_kernel(path: Path, values: Mapping[str, Any]) -> nbformat.NotebookNode:
-    """One notebook of the series: what runs before it is fetched first, 04 hands in its answer."""
+    """One notebook of the series: what runs before it is fetched first, 05 hands in the answer."""
     from papermill.iorw import load_notebook_node
     from papermill.parameterize import parameterize_notebook
 

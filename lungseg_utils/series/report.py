@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from lungseg_utils.core.files import InputError, atomic_write, standing_path
+from lungseg_utils.core.files import InputError, atomic_write
 from lungseg_utils.evaluation.compare import as_text, load_runs
 from lungseg_utils.plots.comparison import save_comparison
 from lungseg_utils.series.batch import Outcome, Place, free_space
@@ -59,7 +59,7 @@ def summarise(plan: str, out: Path, outcomes: Sequence[Outcome]) -> str:
     """Compare the finished runs and write batch.html.
 
     Args:
-        plan: The plan's path.
+        plan: The plan's text.
         out: The batch's folder.
         outcomes: From `run_batch`.
 
@@ -81,8 +81,7 @@ def summarise(plan: str, out: Path, outcomes: Sequence[Outcome]) -> str:
             parts, sentences, figures = save_comparison(out / "compare", runs, left_out)
         except InputError as error:
             sentences = [f"No comparison: {error}"]
-    text = standing_path(plan).read_text(encoding="utf-8")
-    page = write_page(out, text, outcomes, parts, sentences, figures)
+    page = write_page(out, plan, outcomes, parts, sentences, figures)
     lines += [as_text(parts, width=40)] if parts else []
     lines += [textwrap.fill(sentence, 110, subsequent_indent="  ") for sentence in sentences]
     found = [outcome.status for outcome in outcomes]

@@ -12,7 +12,7 @@ from PIL import Image
 from lungseg_utils.core.files import InputError
 from lungseg_utils.scans.io import read_scan
 from lungseg_utils.scans.scan import SeveralScans
-from lungseg_utils.scans.sources import find_scans, is_list
+from lungseg_utils.scans.sources import Source, find_scans, is_list
 
 
 def write_nifti(path):
@@ -187,3 +187,21 @@ def test_a_fingerprint_is_of_the_content_alone(tmp_path):
     raw[-1] ^= 1
     path.write_bytes(raw)
     assert source.fingerprint() != before
+
+
+@pytest.mark.parametrize(
+    ("name", "header"),
+    [
+        ("h.mhd", "ObjectType = Image\nElementDataFile = image.raw\n"),
+        ("h.MHD", "ElementDataFile=image.raw\n"),
+        ("h.nhdr", "NRRD0004\ntype: short\ndata file: image.raw\n"),
+    ],
+)
+def test_pixels_beside_a_header_are_part_of_a_scan(tmp_path, name, header):
+    prints = set()
+    for patient in ("a", "b"):
+        (tmp_path / patient).mkdir()
+        (tmp_path / patient / name).write_text(header)
+        (tmp_path / patient / "image.raw").write_text(f"pixels of {patient}")
+        prints.add(Source(tmp_path / patient / name).fingerprint())
+    assert len(prints) == 2

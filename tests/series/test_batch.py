@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import nbformat
 import numpy as np
+import psutil
 import pytest
 from click.testing import CliRunner
 from helpers import wait_for
@@ -23,6 +24,7 @@ from lungseg_utils.series.batch import Outcome, place_runs, run_batch
 from lungseg_utils.series.job import Order, missing_notebooks
 from lungseg_utils.series.plan import load_plan
 from lungseg_utils.series.report import summarise
+from lungseg_utils.series.run import find_notebooks, select_notebooks
 
 PARAMETERS = {
     "01_look": 'data_dir: str = "phantom"\nrun_dir: str = "runs/tiny"\n',
@@ -150,6 +152,15 @@ def test_a_run_is_known_by_its_data_and_parameters_not_by_their_place(tiny):
     np.save(tiny.parent / "moved" / "images_medseg.npy", np.arange(4))
     [other] = load_plan(write_plan(tiny, "", data="moved"), tiny)
     assert other.preparation != run.preparation and other.fingerprint != run.fingerprint
+
+
+def test_of_the_real_series_the_runs_have_what_is_not_prepared_for_all(tmp_path, monkeypatch):
+    monkeypatch.setenv("LUNGSEG_HOME", str(tmp_path))
+    (tmp_path / "plan.yaml").write_text("seeds: [0, 1]\nparameters: {data_dir: phantom}\n")
+    monkeypatch.setattr("lungseg_utils.series.plan._data", lambda *_: ["the data"])
+    [place, _] = place_runs(load_plan(tmp_path / "plan.yaml"), tmp_path / "out")
+    chosen = select_notebooks(find_notebooks(), start=place.missing[0], end=place.missing[-1])
+    assert [path.stem[:2] for path in chosen] == [stem[:2] for stem in place.missing] == ["03", "04", "05"]
 
 
 # --- batches ---
@@ -315,9 +326,11 @@ def test_a_killed_command_leaves_no_process_and_goes_on(tiny, jobs, start):
     (tiny / "wait").touch()
     process = start()
     wait_for(lambda: len(list(tiny.parent.glob("out/runs/*/begun"))) == (jobs or 1))
+    started = psutil.Process(process.pid).children(recursive=True)
     process.kill()
     process.communicate()
     (tiny / "wait").unlink()
+    assert not psutil.wait_procs(started, timeout=300)[1]
     process = start()
     said, _ = process.communicate(timeout=300)
     assert process.returncode == 0, said
@@ -427,7 +440,7 @@ def test_the_page_says_what_became_of_each_run_and_escapes_it(tiny, tmp_path):
         Outcome(finished, "finished", 130.0),
         Outcome(failed, "failed", error="notebook 03 failed\ncell 4: a < b\nValueError: <x>"),
     ]
-    said = summarise(str(tmp_path / "plan.yaml"), out, outcomes)
+    said = summarise((tmp_path / "plan.yaml").read_text(), out, outcomes)
     page = (out / "batch.html").read_text()
     assert 'href="runs/seed=0/notebooks/03_train.html"' in page and ">2 min<" in page
     assert "cell 4: a &lt; b\nValueError: &lt;x&gt;" in page and "1 of 2 runs finished" in page
