@@ -368,6 +368,7 @@ def predict_scan(
     its own in DIR, and cases.csv and cases.html show all of them; only sources.csv says whose they are.
     Finished ones are skipped. Exit code 1: some could not be read.
     """
+    from lungseg_utils.core.cluster import needs_dask
     from lungseg_utils.inference.pretrained import PRETRAINED, model_folder
     from lungseg_utils.report.cases import is_cases_folder
     from lungseg_utils.report.page import check_case_folder
@@ -375,6 +376,7 @@ def predict_scan(
     from lungseg_utils.scans.scan import SeveralScans
     from lungseg_utils.scans.sources import is_list
 
+    needs_dask(**shared)  # before the minutes that follow, as what else is wrong
     target = standing_path(out)
     model = model or "pretrained"
     folder = model_folder(model if model in PRETRAINED else standing_path(model), "")
@@ -423,12 +425,10 @@ def _predict_cases(
 
     from tqdm.auto import tqdm
 
-    from lungseg_utils.core.cluster import needs_dask
     from lungseg_utils.report.case import STATEMENT
     from lungseg_utils.report.cases import PAGE, SOURCES, Making, cases_folder, predict_cases, save_cases
     from lungseg_utils.scans.sources import find_scans
 
-    needs_dask(**shared)  # before the minutes that follow
     making = Making.of(model, keep_identity)
     with cases_folder(target) as folder:
         sources = find_scans(paths)

@@ -42,6 +42,9 @@ def needs_dask(
         scheduler: Address of a Dask scheduler, such as tcp://node7:8786.
         scheduler_file: The file that a scheduler wrote: `dask scheduler --scheduler-file FILE`.
 
+    Returns:
+        Whether Dask is needed.
+
     Raises:
         InputError: They contradict each other, or ask for Dask where it is not installed.
     """
@@ -53,7 +56,7 @@ def needs_dask(
             "expected one or the other; leave --jobs out"
         )
     if jobs is not None and jobs < 1:
-        raise InputError(f"jobs is {jobs}; expected a number from 1 on")
+        raise InputError(f"jobs is {jobs}; expected a number from 1 on; say --jobs 1, or leave it out")
     wanted = bool(scheduler or scheduler_file) or (jobs or 1) > 1
     if wanted and not has_dask():
         raise InputError(
@@ -77,6 +80,9 @@ def dask_client(
         jobs: See `needs_dask`.
         scheduler: See `needs_dask`.
         scheduler_file: See `needs_dask`.
+
+    Yields:
+        The client.
 
     Raises:
         InputError: As `needs_dask`, or no scheduler answers.

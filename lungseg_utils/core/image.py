@@ -1,5 +1,7 @@
 """What is done with one slice anywhere: its size, its thumbnail, its largest piece, the body in it."""
 
+import base64
+
 import cv2
 import numpy as np
 from scipy import ndimage
@@ -150,3 +152,16 @@ def shrink_by_area(slices: np.ndarray, size: int) -> np.ndarray:
     for slice_, out in zip(slices, small, strict=True):
         cv2.resize(np.asarray(slice_, np.float32), (size, size), dst=out, interpolation=how)
     return small
+
+
+def data_address(picture: bytes, kind: str = "jpeg") -> str:
+    """A picture as an address within HTML.
+
+    Args:
+        picture: The file's bytes.
+        kind: jpeg or png.
+
+    Returns:
+        The address.
+    """
+    return f"data:image/{kind};base64," + base64.b64encode(picture).decode()

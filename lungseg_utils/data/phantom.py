@@ -122,6 +122,9 @@ def with_scanner_extremes(hu: np.ndarray) -> np.ndarray:
 
     Args:
         hu: (H, W), HU; the original stays as it is.
+
+    Returns:
+        float32 (H, W), HU.
     """
     hu = np.array(hu, np.float32)
     rows, columns = np.indices(hu.shape)

@@ -34,7 +34,9 @@ def pretrained_dir(name: str = "pretrained") -> Path:
         InputError: If this copy of the package has no weights, or for another name.
     """
     if name not in PRETRAINED:
-        raise InputError(f"the shipped model is {name!r}; expected one of {', '.join(PRETRAINED)}.")
+        raise InputError(
+            f"the shipped model is {name!r}; expected one of {', '.join(PRETRAINED)}; correct the name."
+        )
     if not (WEIGHTS / "weights.safetensors").exists():
         raise InputError(
             "this copy of lungseg came without its weights; install it whole, or name a trained model's "

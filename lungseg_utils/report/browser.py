@@ -3,7 +3,6 @@
 Sliders in a live notebook, a montage that stays everywhere else.
 """
 
-import base64
 import io
 from collections.abc import Collection
 from html import escape
@@ -14,6 +13,7 @@ from matplotlib.figure import Figure
 from scipy import ndimage
 
 from lungseg_utils.core.classes import BACKGROUND, CLASSES, FOREGROUND, LESIONS, LUNG_WINDOW
+from lungseg_utils.core.image import data_address
 from lungseg_utils.plots.slices import overlay, show_slices
 from lungseg_utils.plots.sliders import has_front_end
 from lungseg_utils.report.severity import lung_range
@@ -207,7 +207,7 @@ class SliceBrowser:
         file = io.BytesIO()
         Image.fromarray(self.draw()).save(file, "JPEG", quality=90, subsampling=0)
         said = self.describe()
-        address = "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
+        address = data_address(file.getvalue())
         self.picture.value = (
             f'<div style="position:relative"><img alt="{escape(said)}" src="{address}" style="width:100%">'
             f'<span style="{MARK};left:8px">R</span><span style="{MARK};right:8px">L</span></div>'

@@ -208,6 +208,9 @@ def predict_cases(
         scheduler: An address.
         scheduler_file: A file.
 
+    Yields:
+        One outcome a chosen source, as they end.
+
     Raises:
         InputError: As `core.cluster.dask_client`.
     """

@@ -1,11 +1,11 @@
 """The page of many cases: one table with thumbnails, sorted by a click; it needs no other file."""
 
-import base64
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
 from lungseg_utils.core.classes import CLASSES, LESIONS
+from lungseg_utils.core.image import data_address
 from lungseg_utils.report.case import STATEMENT
 
 # Columns of the page: what heads it, which column of cases.csv it shows, and how its number is written.
@@ -75,8 +75,7 @@ def _image(name: str, row: Mapping[str, Any], picture: bytes | None) -> str:
     share = row["both_involved_percent"]
     found = "no share of the lungs is given" if share is None else f"{share:.1f} % of the lungs are involved"
     alt = f"{name}: the slice with the most lesion, in the lung window, lesions coloured; {found}"
-    data = base64.b64encode(picture).decode()
-    return f'<span class="picture"><img alt="{alt}" src="data:image/jpeg;base64,{data}"></span>'
+    return f'<span class="picture"><img alt="{alt}" src="{data_address(picture)}"></span>'
 
 
 def _cell(value: Any, form: str) -> str:

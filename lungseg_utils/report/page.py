@@ -1,6 +1,5 @@
 """The report of a case: report.json, and one page as report.html and report.png."""
 
-import base64
 import io
 import json
 import shutil
@@ -18,6 +17,7 @@ from matplotlib.figure import Figure
 
 from lungseg_utils.core.classes import CLASSES, CONSOLIDATION, GROUND_GLASS, LESIONS, LUNG_WINDOW
 from lungseg_utils.core.files import InputError, atomic_write, replace_folder, resolve_path
+from lungseg_utils.core.image import data_address
 from lungseg_utils.plots.parts import alt_text, describe, seen_on
 from lungseg_utils.report.case import Case
 from lungseg_utils.report.figures import (
@@ -294,7 +294,8 @@ def _slice(case: Case, index: int) -> str:
         share = 100 * SCALE_BAR / spacing[2] / (plan.columns.stop - plan.columns.start)
         bar = f'<i class="bar" style="width:{share:.1f}%">{SCALE_BAR / 10:.0f} cm</i>'
     for kind in KINDS:
-        figure = Figure(figsize=(TILE, TILE / plan.shape), frameon=False, layout="none")
+        figure = Figure(figsize=(TILE, TILE / plan.shape), frameon=False)
+        figure.set_layout_engine("none")
         draw_tile(figure.add_axes((0, 0, 1, 1)), case, index, kind)
         picture = f'<img alt="{escape(told_of(case, index, kind))}" src="{_embedded(figure)}">'
         marks = f'<i class="r">R</i><i class="l">L</i>{bar}'
@@ -306,7 +307,7 @@ def _embedded(figure: Figure) -> str:
     """The figure as a data: address."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="jpeg", dpi=170, pil_kwargs={"quality": 85})
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return data_address(buffer.getvalue())
 
 
 def _legend() -> str:

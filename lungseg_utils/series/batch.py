@@ -82,6 +82,9 @@ def place_runs(runs: Sequence[PlannedRun], out: Path, folder: Path = NOTEBOOKS) 
         runs: From `load_plan`.
         out: The batch's folder.
         folder: The notebooks'.
+
+    Returns:
+        One a run, in their order.
     """
     known = {}
     for mark in sorted(out.glob(f"runs/*/{MARK}")):

@@ -48,6 +48,9 @@ def estimate(places: Sequence[Place], jobs: int = 1) -> list[Estimate]:
     Args:
         places: From `place_runs`.
         jobs: At once.
+
+    Returns:
+        One a place.
     """
     known: dict[tuple, list[tuple[float, int]]] = {}
     for place in places:
@@ -74,7 +77,11 @@ def estimate(places: Sequence[Place], jobs: int = 1) -> list[Estimate]:
 
 
 def preparation_size(parameters: dict[str, Any]) -> int:
-    """Bytes of a prepared folder: int16 images, uint8 labels."""
+    """Bytes of a prepared folder: int16 images, uint8 labels.
+
+    Args:
+        parameters: Of a run.
+    """
     arrays = load_data(find_data(parameters["data_dir"]))
     pixels = [2 * image.size for image in arrays.images.values()]
     return sum(pixels) + sum(mask.shape[0] * mask.shape[1] * mask.shape[2] for mask in arrays.masks.values())

@@ -161,7 +161,7 @@ def _set_up(order: Order) -> None:
             source = Path(order.source)
             for name in LINKED:
                 if (source / name).is_dir():
-                    shutil.copytree(source / name, new / name, copy_function=_link)
+                    shutil.copytree(source / name, new / name, copy_function=_hard_link)
             record = read_record(source / "run.json")
         values = {**order.parameters, "run_dir": str(run_dir)}
         record |= {"status": "pending", "parameters": values, "given": values}
@@ -174,7 +174,7 @@ def _mark(order: Order) -> dict[str, Any]:
     return {"preparation": order.preparation, "source": order.source}
 
 
-def _link(source: str, target: str) -> None:
+def _hard_link(source: str, target: str) -> None:
     try:
         os.link(source, target)
     except OSError:  # another disk, or one that knows no links

@@ -1,12 +1,12 @@
 """What a batch is before it runs, in a table, and what it came to, in words and on a page: batch.html."""
 
-import base64
 import textwrap
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
 from lungseg_utils.core.files import InputError, atomic_write
+from lungseg_utils.core.image import data_address
 from lungseg_utils.evaluation.compare import as_text, load_runs
 from lungseg_utils.plots.comparison import save_comparison
 from lungseg_utils.series.batch import Outcome, Place, free_space
@@ -33,6 +33,9 @@ def describe(places: Sequence[Place], out: Path, jobs: int = 1) -> str:
         places: From `place_runs`.
         out: The batch's folder.
         jobs: At once.
+
+    Returns:
+        Lines for a terminal.
     """
     estimates = estimate(places, jobs)
     rows = [["run", "state", "time", "disk"]]
@@ -156,4 +159,4 @@ def _row(out: Path, outcome: Outcome) -> str:
 
 
 def _inline(path: Path) -> str:
-    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
+    return data_address(path.read_bytes(), "png")
