@@ -44,11 +44,14 @@ def ship(
     out: str | Path = WEIGHTS,
     name: str = "weights",
     image_size: int = 0,
+    validation: dict[str, float] | None = None,
 ) -> Path:
     """Write the weights `name` of each model to `out`, as one model in half precision.
 
-    With `card` and the licence. image_size: what it answers at; 0: as it was trained. Of several models the
-    first is a model of its own as well, in `small/`, on slices of SMALL pixels.
+    With `card` and the licence. image_size: what it answers at; 0: as it was trained. validation: the scores
+    of what ships, as a report says them; best_epoch's are those of one network at the size of training.
+
+    Of several models the first is a model of its own as well, in `small/`, on slices of SMALL pixels.
 
     Replaces an older shipped model as a whole. The licence's text is WEIGHTS's, history and account the first
     model's. Raises InputError for models that see slices differently.
@@ -66,6 +69,7 @@ def ship(
         config = {key: value for key, value in configs[0].items() if not key.endswith("_sha256")}
         config |= {"license": LICENCE, "weights_precision": "float16", "weights_of": name}
         config["image_size"] = image_size or config["image_size"]
+        config |= {"validation": validation} if validation else {}
         if len(models) > 1:
             config |= {"members": len(models), "seeds": [each["training"]["seed"] for each in configs]}
         model = Members(models) if len(models) > 1 else models[0]
@@ -73,6 +77,7 @@ def ship(
         if len(models) > 1:
             member = json.loads((folder / "config.json").read_text(encoding="utf-8"))
             member |= {"member_of": "../weights.safetensors", "member": 0, "members": 1, "image_size": SMALL}
+            member["validation"] = {}  # not measured here
             with atomic_write(folder / PRETRAINED["pretrained-small"] / "config.json") as handle:
                 json.dump(member, handle, indent=2)
         with atomic_write(folder / "README.md") as handle:
@@ -183,7 +188,10 @@ def main(run_dirs: tuple[str, ...], weights: str, image_size: int, out: str) -> 
     lines.append(
         f"| involved lung, mean absolute error | {100 * burden['mean_absolute_error']:.1f} points | |"
     )
-    ship(model_dirs, shipped_card(config, "\n".join(lines)), out, weights, image_size)
+    full = record["full_size"]
+    scores = {"val_miou": "mean_iou", "val_lesion_dice": "lesion_dice", "val_accuracy": "accuracy"}
+    validation = {name: round(full[score], 3) for name, score in scores.items()}
+    ship(model_dirs, shipped_card(config, "\n".join(lines)), out, weights, image_size, validation)
     click.echo("\n".join(lines))
 
 

@@ -54,7 +54,7 @@ def find_data(data_dir: str | Path = "phantom") -> Path:
 
 
 def listed_folders(text: str) -> list[Path]:
-    """The folders of a list that is parted by spaces; quotes hold a name with spaces together, as in a shell.
+    """The folders of a list separated by spaces; quotes hold a name with spaces together, as in a shell.
 
     Raises InputError for what is no folder.
     """
@@ -69,6 +69,6 @@ def listed_folders(text: str) -> list[Path]:
     for folder in folders:
         if not folder.is_dir():
             raise InputError(
-                f"{folder} is not a folder; expected folders parted by spaces, names with spaces in quotes"
+                f"{folder} is not a folder; expected folders separated by spaces, names with spaces in quotes"
             )
     return folders

@@ -34,7 +34,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         ],
         "improvements": ["plot_effects", "plot_recipes"],
         "lesions": ["plot_borders", "plot_burden", "plot_lesion_confusion", "plot_lesion_sizes"],
-        "openings": ["opening"],
+        "openings": ["opening", "two_networks"],
         "scores": [
             "plot_confusion",
             "plot_definitions",

@@ -1,4 +1,4 @@
-"""Slices with predictions and labels: where they agree, what was missed and what was invented."""
+"""Slices with predictions and labels: where they agree, what was missed and what is a false alarm."""
 
 from collections.abc import Sequence
 
@@ -26,28 +26,28 @@ from lungseg_utils.plots.slices import (
     tallest,
 )
 
-# Light, middle and dark, so that a grey print tells them apart; none is a class's colour.
-AGREEMENT = {"hit": "#FFFFFF", "miss": "#CC7A00", "false alarm": "#741C5C"}
-HATCHED = {"miss": "////"}
+# Light, middle and dark, so that a grey print tells them apart; none is a class's colour. Four such steps do
+# not fit between black and white: the other lesion class is light, too, and hatched.
+OTHER_CLASS = "found, other lesion class"
+AGREEMENT = {"hit": "#FFFFFF", OTHER_CLASS: "#FFF8B8", "miss": "#CC7A00", "false alarm": "#741C5C"}
+HATCHED = {OTHER_CLASS: "....", "miss": "////"}
 DIMMED = 0.75  # of the slice's brightness below the colours
 TRUE_LABELS = "true labels"
 
 
 def _kinds(truth: np.ndarray, prediction: np.ndarray) -> dict[str, np.ndarray]:
-    """Lesion pixels found, missed and invented, bool (H, W) each.
-
-    A hit has the right one of the two lesion classes; ground glass taken for consolidation is a miss.
-    """
+    """Lesion pixels found, found as the other lesion class, missed, and false alarms, bool (H, W) each."""
     true_lesion, predicted_lesion = np.isin(truth, LESIONS), np.isin(prediction, LESIONS)
     return {
         "hit": true_lesion & (truth == prediction),
-        "miss": true_lesion & (truth != prediction),
+        OTHER_CLASS: true_lesion & predicted_lesion & (truth != prediction),
+        "miss": true_lesion & ~predicted_lesion,
         "false alarm": predicted_lesion & ~true_lesion,
     }
 
 
 def agreement(truth: np.ndarray, prediction: np.ndarray, hu: np.ndarray) -> np.ndarray:
-    """RGB picture (H, W, 3): lesion pixels found, missed and invented in their colours, slice dimmed."""
+    """RGB picture (H, W, 3): the kinds of lesion pixels in their colours over the dimmed slice."""
     rgb = DIMMED * grey_picture(hu)
     for name, where in _kinds(truth, prediction).items():
         rgb[where] = to_rgb(AGREEMENT[name])
@@ -67,7 +67,7 @@ def _handles() -> list[Patch]:
 
 
 def _counted(truth: np.ndarray, prediction: np.ndarray) -> str:
-    """Hits, misses and false alarms in one line, for alternative texts."""
+    """How many pixels of each kind in one line, for alternative texts."""
     return ", ".join(f"{name} {where.sum():,} px" for name, where in _kinds(truth, prediction).items())
 
 
@@ -119,7 +119,7 @@ def plot_results(
 def show_agreement(
     hu: np.ndarray, truth: np.ndarray, prediction: np.ndarray, titles: Sequence[str], title: str
 ) -> Figure:
-    """Hits, misses and false alarms, four slices to a row, each cropped to its lungs.
+    """What was found, missed or a false alarm, four slices to a row, each cropped to its lungs.
 
     Args:
         hu: (N, H, W), HU.

@@ -257,7 +257,7 @@ def draw_split(volumes: Sequence[int], random: Sequence[bool], whole: Sequence[b
         whole: Whether each slice validates, volume by volume.
     """
     figure, axes = plt.subplots(2, 1, figsize=(10, 2.4))
-    for ax, held, name in zip(axes, (random, whole), ("random: neighbours are parted", "by volume")):
+    for ax, held, name in zip(axes, (random, whole), ("random: neighbours are separated", "by volume")):
         for k, (volume, validates) in enumerate(zip(volumes, held)):
             x = k + 0.8 * (volume - volumes[0])
             color = SERIES[1] if validates else SERIES[0]
@@ -270,7 +270,7 @@ def draw_split(volumes: Sequence[int], random: Sequence[bool], whole: Sequence[b
     return describe(
         figure,
         "Slices of some volumes as squares in a row, twice. A random split colours some here and there, so "
-        "that neighbours are parted; a split by volume colours one whole volume.",
+        "that neighbours are separated; a split by volume colours one whole volume.",
     )
 
 

@@ -196,7 +196,7 @@ def plot_steps(steps: Mapping[str, np.ndarray], units: Sequence[str]) -> Figure:
         words = f"from {image.min():.5g} to {image.max():.5g} {unit}"
         if k and units[k - 1] == unit:
             changed = f"changes {(image != images[k - 1]).mean():.1%} of the pixels"
-            top.set_xlabel(changed)
+            top.set_xlabel(changed.replace(" of", "\nof"))  # beside it stands the colour bar
             words = f"{words}, {changed}"
         bottom.hist(image.ravel(), 100, color=FAINT)
         bottom.set(xlabel=unit, ylabel="pixels", yscale="log")

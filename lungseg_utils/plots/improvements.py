@@ -12,8 +12,13 @@ from lungseg_utils.evaluation.scores import BY_LABEL
 from lungseg_utils.plots.parts import FAINT, SERIES, beside, describe, listed
 
 
-def plot_effects(table: pd.DataFrame, topics: dict[str, str], score: str = "mean lesion Dice") -> Figure:
-    """Each idea's difference to the reference with its paired interval, the best on top.
+def plot_effects(
+    table: pd.DataFrame,
+    topics: dict[str, str],
+    score: str = "mean lesion Dice",
+    baseline: str = "the reference",
+) -> Figure:
+    """Each idea's difference to a baseline with its paired interval, the best on top.
 
     A full dot's interval does not reach zero.
 
@@ -21,6 +26,7 @@ def plot_effects(table: pd.DataFrame, topics: dict[str, str], score: str = "mean
         table: As evaluation.effects gives it, the reference left out.
         topics: By idea; named behind it.
         score: Which one.
+        baseline: What the differences are to.
     """
     table = table.sort_values(f"{score}, difference", ascending=False).reset_index(drop=True)
     figure, ax = plt.subplots(figsize=(10, 0.42 * len(table) + 1.6))
@@ -34,16 +40,17 @@ def plot_effects(table: pd.DataFrame, topics: dict[str, str], score: str = "mean
     ax.axvline(0, color=FAINT, linewidth=1)
     ax.set_yticks(range(len(table)), [f"{idea} ({topics[idea]})" for idea in table.idea])
     ax.invert_yaxis()
-    ax.set_xlabel(f"{score}: difference to the reference, with 95 % paired interval")
-    ax.set_title("what each idea adds by itself, on held-out slices (more is better)")
+    ax.set_xlabel(f"{score}: difference to {baseline}, with 95 % paired interval")
+    ax.set_title("what each idea adds, on held-out slices (more is better)")
     dot: dict[str, Any] = {"color": SERIES[0], "marker": "o", "linewidth": 2}
+    chance = "cannot be distinguished from chance: the interval holds 0"
     handles = [
-        Line2D([], [], label="told from chance", **dot),
-        Line2D([], [], label="not told from chance: the interval holds 0", markerfacecolor="white", **dot),
+        Line2D([], [], label="distinguished from chance", **dot),
+        Line2D([], [], label=chance, markerfacecolor="white", **dot),
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=2)
     ax.grid(axis="x", alpha=0.3)
-    return describe(figure, f"{score}, what each idea adds to the reference. {listed(told)}.")
+    return describe(figure, f"{score}, what each idea adds to {baseline}. {listed(told)}.")
 
 
 def plot_recipes(table: pd.DataFrame) -> Figure:

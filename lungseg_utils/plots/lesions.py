@@ -131,7 +131,7 @@ def plot_borders(table: pd.DataFrame, unit: str = "px") -> Figure:
         table: One row a slice, with the columns of borders.border_table.
         unit: Of HD95, px or mm.
     """
-    cases = {"only_truth": "missed", "only_prediction": "invented", "neither": "in neither"}
+    cases = {"only_truth": "missed", "only_prediction": "only predicted", "neither": "neither"}
     figure, (left, right) = plt.subplots(1, 2, figsize=(12, 4.4), width_ratios=(1.6, 1))
     told = []
     for (row, region), line, marker in zip(enumerate(REGIONS), [*LINES, *LINES], "osD^v"):

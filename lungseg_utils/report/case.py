@@ -161,7 +161,8 @@ def model_in_short(config: Mapping[str, Any]) -> dict[str, Any]:
 
     No paths.
     """
-    training, best = config.get("training", {}), config.get("best_epoch", {})
+    # A shipped model's own scores; else those of the epoch that training kept.
+    training, best = config.get("training", {}), config.get("validation", config.get("best_epoch", {}))
     return {
         **{name: config.get(name) for name in ("architecture", "encoder", "image_size")},
         **{name: training.get(name) for name in ("train_slices", "loss", "epochs")},

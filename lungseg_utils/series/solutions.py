@@ -114,7 +114,7 @@ def surface_dice_of_three_pixels() -> int:
     return 0  # no border pixel has the other border within 2 pixels
 
 
-def points_too_modest() -> float:
+def points_underconfident() -> float:
     """5.3."""
     return 100 * 1600 / 2000 - 70
 
@@ -130,8 +130,8 @@ def one_of_nine() -> float:
 
 
 def gain_over_reference(comparison: pd.DataFrame) -> float:
-    """The reference has no difference to itself, so one row is left."""
-    return float(comparison.query("score == 'mean lesion Dice'").difference.dropna().iloc[0])
+    """One row has this recipe and this score."""
+    return float(comparison.query("recipe == 'profile' and score == 'mean lesion Dice'").difference.iloc[0])
 
 
 def voxels_of_100_ml() -> float:
@@ -241,7 +241,7 @@ EXERCISES: dict[str, Exercise] = {
         (
             "Volumes have different numbers of slices: compare means.",
             "Average `percent` over the slices of each volume, then look for the largest mean.",
-            "`percent.groupby(arrays.volumes).mean()` has one mean a volume; `idxmax` names the largest.",
+            "`percent.groupby(arrays.volumes).mean()` has one mean per volume; `idxmax` names the largest.",
         ),
         "Volume {answer} has the largest share. Few volumes, that is patients, hold most of the disease.",
         (
@@ -309,23 +309,6 @@ EXERCISES: dict[str, Exercise] = {
         ),
     ),
     "3.1": Exercise(
-        steps_to_forget,
-        (
-            "When 90 % are forgotten, which share is left?",
-            "Solve (1 - 0.01) ** n = 0.1 for n.",
-            "Take logarithms: n = log(0.1) / log(0.99).",
-        ),
-        "After {answer:.0f} steps: more than the demo makes in its first epochs, so the averages lag behind.",
-        (
-            (
-                lambda: np.log(0.9) / np.log(0.99),
-                "After so many steps 10 % are forgotten, and 90 % are left.",
-            ),
-            (lambda: np.log(0.1) / np.log(0.9), "This is for a momentum of 0.1."),
-            (lambda: 90, "What is forgotten does not add up, since each step takes 1 % of what is left."),
-        ),
-    ),
-    "3.2": Exercise(
         times_shorter,
         (
             "Which stage has the smallest side?",
@@ -348,7 +331,7 @@ EXERCISES: dict[str, Exercise] = {
             ),
         ),
     ),
-    "3.3": Exercise(
+    "3.2": Exercise(
         epoch_by_miou,
         (
             "Look at the curve of the validation mIoU.",
@@ -363,6 +346,23 @@ EXERCISES: dict[str, Exercise] = {
             ),
             (lambda history: history.epoch[history.val_loss.idxmin()], "This epoch has the lowest loss."),
             (lambda history: history.val_miou.max(), "This is the mIoU itself; the epoch's number is asked."),
+        ),
+    ),
+    "3.3": Exercise(
+        steps_to_forget,
+        (
+            "When 90 % are forgotten, which share is left?",
+            "Solve (1 - 0.01) ** n = 0.1 for n.",
+            "Take logarithms: n = log(0.1) / log(0.99).",
+        ),
+        "After {answer:.0f} steps: more than the demo makes in its first epochs, so the averages lag behind.",
+        (
+            (
+                lambda: np.log(0.9) / np.log(0.99),
+                "After so many steps 10 % are forgotten, and 90 % are left.",
+            ),
+            (lambda: np.log(0.1) / np.log(0.9), "This is for a momentum of 0.1."),
+            (lambda: 90, "What is forgotten does not add up, since each step takes 1 % of what is left."),
         ),
     ),
     "4.1": Exercise(
@@ -460,7 +460,7 @@ EXERCISES: dict[str, Exercise] = {
         ((lambda: 1, "This is with a tolerance of 3 pixels; here it is 2."),),
     ),
     "5.3": Exercise(
-        points_too_modest,
+        points_underconfident,
         (
             "How often was it right, in per cent?",
             "1600 of 2000 were right; compare this share with what it had said.",
@@ -470,6 +470,20 @@ EXERCISES: dict[str, Exercise] = {
         ((lambda: 80, "This is how often it was right; the difference to 70 is asked."),),
     ),
     "10.1": Exercise(
+        one_of_nine,
+        (
+            "Begin with the chance that none of the nine does.",
+            "One does not with a chance of 0.95, and they are independent.",
+            "None does with 0.95 ** 9; the rest is what is asked.",
+        ),
+        "{answer:.0%}: who tries nine ideas finds one that seems to help more often than one time in three.",
+        (
+            (lambda: 0.95**9, "This is the chance that none does."),
+            (lambda: 9 * 0.05, "Chances of things that may happen together do not simply add up."),
+            (lambda: 0.05**9, "This is the chance that all nine do."),
+        ),
+    ),
+    "10.2": Exercise(
         ideas_above_zero,
         (
             "An interval lies above zero if its lower end does.",
@@ -492,63 +506,30 @@ EXERCISES: dict[str, Exercise] = {
             ),
         ),
     ),
-    "10.2": Exercise(
-        one_of_nine,
-        (
-            "Begin with the chance that none of the nine does.",
-            "One does not with a chance of 0.95, and they are independent.",
-            "None does with 0.95 ** 9; the rest is what is asked.",
-        ),
-        "{answer:.0%}: who tries nine ideas finds one that seems to help more often than one time in three.",
-        (
-            (lambda: 0.95**9, "This is the chance that none does."),
-            (lambda: 9 * 0.05, "Chances of things that may happen together do not simply add up."),
-            (lambda: 0.05**9, "This is the chance that all nine do."),
-        ),
-    ),
     "10.3": Exercise(
         gain_over_reference,
         (
             "It is one number of the table `comparison`.",
-            "Take the rows with the score 'mean lesion Dice'; one of them has a difference.",
-            "It stands in the column `difference` of `comparison.query(\"score == 'mean lesion Dice'\")`.",
+            "Take the rows of the recipe `profile`, and of these the one with the score 'mean lesion Dice'.",
+            "`comparison.query(\"recipe == 'profile' and score == 'mean lesion Dice'\")` has it.",
         ),
         "The profile's mean lesion Dice is {answer:.3f} higher; the interval says how sure that is.",
         (
             (
-                lambda comparison: comparison.query("score == 'mean lesion Dice'").value.max(),
+                lambda comparison: comparison.query(
+                    "recipe == 'profile' and score == 'mean lesion Dice'"
+                ).value.iloc[0],
                 "This is the score itself; its difference to the reference is asked.",
+            ),
+            (
+                lambda comparison: comparison.query(
+                    "recipe == 'ensemble' and score == 'mean lesion Dice'"
+                ).difference.iloc[0],
+                "This is the gain of the ensemble; the recipe `profile` is asked.",
             ),
         ),
     ),
     "20.1": Exercise(
-        voxels_of_100_ml,
-        (
-            "What is the volume of one voxel?",
-            "One voxel has 5 x 0.7 x 0.7 cubic millimetres; a millilitre has 1000.",
-            "Divide 100 * 1000 by 5 * 0.7 * 0.7.",
-        ),
-        "{answer:,.0f} voxels. Without a spacing there are no millilitres.",
-        (
-            (lambda: 5 * 0.7 * 0.7, "This is the volume of one voxel in cubic millimetres."),
-            (lambda: 100 / (5 * 0.7 * 0.7), "A millilitre is 1000 cubic millimetres, not one."),
-            (lambda: 1000 / (5 * 0.7 * 0.7), "So many voxels make one millilitre; 100 are asked."),
-        ),
-    ),
-    "20.2": Exercise(
-        score_of_zones,
-        (
-            "Grade each zone by itself, then add.",
-            "0 % is 0; below 25 %, 50 % and 75 % are 1, 2 and 3; more is 4.",
-            "50 % itself is not below 50 %: the grades are 0, 1, 2, 3, 3 and 4.",
-        ),
-        "The score is {answer} of 24.",
-        (
-            (lambda: 12, "50 % itself is not below 50 %, so its grade is 3."),
-            (lambda: 232, "These are the shares themselves; add their grades."),
-        ),
-    ),
-    "20.3": Exercise(
         slice_with_most_lesion,
         (
             "Count the lesion pixels of each slice.",
@@ -569,6 +550,33 @@ EXERCISES: dict[str, Exercise] = {
                 lambda labels: (labels < 3).sum((1, 2)).argmax() + 1,
                 "This slice has the largest area of lung; lesions are asked.",
             ),
+        ),
+    ),
+    "20.2": Exercise(
+        voxels_of_100_ml,
+        (
+            "What is the volume of one voxel?",
+            "One voxel has 5 x 0.7 x 0.7 cubic millimetres; a millilitre has 1000.",
+            "Divide 100 * 1000 by 5 * 0.7 * 0.7.",
+        ),
+        "{answer:,.0f} voxels. Without a spacing there are no millilitres.",
+        (
+            (lambda: 5 * 0.7 * 0.7, "This is the volume of one voxel in cubic millimetres."),
+            (lambda: 100 / (5 * 0.7 * 0.7), "A millilitre is 1000 cubic millimetres, not one."),
+            (lambda: 1000 / (5 * 0.7 * 0.7), "So many voxels make one millilitre; 100 are asked."),
+        ),
+    ),
+    "20.3": Exercise(
+        score_of_zones,
+        (
+            "Grade each zone by itself, then add.",
+            "0 % is 0; below 25 %, 50 % and 75 % are 1, 2 and 3; more is 4.",
+            "50 % itself is not below 50 %: the grades are 0, 1, 2, 3, 3 and 4.",
+        ),
+        "The score is {answer} of 24.",
+        (
+            (lambda: 12, "50 % itself is not below 50 %, so its grade is 3."),
+            (lambda: 232, "These are the shares themselves; add their grades."),
         ),
     ),
 }

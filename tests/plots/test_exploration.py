@@ -73,7 +73,7 @@ def test_each_step_is_a_picture_over_its_histogram():
         assert sum(bar.get_height() for bar in below.patches) == image.size
     assert [ax.get_xlabel() for ax in figure.axes[2:4]] == ["HU", "z-score"]
     clipped = {"as it comes": np.array([[0.0, 3, 5, 9]]), "clipped": np.array([[0.0, 3, 5, 5]])}
-    assert plots.plot_steps(clipped, ["HU", "HU"]).axes[1].get_xlabel() == "changes 25.0% of the pixels"
+    assert plots.plot_steps(clipped, ["HU", "HU"]).axes[1].get_xlabel() == "changes 25.0%\nof the pixels"
 
 
 def test_distributions_before_and_after():

@@ -135,7 +135,7 @@ def test_borders_and_what_has_none():
     table = border_table(truth, prediction)
     figure = plots.plot_borders(table)
     left, right = figure.axes
-    assert [text.get_text() for text in left.texts][-1] == "1 missed, 1 invented, 1 in neither"
+    assert left.texts[-1].get_text() == "1 missed, 1 only predicted, 1 neither"
     hd95 = table[[f"{region}_hd95_px" for region in REGIONS]].to_numpy()
     assert sorted(x for group in dots(left) for x, _ in group) == sorted(hd95[~np.isnan(hd95)])
     for line, region in zip(right.lines, REGIONS):

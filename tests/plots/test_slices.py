@@ -15,10 +15,10 @@ from lungseg_utils.plots.agreement import AGREEMENT, agreement
 from lungseg_utils.plots.parts import alt_text
 
 
-def test_agreement_shows_hits_misses_and_false_alarms():
+def test_agreement_shows_what_was_found_missed_and_a_false_alarm():
     truth = np.array([[0, 0, 0, 1, 2, 3, 3]])
     prediction = np.array([[0, 1, 2, 1, 2, 0, 3]])
-    expected = ["hit", "miss", "miss", "hit", None, "false alarm", None]
+    expected = ["hit", "found, other lesion class", "miss", "hit", None, "false alarm", None]
     picture = agreement(truth, prediction, np.full((1, 7), -1350.0))
     for pixel, name in zip(picture[0], expected):
         assert tuple(pixel) == pytest.approx(to_rgb(AGREEMENT[name]) if name else (0, 0, 0))

@@ -33,9 +33,9 @@ GIVEN = {
     "2.1": {"p": SimpleNamespace(mean=-596.2, std=456.5)},
     "2.2": {"p": SimpleNamespace(mean=-596.2, std=456.5)},
     "2.3": {"image": np.zeros(3, np.int16)},
-    "3.1": {},
-    "3.2": {"sizes": pd.DataFrame({"side": [64, 32, 4, 128]}), "image_size": 128},
-    "3.3": {
+    "3.3": {},
+    "3.1": {"sizes": pd.DataFrame({"side": [64, 32, 4, 128]}), "image_size": 128},
+    "3.2": {
         "history": pd.DataFrame(
             {
                 "epoch": [1, 2, 3, 4],
@@ -55,7 +55,7 @@ GIVEN = {
             }
         )
     },
-    "10.1": {
+    "10.2": {
         "effects": pd.DataFrame(
             {
                 f"{SCORE}, difference": [-0.3, 0.1, 0.2, 0.3, 0.4, 0.5],
@@ -67,15 +67,20 @@ GIVEN = {
     "5.1": {},
     "5.2": {},
     "5.3": {},
-    "10.2": {},
+    "10.1": {},
     "10.3": {
         "comparison": pd.DataFrame(
-            {"score": [SCORE, SCORE], "value": [0.174, 0.522], "difference": [np.nan, 0.348]}
+            {
+                "recipe": ["reference", "profile", "ensemble"],
+                "score": SCORE,
+                "value": [0.174, 0.522, 0.533],
+                "difference": [np.nan, 0.348, 0.359],
+            }
         )
     },
-    "20.1": {},
     "20.2": {},
-    "20.3": {
+    "20.3": {},
+    "20.1": {
         "labels": np.repeat([3, 0, 2], 16).reshape(3, 4, 4)
         + np.repeat([0, 1, 0], 16).reshape(3, 4, 4) * 3 * MISSING
     },
@@ -111,10 +116,10 @@ USUAL = [
     ("2.3", 2, "known mistake", "bytes of a pixel"),
     ("2.3", 0.25, "upside down", "swapped"),
     ("2.3", 32, "known mistake", "64 are bits"),
-    ("3.1", 10.48, "known mistake", "10 % are forgotten"),
-    ("3.1", 90, "known mistake", "does not add up"),
-    ("3.2", 5, "known mistake", "halved"),
-    ("3.3", 4, "known mistake", "mIoU of training"),
+    ("3.3", 10.48, "known mistake", "10 % are forgotten"),
+    ("3.3", 90, "known mistake", "does not add up"),
+    ("3.1", 5, "known mistake", "halved"),
+    ("3.2", 4, "known mistake", "mIoU of training"),
     ("4.1", 0.3986, "known mistake", "the other way round"),
     ("4.1", 72.6, "share or percentage", "off by 100"),
     ("4.2", 35 / 180, "known mistake", "Rows and columns are swapped"),
@@ -123,15 +128,16 @@ USUAL = [
     ("4.2", 70 / 200, "known mistake", "one lesion class taken for the other"),
     ("4.3", 4, "known mistake", "equal"),
     ("4.3", "three", "text", "without quotes"),
-    ("10.1", 5, "known mistake", "may still cross"),
-    ("10.2", 0.63, "known mistake", "none does"),
-    ("10.2", 0.45, "known mistake", "do not simply add up"),
+    ("10.2", 5, "known mistake", "may still cross"),
+    ("10.1", 0.63, "known mistake", "none does"),
+    ("10.1", 0.45, "known mistake", "do not simply add up"),
     ("10.3", 0.522, "known mistake", "the score itself"),
-    ("20.1", 40.8, "known mistake", "1000 cubic millimetres"),
-    ("20.1", 408.2, "known mistake", "one millilitre"),
-    ("20.2", 12, "known mistake", "50 % itself"),
-    ("20.3", 1, "known mistake", "Python counts from 0"),
-    ("20.3", 7, "known mistake", "number of pixels"),
+    ("10.3", 0.359, "known mistake", "gain of the ensemble"),
+    ("20.2", 40.8, "known mistake", "1000 cubic millimetres"),
+    ("20.2", 408.2, "known mistake", "one millilitre"),
+    ("20.3", 12, "known mistake", "50 % itself"),
+    ("20.1", 1, "known mistake", "Python counts from 0"),
+    ("20.1", 7, "known mistake", "number of pixels"),
 ]  # fmt: skip
 
 
@@ -208,12 +214,12 @@ def test_answers_are_kept_for_a_teacher(kept, tmp_path, capsys):
     assert all(re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", row["time"]) for row in rows)
     (tmp_path / "class").mkdir()
     kept.rename(tmp_path / "class" / "ada.json")
-    check("20.2", 12)
+    check("20.3", 12)
     kept.rename(tmp_path / "class" / "bob.json")
     table = collect_answers(tmp_path / "class").drop(columns=["first", "end"])
     assert table.to_numpy().tolist() == [
         ["ada.json", "1.1", 3, True, "decimal comma"],
-        ["bob.json", "20.2", 1, False, "known mistake"],
+        ["bob.json", "20.3", 1, False, "known mistake"],
     ]
     with pytest.raises(InputError, match="holds no .json"):
         collect_answers(tmp_path / "runs")
@@ -221,7 +227,7 @@ def test_answers_are_kept_for_a_teacher(kept, tmp_path, capsys):
 
 def test_a_check_works_where_nothing_can_be_written(kept, capsys):
     kept.parent.write_text("no folder")
-    check("20.2", 12)
+    check("20.3", 12)
     assert "Hint 1 of 3" in capsys.readouterr().out
 
 
