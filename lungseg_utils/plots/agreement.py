@@ -27,9 +27,9 @@ from lungseg_utils.plots.slices import (
 )
 
 # Light, middle and dark, so that a grey print tells them apart; none is a class's colour. Four such steps do
-# not fit between black and white: the other lesion class is light, too, and hatched.
+# not fit between black and white: what was found by the other lesion's name is a hit with dots.
 OTHER_CLASS = "found, other lesion class"
-AGREEMENT = {"hit": "#FFFFFF", OTHER_CLASS: "#FFF8B8", "miss": "#CC7A00", "false alarm": "#741C5C"}
+AGREEMENT = {"hit": "#FFFFFF", OTHER_CLASS: "#FFFFFF", "miss": "#CC7A00", "false alarm": "#741C5C"}
 HATCHED = {OTHER_CLASS: "....", "miss": "////"}
 DIMMED = 0.75  # of the slice's brightness below the colours
 TRUE_LABELS = "true labels"
@@ -102,9 +102,8 @@ def plot_results(
         mark_sides(axes[0, k])
     for ax, name in zip(axes[:, 0], ("predicted lesions", labels_name, "agreement", "predicted classes")):
         name_row(ax, name)
-    figure.legend(
-        handles=[*map(class_patch, range(len(CLASSES))), *_handles()], loc="outside lower center", ncols=4
-    )
+    handles = [*map(class_patch, range(len(CLASSES))), *_handles()]
+    figure.legend(handles=handles, loc="outside lower center", ncols=4 if len(hu) > 3 else 2)
     told = [
         f"{title}: true {seen(t)}; predicted {seen(p)}; {_counted(t, p)}"
         for title, t, p in zip(titles, truth, prediction)

@@ -82,7 +82,7 @@ def test_outlines_are_seen_on_every_grey(contrast):
 
 
 def test_hits_misses_and_false_alarms_keep_apart(contrast):
-    for one, other in combinations(AGREEMENT, 2):  # by their luminance, else by a hatch of one of them
+    for one, other in combinations(AGREEMENT, 2):  # by their luminance, else by one's hatch
         if contrast(AGREEMENT[one], AGREEMENT[other]) < 3:
             assert {one, other} == {"hit", OTHER_CLASS}
     assert set(HATCHED) == {OTHER_CLASS, "miss"} and len(set(HATCHED.values())) == 2
