@@ -168,7 +168,7 @@ def test_of_the_real_series_the_runs_have_what_is_not_prepared_for_all(tmp_path,
 
 LONG = pytest.mark.skipif(
     "LUNGSEG_LONG" not in os.environ,
-    reason="many processes, minutes; at times one never begins: LUNGSEG_LONG=1 runs it",
+    reason="many processes, minutes: LUNGSEG_LONG=1 runs it",
 )
 HANGS = 3000  # seconds: far beyond any busy machine
 ALONE, TWO = pytest.param(None, id="alone"), pytest.param(2, id="two jobs")
@@ -253,7 +253,6 @@ if __name__ == "__main__":
     folder, dask = Path(sys.argv.pop(1)), sys.argv.pop(1)
     batch.run_batch = functools.partial(batch.run_batch, folder=folder)
     batch.place_runs = functools.partial(batch.place_runs, folder=folder)
-    batch.load_plan = functools.partial(batch.load_plan, folder=folder)
     if dask == "None":
         batch.has_dask = lambda: False
     cli.main(prog_name="lungseg")

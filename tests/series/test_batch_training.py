@@ -48,7 +48,7 @@ train(f"{{run_dir}}/prepared", run_dir, replace(config, seed=seed), Device("cpu"
 @pytest.mark.slow
 @pytest.mark.skipif(
     "LUNGSEG_LONG" not in os.environ,
-    reason="many processes, minutes; at times one never begins: LUNGSEG_LONG=1 runs it",
+    reason="many processes, minutes: LUNGSEG_LONG=1 runs it",
 )
 def test_a_worker_killed_in_mid_training_changes_no_bit(tiny_phantom, prepared_dir, tmp_path, monkeypatch):
     pytest.importorskip("distributed")
