@@ -247,9 +247,9 @@ def load_model(folder: str | Path, name: str = "weights") -> tuple[nn.Module, di
         )
     try:
         config = json.loads(config_path.read_text(encoding="utf-8"))
-        weights = folder / config.get("member_of", weights.name)
         needed = (f"{name}_sha256", "encoder", "architecture", "image_size", "preprocessing")
         checksum, encoder, architecture, *_ = (config[key] for key in needed)
+        weights = folder / config.get("member_of", weights.name)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"{config_path} is not a model's config.json, or is damaged ({error!r}); run 03_training again."
