@@ -144,12 +144,12 @@ def batch(
     from lungseg_utils.core.cluster import needs_dask
     from lungseg_utils.series.batch import place_runs, run_batch
     from lungseg_utils.series.plan import load_plan
-    from lungseg_utils.series.report import describe, summarise
+    from lungseg_utils.series.report import dry_run_table, summarise
 
     folder = resolve_path(out or Path("runs") / Path(plan).stem)
     if dry_run:
         needs_dask(jobs, scheduler, scheduler_file)
-        click.echo(describe(place_runs(load_plan(plan), folder), folder, jobs or 1))
+        click.echo(dry_run_table(place_runs(load_plan(plan), folder), folder, jobs or 1))
         return
     path = standing_path(plan)
     text = path.read_text(encoding="utf-8") if path.is_file() else ""  # as it was, whatever becomes of it

@@ -4,11 +4,12 @@ import difflib
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import segmentation_models_pytorch as smp
 import torch
 import torch.nn.functional as F
@@ -151,7 +152,33 @@ def check_image_size(image_size: int) -> None:
 
 
 @torch.no_grad()
-def feature_maps(model: nn.Module, image: torch.Tensor) -> dict[str, list[torch.Tensor]]:
+def maps_of(model: nn.Module, image: torch.Tensor, *parts: nn.Module) -> list[np.ndarray]:
+    """What leaves each of these parts of a model when it sees one image.
+
+    Args:
+        model: In whatever mode, on whatever device; it is left so.
+        image: (1, 1, H, W).
+        *parts: Modules of the model; one that gives a list, as an encoder does, counts as several.
+
+    Returns:
+        Arrays (channels, height, width), in the order in which they are computed.
+    """
+    maps: list[np.ndarray] = []
+
+    def keep(_: nn.Module, __: tuple, output: torch.Tensor | list[torch.Tensor]) -> None:
+        several = [output] if isinstance(output, torch.Tensor) else output
+        maps.extend(each[0].float().cpu().numpy() for each in several)
+
+    hooks = [part.register_forward_hook(keep) for part in parts]
+    training = model.training
+    model.eval()(image.to(next(model.parameters()).device))
+    model.train(training)
+    for hook in hooks:
+        hook.remove()
+    return maps
+
+
+def feature_maps(model: nn.Module, image: torch.Tensor) -> dict[str, list[np.ndarray]]:
     """What leaves each stage in a forward pass: "encoder", "decoder" and "head", each in the slice's order.
 
     The encoder's first is the slice itself; U-Net++ has more blocks than one a level, an FPN's all end at a
@@ -164,27 +191,12 @@ def feature_maps(model: nn.Module, image: torch.Tensor) -> dict[str, list[torch.
     Returns:
         By part, (C, h, w) each; the head's are the logits.
     """
-    maps: dict[str, list[torch.Tensor]] = {"encoder": [], "decoder": [], "head": []}
-
-    def recorder(part: str) -> Callable[..., None]:
-        def record(_: nn.Module, __: tuple, output: torch.Tensor | list[torch.Tensor]) -> None:
-            maps[part] += [tensor[0] for tensor in (output if isinstance(output, list) else [output])]
-
-        return record
-
     decoder: Any = model.decoder
     blocks: Any = decoder.seg_blocks if hasattr(decoder, "seg_blocks") else decoder.blocks
-    blocks = blocks.values() if isinstance(blocks, nn.ModuleDict) else blocks
-    hooks = [block.register_forward_hook(recorder("decoder")) for block in blocks]
-    hooks.append(model.get_submodule("encoder").register_forward_hook(recorder("encoder")))
-    hooks.append(model.get_submodule("segmentation_head").register_forward_hook(recorder("head")))
-    training = model.training
-    with torch.no_grad():
-        model.eval()(image.to(next(model.parameters()).device))
-    model.train(training)
-    for hook in hooks:
-        hook.remove()
-    return maps
+    blocks = list(blocks.values() if isinstance(blocks, nn.ModuleDict) else blocks)
+    around = [model.get_submodule(name) for name in ("encoder", "segmentation_head")]
+    *maps, logits = maps_of(model, image, around[0], *blocks, around[1])
+    return {"encoder": maps[: -len(blocks)], "decoder": maps[-len(blocks) :], "head": [logits]}
 
 
 def stage_sizes(model: nn.Module, image_size: int) -> list[dict[str, Any]]:

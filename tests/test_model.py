@@ -10,6 +10,7 @@ import pytest
 import segmentation_models_pytorch as smp
 import torch
 from safetensors.torch import save_file
+from torch import nn
 
 from lungseg_utils.core.files import InputError
 from lungseg_utils.model import (
@@ -18,6 +19,7 @@ from lungseg_utils.model import (
     build_model,
     check_image_size,
     load_model,
+    maps_of,
     parameters_by_part,
     save_model,
     stage_sizes,
@@ -178,3 +180,10 @@ def test_missing_or_mixed_files_are_refused(small, tmp_path):
 def test_image_size_must_be_a_multiple_of_32(size):
     with pytest.raises(InputError, match="multiple of 32"):
         check_image_size(size)
+
+
+def test_maps_come_in_order_and_the_model_stays_in_its_mode():
+    model = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.MaxPool2d(2), nn.Dropout(0.5)).train()
+    maps = maps_of(model, torch.ones(1, 1, 8, 8), model[0], model[1])
+    assert [m.shape for m in maps] == [(2, 8, 8), (2, 4, 4)] and model.training
+    assert not model[0]._forward_hooks

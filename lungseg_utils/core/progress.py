@@ -7,26 +7,26 @@ widget: model not found". So there the bar goes when it has ended.
 from typing import Any
 
 from tqdm.auto import tqdm as _tqdm
-from tqdm.notebook import tqdm_notebook
 
+tqdm: Any = _tqdm
+if any(kind.__module__ == "tqdm.notebook" for kind in _tqdm.__mro__):  # in a notebook: it takes ipywidgets
+    from IPython.display import display
+    from tqdm.notebook import tqdm_notebook
 
-class _Vanishing(tqdm_notebook):  # type: ignore[type-arg]
-    """tqdm's bar for notebooks; its output is emptied at its end."""
+    class _Vanishing(tqdm_notebook):  # type: ignore[type-arg]
+        """tqdm's bar for notebooks; its output is emptied at its end."""
 
-    def __init__(self, *arguments: Any, **options: Any):
-        super().__init__(*arguments, **{**options, "display": False})
-        self._shown = None
-        if not self.disable:
-            from IPython.display import display
-
-            self._shown = display(self.container, display_id=True)  # type: ignore[no-untyped-call]
-
-    def close(self) -> None:
-        """End the bar and take it off the screen."""
-        super().close()
-        if self._shown is not None:
-            self._shown.update({}, raw=True)
+        def __init__(self, *arguments: Any, **options: Any):
+            super().__init__(*arguments, **{**options, "display": False})
             self._shown = None
+            if not self.disable:
+                self._shown = display(self.container, display_id=True)  # type: ignore[no-untyped-call]
 
+        def close(self) -> None:
+            """End the bar and take it off the screen."""
+            super().close()
+            if self._shown is not None:
+                self._shown.update({}, raw=True)
+                self._shown = None
 
-tqdm: Any = _Vanishing if issubclass(_tqdm, tqdm_notebook) else _tqdm
+    tqdm = _Vanishing

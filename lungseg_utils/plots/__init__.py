@@ -18,7 +18,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "draw_overlap",
             "draw_pixel",
             "draw_split",
-            "maps_of",
             "plot_lines",
             "show_maps",
             "show_outlines",

@@ -8,12 +8,10 @@ from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
-import torch
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
-from torch import nn
 
 from lungseg_utils.core.classes import CLASSES, LESIONS
 from lungseg_utils.plots.parts import INK, SERIES, describe, listed
@@ -81,33 +79,6 @@ def show_maps(maps: Mapping[str, np.ndarray], title: str = "") -> Figure:
         ax.set(title=name, xticks=[], yticks=[])
     figure.suptitle(title)
     return describe(figure, f"{title or 'Pictures in greys, side by side'}: {listed(list(maps))}.")
-
-
-@torch.no_grad()
-def maps_of(model: nn.Module, image: torch.Tensor, *parts: nn.Module) -> list[np.ndarray]:
-    """What leaves each of these parts of a model when it sees one image.
-
-    Args:
-        model: In whatever mode; it is left in that mode.
-        image: (1, 1, S, S).
-        *parts: Modules of the model; one that gives a list, as an encoder does, counts as several.
-
-    Returns:
-        Arrays (channels, height, width), in the order in which they are computed.
-    """
-    maps: list[np.ndarray] = []
-
-    def keep(_: nn.Module, __: tuple, output: torch.Tensor | Sequence[torch.Tensor]) -> None:
-        several = [output] if isinstance(output, torch.Tensor) else output
-        maps.extend(each[0].float().cpu().numpy() for each in several)
-
-    hooks = [part.register_forward_hook(keep) for part in parts]
-    was_training = model.training
-    model.eval()(image)
-    model.train(was_training)
-    for hook in hooks:
-        hook.remove()
-    return maps
 
 
 def _arrow(

@@ -79,7 +79,7 @@ class Making:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class CaseOutcome:
     """What became of one scan."""
 
     source: Source
@@ -107,14 +107,14 @@ def is_cases_folder(folder: Path) -> bool:
 
 
 @lru_cache(maxsize=1)
-def _segmenter(making: Making, threads: int | None) -> Segmenter:
+def worker_segmenter(making: Making, threads: int | None) -> Segmenter:
     """The model of a worker, loaded once."""
     if threads:
         torch.set_num_threads(threads)
     return Segmenter.load(making.model)
 
 
-def predict_source(source: Source, out: Path, making: Making, threads: int | None = None) -> Outcome:
+def predict_source(source: Source, out: Path, making: Making, threads: int | None = None) -> CaseOutcome:
     """Make the case of one scan, unless it is there already; whatever fails is told and not raised.
 
     Args:
@@ -132,22 +132,22 @@ def predict_source(source: Source, out: Path, making: Making, threads: int | Non
         name = PREFIX + fingerprint[:DIGITS]
         stamp = making.stamp(fingerprint)
         if summary := _finished(out / name, stamp):
-            return Outcome(source, name, summary, made=False)
-        segmenter = _segmenter(making, threads)
+            return CaseOutcome(source, name, summary, made=False)
+        segmenter = worker_segmenter(making, threads)
         scan = source.read()
         check_room(out / name, scan)
         case = predict_case(scan, segmenter)
         seconds = round(time.monotonic() - began, 2)
         case = replace(case, summary=case.summary | {"case": name, "seconds": seconds, "made": stamp})
         save_case(case, out / name, making.keep_identity, thumbnail(case))
-        return Outcome(source, name, case.summary)
+        return CaseOutcome(source, name, case.summary)
     except (InputError, OSError) as error:
         message = str(error if isinstance(error, InputError) else in_words(error, source.path))
-        return Outcome(source, name, None, message, without_paths(message, source, out))
+        return CaseOutcome(source, name, None, message, without_paths(message, source, out))
     except Exception as error:  # one scan, whatever is wrong with it, is not the end of the others
         found = f"ended in {type(error).__name__}"  # whose own words may quote the scan's header
         message = f"{source.path} {found}: {first_line(error)}"
-        return Outcome(source, name, None, message, f"the scan {found}")
+        return CaseOutcome(source, name, None, message, f"the scan {found}")
 
 
 def _finished(folder: Path, stamp: dict[str, Any]) -> dict[str, Any] | None:
@@ -197,7 +197,7 @@ def predict_cases(
     jobs: int | None = None,
     scheduler: str | None = None,
     scheduler_file: str | None = None,
-) -> Iterator[Outcome]:
+) -> Iterator[CaseOutcome]:
     """`predict_source` of each chosen source, as they end: in this process, or in those of a Dask scheduler.
 
     Args:
@@ -229,22 +229,24 @@ def predict_cases(
             yield _outcome(task, tasks[task])
 
 
-def _in_worker(source: Source, out: Path, making: Making, threads: int | None) -> Outcome:
+def _in_worker(source: Source, out: Path, making: Making, threads: int | None) -> CaseOutcome:
     """`predict_source` without its progress bars, which would cover that of all scans."""
     with redirect_stderr(io.StringIO()):
         return predict_source(source, out, making, threads)
 
 
-def _outcome(task: "Future", source: Source) -> Outcome:
+def _outcome(task: "Future", source: Source) -> CaseOutcome:
     """What a worker made of a scan, or that none did: it died as often as Dask tries, or Dask is gone."""
     try:
         return task.result()
     except Exception as error:
         found = "was finished by no worker"
-        return Outcome(source, "", None, f"{source.path} {found}: {first_line(error)}", f"the scan {found}")
+        return CaseOutcome(
+            source, "", None, f"{source.path} {found}: {first_line(error)}", f"the scan {found}"
+        )
 
 
-def save_cases(sources: Sequence[Source], outcomes: Iterable[Outcome], folder: Path) -> list[Outcome]:
+def save_cases(sources: Sequence[Source], outcomes: Iterable[CaseOutcome], folder: Path) -> list[CaseOutcome]:
     """Gather what becomes of the scans, and write the tables now and then, at the end, and when stopped.
 
     Args:
@@ -255,10 +257,10 @@ def save_cases(sources: Sequence[Source], outcomes: Iterable[Outcome], folder: P
     Returns:
         The outcomes, in the order of the sources.
     """
-    came: dict[Source, Outcome] = {}
+    came: dict[Source, CaseOutcome] = {}
     left_out = [source for source in sources if not source.chosen]
 
-    def named() -> list[Outcome]:
+    def named() -> list[CaseOutcome]:
         ordered = [came[source] for source in sources if source in came]
         return [
             outcome if outcome.case else replace(outcome, case=f"unread-{number:03d}")
@@ -278,7 +280,7 @@ def save_cases(sources: Sequence[Source], outcomes: Iterable[Outcome], folder: P
     return named()
 
 
-def write_tables(left_out: Sequence[Source], outcomes: Sequence[Outcome], folder: Path) -> None:
+def write_tables(left_out: Sequence[Source], outcomes: Sequence[CaseOutcome], folder: Path) -> None:
     """Write cases.csv, cases.html and sources.csv."""
     known = {outcome.case for outcome in outcomes}
     earlier = [path.name for path in sorted(folder.glob(f"{PREFIX}*")) if path.name not in known]
@@ -348,7 +350,7 @@ def without_paths(message: str, source: Source, out: Path) -> str:
     return message
 
 
-def _sources_table(left_out: Sequence[Source], outcomes: Sequence[Outcome], folder: Path) -> pd.DataFrame:
+def _sources_table(left_out: Sequence[Source], outcomes: Sequence[CaseOutcome], folder: Path) -> pd.DataFrame:
     """Case, path and series of each scan; and of earlier cases that are still in the folder."""
     rows = [
         (o.case, o.source.place, o.source.series, DONE if o.summary else FAILED, o.message) for o in outcomes

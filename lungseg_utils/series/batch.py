@@ -56,7 +56,7 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RunOutcome:
     """What became of a run.
 
     Attributes:
@@ -118,7 +118,7 @@ def run_batch(
     scheduler_file: str | None = None,
     folder: Path = NOTEBOOKS,
     retries: int = TRIES_AGAIN,
-) -> list[Outcome]:
+) -> list[RunOutcome]:
     """Carry out a plan: what its runs have in common once, then each run that is not finished.
 
     Args:
@@ -143,9 +143,9 @@ def run_batch(
     gpus = 0 if elsewhere else _count_gpus(jobs or 1)
     with locked(out, "lungseg batch", BATCH_LOCK):
         places = place_runs(runs, out, folder)
-        _write_batch(out, plan, [Outcome(place, place.state) for place in places])
+        _write_batch(out, plan, [RunOutcome(place, place.state) for place in places])
         todo = [place for place in places if place.missing]
-        outcomes = {place.run.name: Outcome(place, "finished") for place in places if not place.missing}
+        outcomes = {place.run.name: RunOutcome(place, "finished") for place in places if not place.missing}
         if todo:
             if not dask_wanted and not has_dask():
                 print(f"One after the other; several at once and a second try take {EXTRA}", file=sys.stderr)
@@ -245,7 +245,7 @@ def _carry_out(
     stop: Any,
     done: int,
     jobs: int | None,
-) -> dict[str, Outcome]:
+) -> dict[str, RunOutcome]:
     """Preparations, then each run as soon as its own is there; by run name what became of it."""
     began, outcomes = time.time(), {}
     futures = {path: submit(order) for path, order in orders.items() if order.source is None}
@@ -255,7 +255,7 @@ def _carry_out(
     broken: dict[Path, dict[str, Any]] = {}
     running: dict[Path, Place] = {}
 
-    def end(place: Place, outcome: Outcome) -> None:
+    def end(place: Place, outcome: RunOutcome) -> None:
         outcomes[place.run.name] = outcome
         bar.update()
         took = f" in {outcome.seconds:.0f} s" if outcome.seconds else ""
@@ -266,7 +266,7 @@ def _carry_out(
         for path, place in list(waiting.items()):
             source = place.preparation
             if source in broken:
-                end(waiting.pop(path), Outcome(place, **broken[source]))
+                end(waiting.pop(path), RunOutcome(place, **broken[source]))
             elif source not in preparing:
                 futures[path] = submit(orders[path])
                 running[path] = waiting.pop(path)
@@ -278,7 +278,7 @@ def _carry_out(
                 found = _result(futures.pop(path))
                 if path in running:
                     place = running.pop(path)
-                    end(place, Outcome(place, **found))
+                    end(place, RunOutcome(place, **found))
                 else:
                     preparing.discard(path)
                     if found["status"] == "finished":
@@ -294,9 +294,9 @@ def _carry_out(
             time.sleep(LOOK)
         for path, future in futures.items():
             if path in running:
-                end(running[path], Outcome(running[path], **_result(future)))
+                end(running[path], RunOutcome(running[path], **_result(future)))
         for place in todo:
-            outcomes.setdefault(place.run.name, Outcome(place, "stopped"))
+            outcomes.setdefault(place.run.name, RunOutcome(place, "stopped"))
     finally:
         lines.close()
         bar.close()
@@ -335,7 +335,7 @@ def _read_only(preparation: Path) -> None:
         file.chmod(0o444)
 
 
-def _write_batch(out: Path, plan: str | Path, outcomes: Sequence[Outcome]) -> None:
+def _write_batch(out: Path, plan: str | Path, outcomes: Sequence[RunOutcome]) -> None:
     record = {
         "schema": 1,
         "plan": str(plan),

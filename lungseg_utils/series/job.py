@@ -129,7 +129,7 @@ def carry_out(order: Order, stop: Wish, *, alone: bool = False) -> dict[str, Any
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=log,
-            env={**os.environ, **_environment(order, alone)},
+            env={**os.environ, **job_environment(order, alone)},
             start_new_session=True,  # a Ctrl-C at the terminal is the batch's to hand on
         )
     assert process.stdin is not None
@@ -181,7 +181,7 @@ def _hard_link(source: str, target: str) -> None:
         shutil.copy2(source, target)
 
 
-def _environment(order: Order, alone: bool) -> dict[str, str]:
+def job_environment(order: Order, alone: bool) -> dict[str, str]:
     """Cores and GPU of this job, as its libraries read them."""
     jobs, place = order.jobs, 0
     if not alone:

@@ -9,7 +9,7 @@ from lungseg_utils.core.files import InputError, atomic_write
 from lungseg_utils.core.image import data_address
 from lungseg_utils.evaluation.compare import as_text, load_runs
 from lungseg_utils.plots.comparison import save_comparison
-from lungseg_utils.series.batch import Outcome, Place, free_space
+from lungseg_utils.series.batch import Place, RunOutcome, free_space
 from lungseg_utils.series.estimate import AROUND, estimate, preparation_size
 from lungseg_utils.series.job import run_seconds
 from lungseg_utils.series.live import in_minutes
@@ -26,7 +26,7 @@ img { max-width: 100% } .failed { color: #a3260b } a { color: #14568c } small { 
 """
 
 
-def describe(places: Sequence[Place], out: Path, jobs: int = 1) -> str:
+def dry_run_table(places: Sequence[Place], out: Path, jobs: int = 1) -> str:
     """The table of a batch's runs: what is done, and what the rest takes by `estimate`.
 
     Args:
@@ -58,7 +58,7 @@ def describe(places: Sequence[Place], out: Path, jobs: int = 1) -> str:
     )
 
 
-def summarise(plan: str, out: Path, outcomes: Sequence[Outcome]) -> str:
+def summarise(plan: str, out: Path, outcomes: Sequence[RunOutcome]) -> str:
     """Compare the finished runs and write batch.html.
 
     Args:
@@ -96,7 +96,7 @@ def summarise(plan: str, out: Path, outcomes: Sequence[Outcome]) -> str:
 def write_page(
     out: Path,
     plan: str,
-    outcomes: Sequence[Outcome],
+    outcomes: Sequence[RunOutcome],
     parts: dict[str, list[list[str]]],
     sentences: Sequence[str],
     figures: Sequence[Path],
@@ -143,7 +143,7 @@ def _table(title: str, rows: list[list[str]]) -> str:
     return f"<h2>{escape(title)}</h2><table>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
 
 
-def _row(out: Path, outcome: Outcome) -> str:
+def _row(out: Path, outcome: RunOutcome) -> str:
     folder = outcome.place.folder
     pages = sorted((folder / "notebooks").glob("*.html"))
     links = " ".join(

@@ -47,13 +47,6 @@ def test_a_pixels_loss_is_that_of_its_true_class():
     assert f"{expected:.2f}" in texts(drawings.draw_pixel(logits, 1))
 
 
-def test_maps_come_in_order_and_the_model_stays_in_its_mode():
-    model = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.MaxPool2d(2), nn.Dropout(0.5)).train()
-    maps = drawings.maps_of(model, torch.ones(1, 1, 8, 8), model[0], model[1])
-    assert [m.shape for m in maps] == [(2, 8, 8), (2, 4, 4)] and model.training
-    assert not model[0]._forward_hooks
-
-
 def test_averaged_labels_invent_a_class_and_nearest_do_not():
     labels = np.zeros((8, 8), int)
     labels[:, 3:] = 2

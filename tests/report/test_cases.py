@@ -39,9 +39,9 @@ def loaded(monkeypatch):
     folders = []
     monkeypatch.setattr(Segmenter, "load", lambda folder: folders.append(folder) or Reader())
     monkeypatch.setattr(page, "write_report", stub_report)
-    cases._segmenter.cache_clear()
+    cases.worker_segmenter.cache_clear()
     yield folders
-    cases._segmenter.cache_clear()
+    cases.worker_segmenter.cache_clear()
 
 
 def stub_report(case, folder):

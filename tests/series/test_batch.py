@@ -20,7 +20,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 from lungseg_utils.cli import main
 from lungseg_utils.core.files import InputError, locked
 from lungseg_utils.series import batch, job
-from lungseg_utils.series.batch import Outcome, place_runs, run_batch
+from lungseg_utils.series.batch import RunOutcome, place_runs, run_batch
 from lungseg_utils.series.job import Order, missing_notebooks
 from lungseg_utils.series.plan import load_plan
 from lungseg_utils.series.report import summarise
@@ -381,11 +381,11 @@ def test_cores_are_shared_out_and_what_the_user_set_is_not_raised(monkeypatch):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(job, "usable_cores", lambda: 8)
     shares = {
-        jobs: job._environment(order(jobs=jobs), alone=True)["OMP_NUM_THREADS"] for jobs in (1, 2, 3, 16)
+        jobs: job.job_environment(order(jobs=jobs), alone=True)["OMP_NUM_THREADS"] for jobs in (1, 2, 3, 16)
     }
     assert shares == {1: "8", 2: "4", 3: "2", 16: "1"}
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    environment = job._environment(order(jobs=2), alone=True)
+    environment = job.job_environment(order(jobs=2), alone=True)
     assert (environment["OMP_NUM_THREADS"], environment["MKL_NUM_THREADS"]) == ("1", "4")
     assert environment["PYTHON_CPU_COUNT"] == "4" and environment["LUNGSEG_HOME"] == "/home"
     assert "CUDA_VISIBLE_DEVICES" not in environment
@@ -398,7 +398,7 @@ def test_a_worker_has_the_gpu_of_its_number(monkeypatch, visible, expected):
     if visible:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     monkeypatch.setattr(distributed, "get_worker", lambda: SimpleNamespace(name=1, address="tcp://a:1"))
-    assert job._environment(order(jobs=2, gpus=2), alone=False)["CUDA_VISIBLE_DEVICES"] == expected
+    assert job.job_environment(order(jobs=2, gpus=2), alone=False)["CUDA_VISIBLE_DEVICES"] == expected
 
 
 def test_workers_of_a_scheduler_share_their_own_machine(monkeypatch):
@@ -409,7 +409,7 @@ def test_workers_of_a_scheduler_share_their_own_machine(monkeypatch):
     threads = {"tcp://a:1": 1, "tcp://a:2": 1, "tcp://b:1": 1}
     monkeypatch.setattr(distributed, "get_worker", lambda: SimpleNamespace(name="x", address="tcp://a:1"))
     monkeypatch.setattr(distributed, "get_client", lambda: SimpleNamespace(nthreads=lambda: threads))
-    assert job._environment(order(jobs=0), alone=False)["OMP_NUM_THREADS"] == "4"
+    assert job.job_environment(order(jobs=0), alone=False)["OMP_NUM_THREADS"] == "4"
 
 
 def test_a_worker_that_does_not_see_the_folder_says_so(tmp_path):
@@ -444,8 +444,8 @@ def test_the_page_says_what_became_of_each_run_and_escapes_it(tiny, tmp_path):
     notebooks = {"02_prepare": {"seconds": 500.0}, "03_train": {"seconds": 130.0}}
     (finished.folder / "run.json").write_text(json.dumps({"notebooks": notebooks}))
     outcomes = [
-        Outcome(finished, "finished", 130.0),
-        Outcome(failed, "failed", error="notebook 03 failed\ncell 4: a < b\nValueError: <x>"),
+        RunOutcome(finished, "finished", 130.0),
+        RunOutcome(failed, "failed", error="notebook 03 failed\ncell 4: a < b\nValueError: <x>"),
     ]
     said = summarise((tmp_path / "plan.yaml").read_text(), out, outcomes)
     page = (out / "batch.html").read_text()
