@@ -24,6 +24,10 @@ SETTINGS = {
     "distributed.worker.preload": [__name__],
     # Dask's own value makes malloc give all memory back at once, and tensors take it anew each time.
     "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": None,
+    # What Dask measures of itself takes a tenth of a core; nobody looks at it here.
+    "distributed.worker.profile.enabled": False,
+    "distributed.admin.tick.interval": "1s",
+    "distributed.admin.system-monitor.interval": "10s",
 }
 
 

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from lungseg_utils import __version__
-from lungseg_utils.core.classes import BACKGROUND
+from lungseg_utils.core.classes import BACKGROUND, LUNG_WINDOW
+from lungseg_utils.core.image import body_with_rim
 from lungseg_utils.evaluation.calibration import entropy
 from lungseg_utils.inference.postprocess import predict
 from lungseg_utils.inference.segmenter import Segmenter
@@ -24,6 +25,7 @@ from lungseg_utils.report.quality import (
     CUT_OFF,
     check_scan,
     chest_doubt,
+    has_text,
     joined_doubt,
     lung_outside,
     size_doubt,
@@ -54,6 +56,18 @@ class Case:
     def montage(self) -> Montage:
         """What the report shows of the scan; worked out once."""
         return plan_montage(self.summary["profile"], self.labels, self.scan.spacing)
+
+    @cached_property
+    def has_text(self) -> bool:
+        """Whether writing stands beside the body in a slice that the report shows; looked for once."""
+        return any(has_text(self.scan.hu[i]) for i in self.montage.chosen)
+
+    def picture(self, index: int) -> np.ndarray:
+        """A slice in HU, float32, cropped as the report shows it, without what is written beside the body."""
+        plan, hu = self.montage, self.scan.hu[index].astype(np.float32)
+        if self.has_text:
+            hu[~body_with_rim(self.scan.hu[index])] = LUNG_WINDOW[0]
+        return hu[plan.rows, plan.columns]
 
     @property
     def card(self) -> dict[str, Any]:

@@ -21,7 +21,7 @@ import torch
 from PIL import Image
 
 from lungseg_utils import __version__
-from lungseg_utils.core.classes import CLASSES, LESIONS, LUNG_WINDOW
+from lungseg_utils.core.classes import CLASSES, LESIONS
 from lungseg_utils.core.cluster import dask_client, needs_dask
 from lungseg_utils.core.device import usable_cores
 from lungseg_utils.core.files import (
@@ -34,13 +34,11 @@ from lungseg_utils.core.files import (
     locked,
     write_csv,
 )
-from lungseg_utils.core.image import body_with_rim
 from lungseg_utils.inference.segmenter import Segmenter
 from lungseg_utils.report.browser import slice_picture, square_pixels
 from lungseg_utils.report.case import Case, predict_case
 from lungseg_utils.report.cases_page import cases_html
 from lungseg_utils.report.page import THUMBNAIL, check_room, save_case
-from lungseg_utils.report.quality import has_text
 from lungseg_utils.report.severity import SIDES
 from lungseg_utils.scans.sources import Source
 
@@ -170,10 +168,7 @@ def thumbnail(case: Case) -> bytes:
     plan, profile = case.montage, case.summary["profile"]
     lesion = np.sum([profile[CLASSES[c].short] for c in LESIONS], axis=0)
     i = max(plan.chosen, key=lambda index: lesion[index])
-    hu = case.scan.hu[i]
-    if any(has_text(case.scan.hu[k]) for k in plan.chosen):  # as the report does
-        hu = np.where(body_with_rim(hu), hu, LUNG_WINDOW[0])
-    hu, labels = hu[plan.rows, plan.columns], case.labels[i, plan.rows, plan.columns]
+    hu, labels = case.picture(i), case.labels[i, plan.rows, plan.columns]
     square = square_pixels(hu.shape, case.scan.spacing)
     picture = Image.fromarray(slice_picture(hu[square], labels[square]))
     picture.thumbnail((WIDTH, WIDTH))

@@ -10,12 +10,10 @@ from matplotlib.figure import FigureBase
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 
-from lungseg_utils.core.classes import BACKGROUND, CLASSES, LESIONS, LUNG_WINDOW
-from lungseg_utils.core.image import body_with_rim
+from lungseg_utils.core.classes import BACKGROUND, CLASSES, LESIONS
 from lungseg_utils.plots.parts import class_patch, seen_on
 from lungseg_utils.plots.slices import CASED, mark_sides, overlay, seen, show_labels
 from lungseg_utils.report.case import Case
-from lungseg_utils.report.quality import has_text
 from lungseg_utils.report.severity import SIDES, THIRDS
 
 INK, FAINT = "#22303c", "#5d6975"
@@ -38,10 +36,7 @@ def draw_tile(ax: Axes, case: Case, index: int, kind: str) -> None:
         kind: One of KINDS.
     """
     plan, scan = case.montage, case.scan
-    hu, label = scan.hu[index].astype(np.float32), case.labels[index]
-    if any(has_text(scan.hu[i]) for i in plan.chosen):
-        hu[~body_with_rim(scan.hu[index])] = LUNG_WINDOW[0]
-    hu, label = hu[plan.rows, plan.columns], label[plan.rows, plan.columns]
+    hu, label = case.picture(index), case.labels[index, plan.rows, plan.columns]
     if kind == "lesions":
         show_labels(ax, hu, label)
     else:
