@@ -4,6 +4,7 @@ Devices and settings, scans built by hand, segmenters that need no network.
 """
 
 import multiprocessing
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -49,6 +50,7 @@ SERVER = multiprocessing.get_context("spawn" if WINDOWS else "forkserver")
 if not WINDOWS:
     SERVER.set_forkserver_preload(["lungseg_utils.training.launcher"])
 
+LONG = pytest.mark.skipif("LUNGSEG_LONG" not in os.environ, reason="takes minutes: LUNGSEG_LONG=1 runs it")
 no_windows = pytest.mark.skipif(WINDOWS, reason="Windows has no such links, signals, rights or forks")
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import psutil
 import pytest
 from click.testing import CliRunner
-from helpers import wait_for
+from helpers import LONG, wait_for
 from nbformat.v4 import new_code_cell, new_notebook
 
 from lungseg_utils.cli import main
@@ -166,10 +166,6 @@ def test_of_the_real_series_the_runs_have_what_is_not_prepared_for_all(tmp_path,
 # --- batches ---
 
 
-LONG = pytest.mark.skipif(
-    "LUNGSEG_LONG" not in os.environ,
-    reason="many processes, minutes: LUNGSEG_LONG=1 runs it",
-)
 HANGS = 3000  # seconds: far beyond any busy machine
 ALONE, TWO = pytest.param(None, id="alone"), pytest.param(2, id="two jobs")
 

@@ -1,7 +1,6 @@
 """True trainings in a batch: a worker that is killed in the middle changes no bit of any result."""
 
 import json
-import os
 import threading
 from dataclasses import asdict, replace
 
@@ -9,7 +8,7 @@ import nbformat
 import psutil
 import pytest
 import torch
-from helpers import CPU, TINY_CONFIG, wait_for
+from helpers import CPU, LONG, TINY_CONFIG, wait_for
 from nbformat.v4 import new_code_cell, new_notebook
 
 from lungseg_utils.series.batch import run_batch
@@ -31,7 +30,6 @@ data.prepare(arrays, slices, data.fit_preprocessing(arrays, slices), f"{run_dir}
     "03_training": (
         RUN + "seed: int = 0\n",
         f"""\
-import os
 from dataclasses import replace
 from pathlib import Path
 from lungseg_utils.core.device import Device
@@ -46,10 +44,7 @@ train(f"{{run_dir}}/prepared", run_dir, replace(config, seed=seed), Device("cpu"
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(
-    "LUNGSEG_LONG" not in os.environ,
-    reason="many processes, minutes: LUNGSEG_LONG=1 runs it",
-)
+@LONG
 def test_a_worker_killed_in_mid_training_changes_no_bit(tiny_phantom, prepared_dir, tmp_path, monkeypatch):
     pytest.importorskip("distributed")
     monkeypatch.setenv("LUNGSEG_HOME", str(tmp_path))
