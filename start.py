@@ -33,6 +33,7 @@ WHAT = {
     "lint": "ruff, mypy and import-linter (--fix mends what ruff can)",
     "lab": "open the notebooks in Jupyter",
     "notebooks": "re-execute the committed notebooks in place, on the phantom",
+    "translations": "bring the catalogues and notebooks of other languages up to date",
     "setup": "only .venv",
     "clean": "remove .venv and what was built, not runs/ and data/",
 }
@@ -112,9 +113,14 @@ def run(options):
     hand_over(PYTHON, "-m", "lungseg_utils", "run", *options)
 
 
-def notebooks(_):
+def notebooks(options):
     """The committed outputs, anew."""
-    hand_over(PYTHON, "-m", "lungseg_utils", "notebooks")
+    hand_over(PYTHON, "-m", "lungseg_utils", "notebooks", *options)
+
+
+def translations(_):
+    """What the other languages' catalogues and notebooks are made from, anew."""
+    hand_over(PYTHON, "-m", "lungseg_utils", "translations")
 
 
 def lab(options):

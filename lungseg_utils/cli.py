@@ -9,6 +9,7 @@ import click
 
 from lungseg_utils import __version__
 from lungseg_utils.core.files import InputError, first_line, in_words, resolve_path, standing_path
+from lungseg_utils.core.language import ENGLISH, LANGUAGES, set_language
 from lungseg_utils.core.stopping import NOT_FINISHED, stops_interrupt
 
 if TYPE_CHECKING:
@@ -65,6 +66,13 @@ def shares_work(command: Callable) -> Callable:
     return command
 
 
+in_language = click.option(
+    "--language",
+    metavar="LANGUAGE",
+    help=f"Of what readers read: {', '.join(LANGUAGES)}.  [default: en]",
+)
+
+
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @click.version_option(__version__, prog_name="lungseg")
 def main() -> None:
@@ -87,6 +95,7 @@ def main() -> None:
 @click.option(
     "-p", "parameters", nargs=2, multiple=True, metavar="NAME VALUE", help="One parameter; repeatable."
 )
+@in_language
 @click.option("--only", metavar="NN", help="Run one notebook, by number or name: 03.")
 @click.option("--from", "start", metavar="NN", help="Go on from this notebook in the same run directory: 02.")
 def run(
@@ -94,6 +103,7 @@ def run(
     run_dir: str | None,
     profile: str | None,
     parameters: tuple[tuple[str, str], ...],
+    language: str | None,
     only: str | None,
     start: str | None,
 ) -> None:
@@ -111,7 +121,7 @@ def run(
         profile=profile,
         data_dir=data_dir,
         run_dir=run_dir,
-        parameters=dict(parameters),
+        parameters=dict(parameters) | ({"language": language} if language else {}),
         only=only,
         start=start,
     )
@@ -346,6 +356,7 @@ def import_(kind: str, source: str, out: str) -> None:
     is_flag=True,
     help="Copy the patient's identifiers into the DICOM mask, for an archive.",
 )
+@in_language
 @shares_work
 @click.pass_context
 def predict_scan(
@@ -355,6 +366,7 @@ def predict_scan(
     out: str,
     series: str | None,
     keep_identity: bool,
+    language: str | None,
     **shared: Any,
 ) -> None:
     """Segment your own scan, or many: masks and reports.
@@ -376,6 +388,7 @@ def predict_scan(
     from lungseg_utils.scans.scan import SeveralScans
     from lungseg_utils.scans.sources import is_list
 
+    set_language(language or ENGLISH)
     needs_dask(**shared)  # before the minutes that follow, as what else is wrong
     target = standing_path(out)
     model = model or "pretrained"
@@ -502,8 +515,18 @@ def doctor(ctx: click.Context) -> None:
 
 
 @main.command(hidden=True)
-def notebooks() -> None:
+@in_language
+def notebooks(language: str | None) -> None:
     """Re-execute the notebooks in place on the phantom, for the committed copies (make notebooks)."""
-    from lungseg_utils.series.run import refresh_notebooks
+    from lungseg_utils.series.run import edition_of, refresh_notebooks
 
-    refresh_notebooks()
+    refresh_notebooks(edition_of(language or ENGLISH))
+
+
+@main.command(hidden=True)
+def translations() -> None:
+    """Bring catalogues and notebooks of the other languages up to date (make translations)."""
+    from lungseg_utils.series.translation import write_translations
+
+    for path, missing in write_translations().items():
+        click.echo(f"{path}: {missing} texts to translate" if missing else f"{path}")

@@ -158,6 +158,7 @@ def test_the_rooms_are_drawn_as_they_are():
         "__init__",
         "__main__",
         "__pycache__",
+        "locale",
         "weights",
     }
 

@@ -42,6 +42,7 @@ SAME_ON_CONDA = [
     "numpy",
     "pandas",
     "papermill",
+    "polib",
     "pydicom",
     "pytest",
     "pytest-xdist",

@@ -150,7 +150,7 @@ def test_every_word_of_make_is_one_of_start():
     if not shutil.which("make"):
         pytest.skip("make is not installed")
     env = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "ARGS")}
-    for word in ("run", "test", "quick", "lint", "lab", "notebooks", "setup", "clean"):
+    for word in ("run", "test", "quick", "lint", "lab", "notebooks", "translations", "setup", "clean"):
         command = ["make", "-n", word, "ARGS=-k 'a b'", "PYTHON=py"]
         done = subprocess.run(command, cwd=CHECKOUT, env=env, capture_output=True, text=True)
         assert done.stdout.strip() == f"py start.py {word}" + ("" if word == "lint" else " -k 'a b'")

@@ -22,6 +22,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         ],
         "device": ["Device", "choose_device"],
         "files": ["InputError", "resolve_path"],
+        "language": ["set_language", "translate"],
         "image": ["resize_nearest", "thumbnails"],
     },
 )

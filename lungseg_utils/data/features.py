@@ -3,6 +3,7 @@
 import numpy as np
 
 from lungseg_utils.core.image import SOLID, THINNED, body_mask
+from lungseg_utils.core.language import marked as N_
 
 LOOKED_AT = 24  # slices of a scan that are looked at
 SOFT_TISSUE = 150  # HU, either side of water
@@ -10,12 +11,12 @@ LUNG_SLICE = 0.05  # air as a share of the body, in a slice of the lungs
 # What is compared with training, from each slice. The values end at the 90th percentile: beyond is bone,
 # which most training slices came without, cut off at 150 HU.
 FEATURES = {
-    "low_hu": ("the value of the body's darkest parts, its 5th percentile,", "HU"),
-    "median_hu": ("the middle value of the body", "HU"),
-    "high_hu": ("the value of the body's brightest parts, its 90th percentile,", "HU"),
-    "noise_hu": ("the noise in soft tissue", "HU"),
-    "lung_percent": ("the share of air in the body", "%"),
-    "body_percent": ("the share of the picture that the body fills", "%"),
+    "low_hu": (N_("the value of the body's darkest parts, its 5th percentile,"), "HU"),
+    "median_hu": (N_("the middle value of the body"), "HU"),
+    "high_hu": (N_("the value of the body's brightest parts, its 90th percentile,"), "HU"),
+    "noise_hu": (N_("the noise in soft tissue"), "HU"),
+    "lung_percent": (N_("the share of air in the body"), "%"),
+    "body_percent": (N_("the share of the picture that the body fills"), "%"),
 }
 
 

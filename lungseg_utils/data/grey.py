@@ -9,6 +9,8 @@ from scipy import ndimage, signal
 
 from lungseg_utils.core.files import InputError
 from lungseg_utils.core.image import CROSS, largest_piece
+from lungseg_utils.core.language import marked as N_
+from lungseg_utils.core.language import translate as _
 from lungseg_utils.core.npy import INT16
 
 AIR_LIMIT = -300  # HU; no tissue but lung and air lies below
@@ -21,7 +23,7 @@ LEVELS = 256
 WHITE = 248
 SMOOTH = 2  # levels, sigma: bridges the gaps of a histogram that was stretched to 8 bits
 BLACK = 3  # levels from the darkest that count as it
-ESTIMATED = (
+ESTIMATED = N_(
     "The values are grey levels, not HU: HU were estimated from the image's own {found}, "
     "and are less sure than a scanner's."
 )
@@ -38,7 +40,7 @@ def settle_values(hu: np.ndarray) -> tuple[bool, list[str]]:
         raise InputError(
             f"all pixels of a slice have the same value, {low}; expected a chest CT; export it again."
         )
-    notes = [f"{blank} of {len(hu)} slices are blank."] if blank else []
+    notes = [_("{blank} of {count} slices are blank.").format(blank=blank, count=len(hu))] if blank else []
     if low < AIR_LIMIT:
         _check_offset(hu, low)
         return True, notes
@@ -60,7 +62,7 @@ def settle_values(hu: np.ndarray) -> tuple[bool, list[str]]:
     table = scale.hu(np.arange(256))
     for slice_ in hu:
         slice_[:] = table[slice_]
-    return False, [*notes, ESTIMATED.format(found=", ".join(scale.found))]
+    return False, [*notes, _(ESTIMATED).format(found=", ".join(map(_, scale.found)))]
 
 
 def _check_offset(hu: np.ndarray, low: int) -> None:

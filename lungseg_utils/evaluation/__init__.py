@@ -17,7 +17,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "seed_scores",
             "table_for_people",
         ],
-        "intervals": ["INTERVAL_NOTE", "clusters", "paired_difference", "volume_scores"],
+        "intervals": ["clusters", "interval_note", "paired_difference", "volume_scores"],
         "lesions": ["lesion_confusion"],
         "metrics": [
             "confusion_matrix",

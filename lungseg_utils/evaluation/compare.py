@@ -204,7 +204,7 @@ def _read_slices(path: Path) -> tuple[pd.DataFrame | None, np.ndarray | None]:
 def differing_parameters(runs: Sequence[Run]) -> list[str]:
     """Names of the settings whose values are not the same in all runs, or not known in some."""
     names = dict.fromkeys(
-        name for run in runs for name in run.parameters if name not in ("run_dir", "prepared")
+        name for run in runs for name in run.parameters if name not in ("run_dir", "prepared", "language")
     )
     return [
         name

@@ -9,6 +9,7 @@ import pandas as pd
 
 from lungseg_utils.core.classes import NUM_CLASSES
 from lungseg_utils.core.image import resize_nearest
+from lungseg_utils.core.language import marked as N_
 from lungseg_utils.evaluation import metrics
 from lungseg_utils.evaluation.borders import border_summary, border_table
 from lungseg_utils.evaluation.burden import burden_summary, predicted_burden, true_burden
@@ -172,7 +173,7 @@ def evaluate(
     borders = border_table(truth, predictions.labels, spacing)
     lesions = lesion_table(truth, predictions.labels)
     burden = {"burden_true": true_burden(per_slice), "burden_predicted": predicted_burden(per_slice)}
-    rules = {"argmax": predictions.argmax, "0.5 threshold": predictions.thresholded}
+    rules = {"argmax": predictions.argmax, N_("0.5 threshold"): predictions.thresholded}
     small = {rule: resize_nearest(labels, SMALL) for rule, labels in rules.items()}
     tables = [definitions_table(truth, rules, batch_size)]
     if truth.shape[1:] != (SMALL, SMALL):

@@ -13,19 +13,27 @@ import numpy as np
 import pandas as pd
 
 from lungseg_utils.core.files import InputError
+from lungseg_utils.core.language import marked as N_
+from lungseg_utils.core.language import translate as _
 
-INTERVAL_NOTE = (
+INTERVAL_NOTE = N_(
     "Intervals are conditional on these patients and on this trained network: they say nothing about other "
     "hospitals, "
     "nor about another seed. Slices of one patient are alike; drawn one by one, as where patients are not "
     "known, they make "
     "intervals too narrow."
 )
+
 Scores = Mapping[
     str, Callable[[np.ndarray], np.ndarray]
 ]  # by name, counts (..., 4, 4) -> score (...), NaN undefined
 Interval = tuple[float, float] | None
 Volumes = Sequence[Any] | pd.Series  # the number of each slice's volume; None, NaN or NA where unknown
+
+
+def interval_note() -> str:
+    """What the intervals leave out, for readers."""
+    return _(INTERVAL_NOTE)
 
 
 def clusters(volumes: Volumes) -> Volumes | None:

@@ -18,12 +18,13 @@ from scipy import ndimage
 
 from lungseg_utils.core.classes import LESIONS
 from lungseg_utils.core.files import InputError
+from lungseg_utils.core.language import marked as N_
 from lungseg_utils.evaluation.metrics import check_stacks
 
 MIN_PIXELS = 10
 MIN_OVERLAP = 0.1
 # Pixels, lower bound included; at a typical 0.7 mm a pixel, discs of up to 8 mm, up to 25 mm, and beyond.
-SIZES = {"small": (MIN_PIXELS, 100), "medium": (100, 1000), "large": (1000, np.inf)}
+SIZES = {N_("small"): (MIN_PIXELS, 100), N_("medium"): (100, 1000), N_("large"): (1000, np.inf)}
 HU_EDGES = np.arange(-1000, 201, 25)  # HU
 PLACES = 64  # the slice is divided into 64 x 64 places
 
@@ -62,7 +63,7 @@ def lesion_summary(table: pd.DataFrame, slices: int) -> dict[str, dict[str, Any]
     """
     return {
         name: _count(table[(table.pixels >= low) & (table.pixels < high)], slices)
-        for name, (low, high) in {"all": (0, np.inf), **SIZES}.items()
+        for name, (low, high) in {N_("all"): (0, np.inf), **SIZES}.items()
     }
 
 

@@ -13,6 +13,7 @@ import pandas as pd
 
 from lungseg_utils.core.classes import CLASSES, LESIONS, SHORT_NAMES
 from lungseg_utils.core.files import atomic_write, write_csv
+from lungseg_utils.core.language import translate as _
 from lungseg_utils.evaluation import metrics
 
 SCHEMA = 2  # of metrics.json, as the README documents it
@@ -27,37 +28,47 @@ def split_statement(slices: pd.DataFrame, doubt: str | None = None) -> list[str]
         doubt: Why the split says nothing about the model that is scored, as `inference.check_tie` has it.
     """
     train, validation = slices[slices.split == "train"], slices[slices.split == "validation"]
-    sources = " and ".join(
-        f"{count} of {source}" for source, count in train.source.value_counts(sort=False).items()
+    sources = _(" and ").join(
+        _("{count} of {source}").format(count=count, source=source)
+        for source, count in train.source.value_counts(sort=False).items()
     )
-    sentences = [f"Validation: {len(validation)} slices of {validation.source.iloc[0]}. Training: {sources}."]
+    sentences = [
+        _("Validation: {count} slices of {source}. Training: {sources}.").format(
+            count=len(validation), source=validation.source.iloc[0], sources=sources
+        )
+    ]
     if doubt:
-        return [*sentences, doubt]
+        return [*sentences, _(doubt)]
     volumes = validation.volume.dropna().unique()
     shared = sorted(set(volumes) & set(train.volume.dropna()))
     if shared:
         sentences.append(
-            f"**Leaking:** slices of volume {', '.join(map(str, shared))} are on both sides; the scores are "
-            "too good."
+            _("**Leaking:** slices of volume {volumes} are on both sides; the scores are too good.").format(
+                volumes=", ".join(map(str, shared))
+            )
         )
     elif len(volumes):
         if same := sorted(set(slices[slices.split == "left_out"].volume.dropna())):
             sentences.append(
-                f"Volume {', '.join(map(str, same))} is left out: it holds slices of the same scan."
+                _("Volume {volumes} is left out: it holds slices of the same scan.").format(
+                    volumes=", ".join(map(str, same))
+                )
             )
         sentences.append(
-            f"Volume {', '.join(map(str, volumes))} is held back whole: as far as a volume is a patient, no "
-            "patient is on both "
-            "sides. It is one scan from one scanner: other patients may fare differently."
+            _(
+                "Volume {volumes} is held back whole: as far as a volume is a patient, no patient is on "
+                "both sides. It is one scan from one scanner: other patients may fare differently."
+            ).format(volumes=", ".join(map(str, volumes)))
         )
     else:
         left_out = (slices.split == "left_out").sum()
         sentences.append(
-            "These slices carry no patient ids. They are known to be several of a patient, shuffled, so that "
-            "**the same patient may be "
-            f"on both sides** and the scores better than for a new one. {left_out} near-identical training "
-            "slices were left out; "
-            "that is a lower bound of what is shared, since pixels do not show whose they are."
+            _(
+                "These slices carry no patient ids. They are known to be several of a patient, "
+                "shuffled, so that **the same patient may be on both sides** and the scores better "
+                "than for a new one. {left_out} near-identical training slices were left out; that "
+                "is a lower bound of what is shared, since pixels do not show whose they are."
+            ).format(left_out=left_out)
         )
     return sentences
 
@@ -130,63 +141,92 @@ def conclusions(record: dict[str, Any], counts: np.ndarray, epochs: int, kept: i
         if scores["classes"][c.short]["dice"] is not None
     }
     best, worst = max(dice, key=dice.__getitem__), min(dice, key=dice.__getitem__)
-    interval = record["intervals"]["mean_iou"]
-    among = f" ({interval[0]:.3f} to {interval[1]:.3f} over other draws of these slices)" if interval else ""
+    mean_iou = f"{scores['mean_iou']:.3f}"
+    if interval := record["intervals"]["mean_iou"]:
+        mean_iou = _("{score} ({low:.3f} to {high:.3f} over other draws of these slices)").format(
+            score=mean_iou, low=interval[0], high=interval[1]
+        )
     sentences = [
         (
-            f"**Accuracy** is {scores['accuracy']:.3f}; answering *{CLASSES[commonest].name}* everywhere "
-            "would reach "
-            f"{share[commonest]:.3f}, so the network adds {100 * gain:.1f} points. **mIoU** is "
-            f"{scores['mean_iou']:.3f}{among}."
+            _(
+                "**Accuracy** is {accuracy:.3f}; answering *{name}* everywhere would reach "
+                "{share:.3f}, so the network adds {gain:.1f} points. **mIoU** is {mean_iou}."
+            ).format(
+                accuracy=scores["accuracy"],
+                name=CLASSES[commonest].name,
+                share=share[commonest],
+                gain=100 * gain,
+                mean_iou=mean_iou,
+            )
         ),
         (
-            f"The best class is *{best}* (Dice {dice[best]:.3f}), the weakest *{worst}* (Dice "
-            f"{dice[worst]:.3f})."
+            _(
+                "The best class is *{best}* (Dice {highest:.3f}), the weakest *{worst}* (Dice {lowest:.3f})."
+            ).format(best=best, highest=dice[best], worst=worst, lowest=dice[worst])
         ),
     ]
-    for c, name in zip(LESIONS, ("Ground glass", "Consolidation")):
+    for c, name in zip(LESIONS, (_("Ground glass"), _("Consolidation"))):
         sentences.append(_lesion_sentence(name, counts, c))
     if counts[:2].any():
         swapped = (counts[0, 1] + counts[1, 0]) / counts[:2].sum()
         sentences.append(
-            f"With both lesions taken as one class Dice is {scores['lesion_dice']:.3f}; {swapped:.0%} of the "
-            "lesion pixels are "
-            "found, but given the other lesion's class."
+            _(
+                "With both lesions taken as one class Dice is {lesion_dice:.3f}; {swapped:.0%} of "
+                "the lesion pixels are found, but given the other lesion's class."
+            ).format(lesion_dice=scores["lesion_dice"], swapped=swapped)
         )
     lesions = record["lesions"]["all"]
     if lesions["true"]:
         sentences.append(
-            f"Of {lesions['true']} lesions {lesions['found']} are found ({lesions['recall']:.0%}), with "
-            f"{lesions['false_alarms_per_slice']:.1f} false alarms a slice."
+            _(
+                "Of {true} lesions {found} are found ({recall:.0%}), with "
+                "{false_alarms_per_slice:.1f} false alarms a slice."
+            ).format(**lesions)
         )
     burden = record["burden"]["slices"]
     if burden["limits"]:
         low, high = (100 * limit for limit in burden["limits"])
         sentences.append(
-            f"The involved share of the lung is off by {100 * burden['bias']:+.1f} points on average (95 % "
-            "limits of "
-            f"agreement: {low:+.0f} to {high:+.0f} points)."
+            _(
+                "The involved share of the lung is off by {bias:+.1f} points on average (95 % limits "
+                "of agreement: {low:+.0f} to {high:+.0f} points)."
+            ).format(bias=100 * burden["bias"], low=low, high=high)
         )
     sentences.append(
-        f"The kept epoch is the last of {epochs}: a longer schedule may still improve it."
+        _("The kept epoch is the last of {epochs}: a longer schedule may still improve it.").format(
+            epochs=epochs
+        )
         if kept == epochs
-        else f"The kept epoch is {kept} of {epochs}: later epochs did not improve the monitored score."
+        else _(
+            "The kept epoch is {kept} of {epochs}: later epochs did not improve the monitored score."
+        ).format(kept=kept, epochs=epochs)
     )
     return sentences
 
 
 def _lesion_sentence(name: str, counts: np.ndarray, c: int) -> str:
     true, predicted, hits = counts[c].sum(), counts[:, c].sum(), counts[c, c]
-    if not true:
-        return f"{name} does not occur in these slices" + (
-            f", yet {predicted} pixels were given that class." if predicted else "."
-        )
-    found = f"{name}: {hits / true:.0%} of its pixels are found"
-    if not predicted:
-        return f"{found}; the network never answers it."
     others = counts[c].copy()
     others[c] = 0
-    missed = (
-        f"; what is missed is mostly called *{CLASSES[int(others.argmax())].name}*" if others.any() else ""
+    if not true and not predicted:
+        said = _("{name} does not occur in these slices.")
+    elif not true:
+        said = _("{name} does not occur in these slices, yet {pixels} pixels were given that class.")
+    elif not predicted:
+        said = _("{name}: {found:.0%} of its pixels are found; the network never answers it.")
+    elif not others.any():
+        said = _(
+            "{name}: {found:.0%} of its pixels are found, and {right:.0%} of what is called so is right."
+        )
+    else:
+        said = _(
+            "{name}: {found:.0%} of its pixels are found, and {right:.0%} of what is called so is right; "
+            "what is missed is mostly called *{other}*."
+        )
+    return said.format(
+        name=name,
+        pixels=predicted,
+        found=hits / max(true, 1),
+        right=hits / max(predicted, 1),
+        other=CLASSES[int(others.argmax())].name,
     )
-    return f"{found}, and {hits / predicted:.0%} of what is called so is right{missed}."

@@ -11,6 +11,8 @@ import numpy as np
 import pandas as pd
 
 from lungseg_utils.core.classes import CONSOLIDATION, GROUND_GLASS, LESIONS
+from lungseg_utils.core.language import marked as N_
+from lungseg_utils.core.language import translate as _
 from lungseg_utils.evaluation import metrics
 
 
@@ -47,7 +49,7 @@ class Score:
     @property
     def better(self) -> str:
         """Which way is better, in words."""
-        return "less is better" if self.less_is_better else "more is better"
+        return _("less is better") if self.less_is_better else _("more is better")
 
     def text(self, value: float, sign: str = "") -> str:
         """A value, or with the sign "+" a difference, as people read it."""
@@ -77,19 +79,19 @@ def _by_key(*scores: Score) -> dict[str, Score]:
 # Pooled: functions of counts (..., 4, 4), summed over the slices, to (...), NaN where the score is undefined.
 # They are reported with intervals, and runs are compared by them.
 HEADLINE = _by_key(
-    Score(key="accuracy", label="accuracy", function=metrics.accuracy),
+    Score(key="accuracy", label=N_("accuracy"), function=metrics.accuracy),
     Score(key="mean_iou", label="mIoU", function=metrics.mean_iou),
-    Score(key="classes.ground_glass.dice", label="ground glass Dice", function=_dice_of(GROUND_GLASS)),
-    Score(key="classes.consolidation.dice", label="consolidation Dice", function=_dice_of(CONSOLIDATION)),
+    Score(key="classes.ground_glass.dice", label=N_("ground glass Dice"), function=_dice_of(GROUND_GLASS)),
+    Score(key="classes.consolidation.dice", label=N_("consolidation Dice"), function=_dice_of(CONSOLIDATION)),
     Score(
         key="competition.pooled",
-        label="mean lesion Dice",
+        label=N_("mean lesion Dice"),
         function=_mean_lesion_dice,
         meaning="mean of ground glass and consolidation",
     ),
     Score(
         key="lesion_dice",
-        label="lesion Dice",
+        label=N_("lesion Dice"),
         function=metrics.lesion_dice,
         meaning="both lesions as one class",
     ),
@@ -100,26 +102,26 @@ HEADLINE = _by_key(
 PER_SLICE = _by_key(
     Score(
         key="borders.lesion.cases.only_truth",
-        label="share of slices whose lesion is missed",
+        label=N_("share of slices whose lesion is missed"),
         function=_missed,
         meaning="metrics.json has their number",
         less_is_better=True,
     ),
     Score(
         key="borders.lesion.hd95_px.mean",
-        label="HD95 of the lesion, px",
+        label=N_("HD95 of the lesion, px"),
         function=lambda table: table.lesion_hd95_px,
         less_is_better=True,
         digits=1,
     ),
     Score(
         key="borders.lesion.surface_dice_2px.mean",
-        label="surface Dice of the lesion, 2 px",
+        label=N_("surface Dice of the lesion, 2 px"),
         function=lambda table: table.lesion_surface_dice_2px,
     ),
     Score(
         key="burden.slices.mean_absolute_error",
-        label="burden, absolute error",
+        label=N_("burden, absolute error"),
         function=_burden_error,
         less_is_better=True,
     ),

@@ -9,16 +9,26 @@ from pathlib import Path
 from typing import Any
 
 from lungseg_utils.core.files import InputError, resolve_path
+from lungseg_utils.core.language import marked as N_
 from lungseg_utils.data.preprocessing import FINGERPRINT_LENGTH, fingerprint
+
+OTHER_SLICES = N_(
+    "This model has learned from other prepared slices: **what is validated here may have been among them**, "
+    "whatever the split of this run directory says."
+)
+UNNAMED_SLICES = N_(
+    "This model has learned from slices that it does not name: **what is validated here may have been among "
+    "them**, whatever the split of this run directory says."
+)
 
 
 @dataclass(frozen=True)
 class Tie:
     """Of what results are.
 
-    prepared: fingerprint of the prepared slices; weights: checksum of the model's; doubt: in one sentence,
-    why the split of these slices says nothing about this model; None for a model that learned from just
-    these.
+    prepared: fingerprint of the prepared slices; weights: checksum of the model's; doubt: in one English
+    sentence, why the split of these slices says nothing about this model; None for a model that learned from
+    just these.
     """
 
     prepared: str
@@ -45,12 +55,7 @@ def check_tie(model_dir: str | Path, run_dir: str | Path) -> Tie:
             "was before."
         )
     if learned != here:
-        source = "other prepared slices" if known else "slices that it does not name"
-        doubt = (
-            f"This model has learned from {source}: **what is validated here may have been among them**, "
-            "whatever the split "
-            "of this run directory says."
-        )
+        doubt = OTHER_SLICES if known else UNNAMED_SLICES
     return Tie(here, config.get("weights_sha256", ""), doubt)
 
 

@@ -9,6 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from lungseg_utils.core.classes import CLASSES, LESIONS
+from lungseg_utils.core.language import marked as N_
+from lungseg_utils.core.language import translate as _
 from lungseg_utils.plots.parts import area_patch, class_patch, describe, listed, seen_on
 from lungseg_utils.plots.slices import (
     CLASS_COLORS,
@@ -28,11 +30,16 @@ from lungseg_utils.plots.slices import (
 
 # Light, middle and dark, so that a grey print tells them apart; none is a class's colour. Four such steps do
 # not fit between black and white: what was found by the other lesion's name is a hit with dots.
-OTHER_CLASS = "found, other lesion class"
-AGREEMENT = {"hit": "#FFFFFF", OTHER_CLASS: "#FFFFFF", "miss": "#CC7A00", "false alarm": "#741C5C"}
+OTHER_CLASS = N_("found, other lesion class")
+AGREEMENT = {
+    N_("hit"): "#FFFFFF",
+    OTHER_CLASS: "#FFFFFF",
+    N_("miss"): "#CC7A00",
+    N_("false alarm"): "#741C5C",
+}
 HATCHED = {OTHER_CLASS: "....", "miss": "////"}
 DIMMED = 0.75  # of the slice's brightness below the colours
-TRUE_LABELS = "true labels"
+TRUE_LABELS = N_("true labels")
 
 
 def _kinds(truth: np.ndarray, prediction: np.ndarray) -> dict[str, np.ndarray]:
@@ -63,12 +70,12 @@ def _draw_agreement(ax: Axes, truth: np.ndarray, prediction: np.ndarray, hu: np.
 
 
 def _handles() -> list[Patch]:
-    return [area_patch(color, HATCHED.get(name, ""), name) for name, color in AGREEMENT.items()]
+    return [area_patch(color, HATCHED.get(name, ""), _(name)) for name, color in AGREEMENT.items()]
 
 
 def _counted(truth: np.ndarray, prediction: np.ndarray) -> str:
     """How many pixels of each kind in one line, for alternative texts."""
-    return ", ".join(f"{name} {where.sum():,} px" for name, where in _kinds(truth, prediction).items())
+    return ", ".join(f"{_(name)} {where.sum():,} px" for name, where in _kinds(truth, prediction).items())
 
 
 def plot_results(
@@ -89,7 +96,7 @@ def plot_results(
         titles: One a slice.
         labels_name: Whose labels they are, such as "radiologist's labels"; a phantom has no radiologist.
     """
-    boxes = cropped(truth, prediction)
+    labels_name, boxes = _(labels_name), cropped(truth, prediction)
     figure, axes = picture_grid(4, len(hu), extra=1.2, tall=tallest(boxes))
     for k, box in enumerate(boxes):
         picture, true, predicted = hu[k][box], truth[k][box], prediction[k][box]
@@ -100,18 +107,24 @@ def plot_results(
         outline(axes[3, k], predicted)
         axes[0, k].set_title(titles[k])
         mark_sides(axes[0, k])
-    for ax, name in zip(axes[:, 0], ("predicted lesions", labels_name, "agreement", "predicted classes")):
+    for ax, name in zip(
+        axes[:, 0], (_("predicted lesions"), labels_name, _("agreement"), _("predicted classes"))
+    ):
         name_row(ax, name)
     handles = [*map(class_patch, range(len(CLASSES))), *_handles()]
     figure.legend(handles=handles, loc="outside lower center", ncols=4 if len(hu) > 3 else 2)
     told = [
-        f"{title}: true {seen(t)}; predicted {seen(p)}; {_counted(t, p)}"
+        _("{title}: true {true}; predicted {predicted}; {counted}").format(
+            title=title, true=seen(t), predicted=seen(p), counted=_counted(t, p)
+        )
         for title, t, p in zip(titles, truth, prediction)
     ]
     return describe(
         figure,
-        f"Four rows of pictures, one column a slice: predicted lesions, {labels_name}, their agreement, the "
-        f"predicted class of every pixel. {listed(told)}.",
+        _(
+            "Four rows of pictures, one column a slice: predicted lesions, {labels_name}, their "
+            "agreement, the predicted class of every pixel. {told}."
+        ).format(labels_name=labels_name, told=listed(told)),
     )
 
 
@@ -136,4 +149,4 @@ def show_agreement(
     figure.suptitle(title)
     figure.legend(handles=_handles(), loc="outside lower center", ncols=len(AGREEMENT))
     told = [f"{name}: {_counted(t, p)}" for name, t, p in zip(titles, truth, prediction)]
-    return describe(figure, f"CT slices, {title}. {listed(told)}.")
+    return describe(figure, _("CT slices, {title}. {told}.").format(title=title, told=listed(told)))

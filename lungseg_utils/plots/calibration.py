@@ -9,6 +9,7 @@ from matplotlib.colors import Normalize, to_rgb
 from matplotlib.figure import Figure
 
 from lungseg_utils.core.classes import CLASSES, FOREGROUND, LESIONS
+from lungseg_utils.core.language import translate as _
 from lungseg_utils.evaluation.calibration import BINS, Reliability, calibration_error
 from lungseg_utils.plots.parts import FAINT, FEW, WRONG, area_patch, class_patch, describe, listed
 from lungseg_utils.plots.slices import (
@@ -31,7 +32,7 @@ def plot_reliability(counts: Reliability) -> Figure:
     if not shown:
         figure, ax = plt.subplots(figsize=(6, 1.2))
         ax.set_axis_off()
-        words = "no reliability diagram: too few pixels of lung"
+        words = _("no reliability diagram: too few pixels of lung")
         ax.text(0.5, 0.5, words, ha="center", va="center")
         return describe(figure, words)
     figure, axes = plt.subplots(
@@ -47,19 +48,23 @@ def plot_reliability(counts: Reliability) -> Figure:
     for (top, bottom), c in zip(axes.T, shown):
         pixels, color, error = counts.pixels[c], CLASSES[c].line, errors[c]
         held = pixels >= FEW
-        top.plot([0, 1], [0, 1], color=FAINT, linestyle=":", label="perfect")
+        top.plot([0, 1], [0, 1], color=FAINT, linestyle=":", label=_("perfect"))
         top.plot(
             counts.probability[c, held] / pixels[held], counts.hits[c, held] / pixels[held], "o-", color=color
         )
-        top.set_title(f"{CLASSES[c].name}\nerror {error:.3f}")
-        bottom.set(yscale="log", ylim=(0.01, 130), xlim=(0, 1), xlabel="predicted probability")
+        top.set_title(_("{name}\nerror {error:.3f}").format(name=CLASSES[c].name, error=error))
+        bottom.set(yscale="log", ylim=(0.01, 130), xlim=(0, 1), xlabel=_("predicted probability"))
         bottom.stairs(100 * pixels / pixels.sum(), edges, fill=True, color=color)
         told.append(f"{CLASSES[c].name} {error:.3f}")
-    axes[0, 0].set(ylim=(0, 1), ylabel="share that comes true")
+    axes[0, 0].set(ylim=(0, 1), ylabel=_("share that comes true"))
     axes[0, 0].legend(loc="upper left")
-    axes[1, 0].set_ylabel("% of pixels")
-    figure.suptitle(f"reliability in true or predicted lung; bins below {FEW} pixels are left out")
-    return describe(figure, f"Reliability diagrams. Expected calibration error: {listed(told)}.")
+    axes[1, 0].set_ylabel(_("% of pixels"))
+    figure.suptitle(
+        _("reliability in true or predicted lung; bins below {few} pixels are left out").format(few=FEW)
+    )
+    return describe(
+        figure, _("Reliability diagrams. Expected calibration error: {told}.").format(told=listed(told))
+    )
 
 
 def show_entropy(
@@ -85,15 +90,19 @@ def show_entropy(
         axes[2, k].imshow(errors)
         axes[0, k].set_title(titles[k])
         mark_sides(axes[0, k])
-    for ax, name in zip(axes[:, 0], ("predicted lesions", "predictive entropy", "errors")):
+    for ax, name in zip(axes[:, 0], (_("predicted lesions"), _("predictive entropy"), _("errors"))):
         name_row(ax, name)
     bar = figure.colorbar(ScalarMappable(Normalize(0, 1), "magma"), ax=axes[1, :], shrink=0.9, ticks=[0, 1])
-    bar.ax.set_yticklabels(["one class\nis certain", "all four\nequal"])
-    handles = [*map(class_patch, LESIONS), area_patch(WRONG, label="any wrong class")]
+    bar.ax.set_yticklabels([_("one class\nis certain"), _("all four\nequal")])
+    handles = [*map(class_patch, LESIONS), area_patch(WRONG, label=_("any wrong class"))]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
     told = [
-        f"{title}: entropy {entropy[k].mean():.2f} on average, "
-        f"{(truth[k] != prediction[k]).mean():.1%} of the pixels wrong"
+        _("{title}: entropy {entropy:.2f} on average, {wrong:.1%} of the pixels wrong").format(
+            title=title, entropy=entropy[k].mean(), wrong=(truth[k] != prediction[k]).mean()
+        )
         for k, title in enumerate(titles)
     ]
-    return describe(figure, f"Predicted lesions, entropy and errors, one column a slice. {listed(told)}.")
+    return describe(
+        figure,
+        _("Predicted lesions, entropy and errors, one column a slice. {told}.").format(told=listed(told)),
+    )

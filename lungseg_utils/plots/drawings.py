@@ -14,15 +14,17 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
 
 from lungseg_utils.core.classes import CLASSES, LESIONS
+from lungseg_utils.core.language import marked as N_
+from lungseg_utils.core.language import translate as _
 from lungseg_utils.plots.parts import INK, SERIES, describe, listed
 from lungseg_utils.plots.slices import CLASS_COLORS, CLASS_NORM, grey_picture
 
 PAPER = "#F2F2F2"
 OVERLAP = {
-    "TP, hits": "#FFFFFF",
-    "FN, misses": SERIES[1],
-    "FP, false alarms": SERIES[2],
-    "TN, the rest": "#D9D9D9",
+    N_("TP, hits"): "#FFFFFF",
+    N_("FN, misses"): SERIES[1],
+    N_("FP, false alarms"): SERIES[2],
+    N_("TN, the rest"): "#D9D9D9",
 }
 
 
@@ -37,18 +39,22 @@ def draw_convolution(patch: np.ndarray, kernel: np.ndarray, row: int, column: in
     """
     window = patch[row - 1 : row + 2, column - 1 : column + 2]
     figure, axes = plt.subplots(1, 3, figsize=(10, 3.4), width_ratios=(max(patch.shape) / 3, 1, 1.2))
-    names = ("a patch of the slice, HU", "kernel", "products")
+    names = (_("a patch of the slice, HU"), _("kernel"), _("products"))
     for ax, values, name in zip(axes, (patch, kernel, window * kernel + 0), names, strict=True):
         _numbers(ax, values)
         ax.set_title(name)
     box = Rectangle((column - 1.5, row - 1.5), 3, 3, fill=False, edgecolor=SERIES[1], linewidth=3)
     axes[0].add_patch(box)
-    axes[2].set_xlabel(f"their sum: {(window * kernel).sum():.0f}", fontsize=12, color=SERIES[0])
-    figure.suptitle("window x kernel, number by number, then add")
+    axes[2].set_xlabel(
+        _("their sum: {sum:.0f}").format(sum=(window * kernel).sum()), fontsize=12, color=SERIES[0]
+    )
+    figure.suptitle(_("window x kernel, number by number, then add"))
     return describe(
         figure,
-        f"A patch of {patch.shape[0]} x {patch.shape[1]} numbers with a window of 3 x 3, a kernel, their "
-        f"products, and the sum of these: {(window * kernel).sum():.0f}.",
+        _(
+            "A patch of {rows} x {columns} numbers with a window of 3 x 3, a kernel, their "
+            "products, and the sum of these: {sum:.0f}."
+        ).format(rows=patch.shape[0], columns=patch.shape[1], sum=(window * kernel).sum()),
     )
 
 
@@ -78,7 +84,7 @@ def show_maps(maps: Mapping[str, np.ndarray], title: str = "") -> Figure:
         ax.imshow(values, "gray")
         ax.set(title=name, xticks=[], yticks=[])
     figure.suptitle(title)
-    return describe(figure, f"{title or 'Pictures in greys, side by side'}: {listed(list(maps))}.")
+    return describe(figure, f"{title or _('Pictures in greys, side by side')}: {listed(list(maps))}.")
 
 
 def _arrow(
@@ -109,13 +115,17 @@ def draw_chain(steps: Sequence[str], title: str = "", closed: bool = False) -> F
         bow = f"arc3,rad={-0.9 / len(steps)}"
         back = FancyArrowPatch(*ends, connectionstyle=bow, arrowstyle="-|>", mutation_scale=11, color=INK)
         ax.add_patch(back)
-        ax.text((len(steps) - 1) / 2, -0.68, "again, with other slices", ha="center")
+        ax.text((len(steps) - 1) / 2, -0.68, _("again, with other slices"), ha="center")
     ax.set(xlim=(-0.55, len(steps) - 0.45), ylim=(-1.05 if closed else -0.45, 0.45), title=title)
     ax.set_axis_off()
+    told = (
+        _("Boxes with arrows, each to the next, the last back to the first: {steps}.")
+        if closed
+        else _("Boxes with arrows, each to the next: {steps}.")
+    )
     return describe(
         figure,
-        f"Boxes with arrows, each to the next{', the last back to the first' if closed else ''}: "
-        f"{listed([words.replace(chr(10), ' ') for words in steps])}.",
+        told.format(steps=listed([words.replace(chr(10), " ") for words in steps])),
     )
 
 
@@ -130,7 +140,10 @@ def draw_pixel(logits: np.ndarray, truth: int) -> Figure:
     p /= p.sum()
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(11, 2.8))
     names, colors = [c.name for c in CLASSES], [c.color for c in CLASSES]
-    for ax, values, title in ((left, logits, "logits: any numbers"), (middle, p, "softmax: probabilities")):
+    for ax, values, title in (
+        (left, logits, _("logits: any numbers")),
+        (middle, p, _("softmax: probabilities")),
+    ):
         bars = ax.barh(names, values, color=colors, edgecolor=INK)
         ax.bar_label(bars, fmt="%.2f", padding=3)
         ax.invert_yaxis()
@@ -143,12 +156,18 @@ def draw_pixel(logits: np.ndarray, truth: int) -> Figure:
     right.annotate(
         f"{-np.log(p[truth]):.2f}", (p[truth], -np.log(p[truth])), xytext=(8, 6), textcoords="offset points"
     )
-    right.set(xlabel="probability of the true class", ylabel="loss", title=f"truth: {names[truth]}")
+    right.set(
+        xlabel=_("probability of the true class"),
+        ylabel=_("loss"),
+        title=_("truth: {name}").format(name=names[truth]),
+    )
     return describe(
         figure,
-        f"One pixel, truth {names[truth]}. Logits, then probabilities: "
-        f"{listed([f'{n} {x:.2f}, {q:.2f}' for n, x, q in zip(names, logits, p)])}. "
-        f"Loss {-np.log(p[truth]):.2f}.",
+        _("One pixel, truth {name}. Logits, then probabilities: {classes}. Loss {loss:.2f}.").format(
+            name=names[truth],
+            classes=listed([f"{n} {x:.2f}, {q:.2f}" for n, x, q in zip(names, logits, p)]),
+            loss=-np.log(p[truth]),
+        ),
     )
 
 
@@ -160,14 +179,17 @@ def draw_overlap(truth: np.ndarray, prediction: np.ndarray, title: str = "") -> 
         prediction: Boolean (H, W).
         title: Of the figure.
     """
-    figure, ax = plt.subplots(figsize=(6.5, 3.6))
+    figure, ax = plt.subplots(figsize=(7.2, 3.6))
     overlap_on(ax, truth, prediction)
-    told = [f"{name}: {part.sum():,} pixels" for name, part in _parts(truth, prediction).items()]
+    told = [
+        _("{name}: {pixels:,} pixels").format(name=_(name), pixels=part.sum())
+        for name, part in _parts(truth, prediction).items()
+    ]
     for words, color in zip(told, OVERLAP.values(), strict=True):
         ax.add_patch(Rectangle((0, 0), 0, 0, facecolor=color, edgecolor=INK, label=words))
     ax.legend(loc="center left", bbox_to_anchor=(1.02, 0.5))
-    ax.set_title(title)
-    return describe(figure, f"Two regions that overlap. {listed(told)}.")
+    figure.suptitle(title)  # it may be wider than the axes
+    return describe(figure, _("Two regions that overlap. {told}.").format(told=listed(told)))
 
 
 def overlap_on(ax: Axes, truth: np.ndarray, prediction: np.ndarray) -> None:
@@ -195,8 +217,16 @@ def draw_hu_scale(windows: Mapping[str, tuple[float, float]]) -> Figure:
     Args:
         windows: By name, (black, white) in HU.
     """
-    tissues = {"air": -1000, "healthy lung": -850, "ground glass": -550, "consolidation": -230, "fat": -100,
-               "water": 0, "muscle": 50, "bone": 400}  # fmt: skip
+    tissues = {
+        _("air"): -1000,
+        _("healthy lung"): -850,
+        _("ground glass"): -550,
+        _("consolidation"): -230,
+        _("fat"): -100,
+        _("water"): 0,
+        _("muscle"): 50,
+        _("bone"): 400,
+    }
     low, high = -1400, 600
     figure, axes = plt.subplots(1 + len(windows), 1, figsize=(9, 1.5 + 0.42 * len(windows)), sharex=True,
                                 height_ratios=(3, *[1] * len(windows)))  # fmt: skip
@@ -204,18 +234,25 @@ def draw_hu_scale(windows: Mapping[str, tuple[float, float]]) -> Figure:
     for k, (name, hu) in enumerate(tissues.items()):
         top.annotate(name, (hu, 0), (hu, 0.25 + 0.28 * (k % 3)), ha="center",
                      arrowprops={"arrowstyle": "-", "color": "0.6"})  # fmt: skip
-    top.set(ylim=(0, 1.05), yticks=[], xlim=(low, high), title="the Hounsfield scale, HU")
+    top.set(ylim=(0, 1.05), yticks=[], xlim=(low, high), title=_("the Hounsfield scale, HU"))
     top.spines["left"].set_visible(False)
     for ax, (name, (black, white)) in zip(axes[1:], windows.items()):
         ramp = np.clip((np.linspace(low, high, 400) - black) / (white - black), 0, 1)[None]
         ax.imshow(ramp, "gray", aspect="auto", extent=(low, high, 0, 1), vmin=0, vmax=1)
-        ax.set_ylabel(name, rotation=0, ha="right", va="center")
+        ax.set_ylabel(_(name), rotation=0, ha="right", va="center")
         ax.set_yticks([])
-    axes[-1].set_xlabel("HU; below: the grey that each window gives it")
+    axes[-1].set_xlabel(_("HU; below: the grey that each window gives it"))
     return describe(
         figure,
-        f"The Hounsfield scale: {listed([f'{name} {hu} HU' for name, hu in tissues.items()])}. Windows: "
-        f"{listed([f'{name}, black at {a}, white at {b}' for name, (a, b) in windows.items()])}.",
+        _("The Hounsfield scale: {tissues}. Windows: {windows}.").format(
+            tissues=listed([f"{name} {hu} HU" for name, hu in tissues.items()]),
+            windows=listed(
+                [
+                    _("{name}, black at {black}, white at {white}").format(name=_(name), black=a, white=b)
+                    for name, (a, b) in windows.items()
+                ]
+            ),
+        ),
     )
 
 
@@ -228,20 +265,23 @@ def draw_split(volumes: Sequence[int], random: Sequence[bool], whole: Sequence[b
         whole: Whether each slice validates, volume by volume.
     """
     figure, axes = plt.subplots(2, 1, figsize=(10, 2.4))
-    for ax, held, name in zip(axes, (random, whole), ("random: neighbours are separated", "by volume")):
+    for ax, held, name in zip(axes, (random, whole), (_("random: neighbours are separated"), _("by volume"))):
         for k, (volume, validates) in enumerate(zip(volumes, held)):
             x = k + 0.8 * (volume - volumes[0])
             color = SERIES[1] if validates else SERIES[0]
             ax.add_patch(Rectangle((x, 0), 0.85, 1, facecolor=color))
         ax.set(xlim=(-0.3, x + 1.3), ylim=(-0.1, 1.1), title=name)
         ax.set_axis_off()
-    for color, name in ((SERIES[0], "learns"), (SERIES[1], "validates")):
+    for color, name in ((SERIES[0], _("learns")), (SERIES[1], _("validates"))):
         axes[0].bar(0, 0, color=color, label=name)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return describe(
         figure,
-        "Slices of some volumes as squares in a row, twice. A random split colours some here and there, so "
-        "that neighbours are separated; a split by volume colours one whole volume.",
+        _(
+            "Slices of some volumes as squares in a row, twice. A random split colours some here "
+            "and there, so that neighbours are separated; a split by volume colours one whole "
+            "volume."
+        ),
     )
 
 
@@ -257,9 +297,9 @@ def draw_mixture(labels: np.ndarray, small: int) -> Figure:
     nearest = labels[step // 2 :: step, step // 2 :: step]
     figure, axes = plt.subplots(1, 3, figsize=(9, 3.3))
     pictures = {
-        "labels": labels,
-        "averaged, then rounded: wrong": np.rint(mean),
-        "nearest pixel: right": nearest,
+        _("labels"): labels,
+        _("averaged, then rounded: wrong"): np.rint(mean),
+        _("nearest pixel: right"): nearest,
     }
     for ax, (name, picture) in zip(axes, pictures.items()):
         ax.imshow(picture, cmap=CLASS_COLORS, norm=CLASS_NORM, interpolation="nearest")
@@ -269,12 +309,14 @@ def draw_mixture(labels: np.ndarray, small: int) -> Figure:
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return describe(
         figure,
-        "A mask of four classes; made smaller by averaging, with consolidation that is not there; and "
-        "by the nearest pixel, with no class that was not there.",
+        _(
+            "A mask of four classes; made smaller by averaging, with consolidation that is not "
+            "there; and by the nearest pixel, with no class that was not there."
+        ),
     )
 
 
-def plot_lines(lines: Mapping[str, Sequence[float]], ylabel: str, xlabel: str = "step", every: int = 1,
+def plot_lines(lines: Mapping[str, Sequence[float]], ylabel: str, xlabel: str = N_("step"), every: int = 1,
                title: str = "", dashed: Sequence[str] = ()) -> Figure:  # fmt: skip
     """Named curves on one axis, each named at its end.
 
@@ -286,6 +328,7 @@ def plot_lines(lines: Mapping[str, Sequence[float]], ylabel: str, xlabel: str = 
         title: Of the figure.
         dashed: Names whose line is dashed.
     """
+    xlabel, ylabel = _(xlabel), _(ylabel)
     figure, ax = plt.subplots(figsize=(7, 3))
     drawn = {name: np.asarray(values, dtype=float) for name, values in lines.items()}
     for k, (name, values) in enumerate(drawn.items()):
@@ -294,12 +337,22 @@ def plot_lines(lines: Mapping[str, Sequence[float]], ylabel: str, xlabel: str = 
         ax.plot(
             at, values, style, marker="." if len(values) < 40 else "", color=[*SERIES, INK][k % 5], label=name
         )
-    ax.set(xlabel=xlabel, ylabel=ylabel, title=title)
+    ax.set(xlabel=xlabel, ylabel=ylabel)
+    figure.suptitle(title)  # it may be wider than the axes
     ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return describe(
         figure,
-        f"{title or ylabel}, {ylabel} over {xlabel}. "
-        f"{listed([f'{name}: from {v[0]:.3g} to {v[-1]:.3g}' for name, v in drawn.items()])}.",
+        _("{title}, {ylabel} over {xlabel}. {lines}.").format(
+            title=title or ylabel,
+            ylabel=ylabel,
+            xlabel=xlabel,
+            lines=listed(
+                [
+                    _("{name}: from {first:.3g} to {last:.3g}").format(name=name, first=v[0], last=v[-1])
+                    for name, v in drawn.items()
+                ]
+            ),
+        ),
     )
 
 
@@ -318,13 +371,17 @@ def draw_draws(values: np.ndarray, draws: int = 4, seed: int = 0) -> Figure:
         counts = np.bincount(picked, minlength=len(values))
         ax.scatter(values, np.full(len(values), row), 30 * counts, color=SERIES[0], alpha=0.45, linewidth=0)
         ax.vlines(values[picked].mean(), row - 0.35, row + 0.35, color=SERIES[1], linewidth=3)
-    ax.set_yticks(range(draws + 1), ["the slices", *(f"draw {k + 1}" for k in range(draws))])
+    ax.set_yticks(
+        range(draws + 1), [_("the slices"), *(_("draw {number}").format(number=k + 1) for k in range(draws))]
+    )
     ax.invert_yaxis()
-    ax.set(xlabel="Dice of a slice; the larger the dot, the more often drawn; bar: the mean")
+    ax.set(xlabel=_("Dice of a slice; the larger the dot, the more often drawn; bar: the mean"))
     return describe(
         figure,
-        f"Dice of {len(values)} slices as dots in a row, mean {values.mean():.2f}; below it {draws} draws of "
-        "a bootstrap: some dots larger, some gone, each with another mean.",
+        _(
+            "Dice of {count} slices as dots in a row, mean {mean:.2f}; below it {draws} "
+            "draws of a bootstrap: some dots larger, some gone, each with another mean."
+        ).format(count=len(values), mean=values.mean(), draws=draws),
     )
 
 
@@ -344,18 +401,29 @@ def draw_borders(truth: np.ndarray, prediction: np.ndarray) -> Figure:
     left.contour(truth, [0.5], colors=INK, linewidths=2)
     rows, columns = np.nonzero(edges[1])
     dots = left.scatter(columns, rows, 9, c=distances, cmap="viridis")
-    figure.colorbar(dots, ax=left, label="distance to the true border, pixels")
-    left.set(xticks=[], yticks=[], title="line: true border; dots: predicted")
+    figure.colorbar(dots, ax=left, label=_("distance to the true border, pixels"))
+    left.set(xticks=[], yticks=[], title=_("line: true border; dots: predicted"))
     right.plot(np.linspace(0, 100, len(distances)), np.sort(distances), color=INK)
     hd95 = np.percentile(distances, 95)
-    right.axvline(95, color=SERIES[1], linestyle="--", label=f"95 %: at most {hd95:.1f} pixels")
-    right.axhline(2, color=SERIES[0], linestyle=":", label=f"within 2 pixels: {(distances <= 2).mean():.0%}")
-    right.set(xlabel="share of the border, %", ylabel="distance, pixels", title="the distances, sorted")
+    right.axvline(
+        95, color=SERIES[1], linestyle="--", label=_("95 %: at most {hd95:.1f} pixels").format(hd95=hd95)
+    )
+    right.axhline(
+        2,
+        color=SERIES[0],
+        linestyle=":",
+        label=_("within 2 pixels: {share:.0%}").format(share=(distances <= 2).mean()),
+    )
+    right.set(
+        xlabel=_("share of the border, %"), ylabel=_("distance, pixels"), title=_("the distances, sorted")
+    )
     right.legend()
     return describe(
         figure,
-        f"A true region with the border of the predicted one, coloured by distance; 95 % of it lie within "
-        f"{hd95:.1f} pixels, {(distances <= 2).mean():.0%} within 2.",
+        _(
+            "A true region with the border of the predicted one, coloured by distance; 95 % of "
+            "it lie within {hd95:.1f} pixels, {share:.0%} within 2."
+        ).format(hd95=hd95, share=(distances <= 2).mean()),
     )
 
 
@@ -375,15 +443,15 @@ def show_outlines(
     figure, axes = plt.subplots(rows, columns, figsize=(2.6 * columns, 2.7 * rows + 0.4), squeeze=False)
     for ax in axes.flat:
         ax.set_axis_off()
-    lines = (("truth", truth, "#FFFFFF", "-"), ("network", prediction, SERIES[1], "--"))
+    lines = ((_("truth"), truth, "#FFFFFF", "-"), (_("network"), prediction, SERIES[1], "--"))
     for k, ax in zip(range(len(hu)), axes.flat):
         ax.imshow(grey_picture(hu[k]))
-        for _, labels, color, style in lines:
+        for _name, labels, color, style in lines:
             region = np.isin(labels[k], LESIONS)
             if region.any():
                 ax.contour(region, [0.5], colors=color, linestyles=style, linewidths=1.3)
         ax.set_title(titles[k] if k < len(titles) else "")
-    for name, _, color, style in lines:
+    for name, _labels, color, style in lines:
         axes[0, 0].plot([], [], style, color=color, label=name)
     legend = figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     legend.set_frame_on(True)
@@ -392,6 +460,16 @@ def show_outlines(
         text.set_color("white")
     return describe(
         figure,
-        f"{len(hu)} CT slices with the outlines of true lesions in white and of predicted ones dashed: "
-        f"{listed([titles[k] if k < len(titles) else f'slice {k + 1}' for k in range(len(hu))])}.",
+        _(
+            "{count} CT slices with the outlines of true lesions in white and of predicted ones "
+            "dashed: {titles}."
+        ).format(
+            count=len(hu),
+            titles=listed(
+                [
+                    titles[k] if k < len(titles) else _("slice {number}").format(number=k + 1)
+                    for k in range(len(hu))
+                ]
+            ),
+        ),
     )

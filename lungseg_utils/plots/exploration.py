@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from lungseg_utils.core.classes import CLASSES, LUNG_WINDOW
+from lungseg_utils.core.language import translate as _
 from lungseg_utils.plots.parts import FAINT, INK, LINES, SERIES, class_patch, describe, listed
 
 SQUARES = 10  # a side: each of the hundred is one per cent
@@ -39,8 +40,10 @@ def plot_class_shares(shares: pd.DataFrame) -> Figure:
         ax.spines[:].set_visible(False)
         ax.legend(handles=handles, loc="center left", bbox_to_anchor=(1, 0.5))
         told.append(f"{source}: " + ", ".join(f"{c.name} {row[c.short]:.2f} %" for c in CLASSES))
-    figure.suptitle("of a hundred pixels: each square is 1 %")
-    return describe(figure, f"A hundred squares for the pixels of each source. {listed(told)}.")
+    figure.suptitle(_("of a hundred pixels: each square is 1 %"))
+    return describe(
+        figure, _("A hundred squares for the pixels of each source. {told}.").format(told=listed(told))
+    )
 
 
 def _fill_squares(ax: Axes, start: float, end: float, c: int) -> None:
@@ -69,14 +72,17 @@ def plot_hu_histograms(histograms: Mapping[str, np.ndarray], edges: np.ndarray) 
         percent = 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)
         for c, line in zip(CLASSES, LINES):
             ax.stairs(percent[c.index], edges, color=c.line, linestyle=line, label=c.name, linewidth=1.8)
-        ax.set(xlabel="Hounsfield units", title=source, ylim=(0, 25))
-        ax.set_ylabel("share of the class's pixels, %")
+        ax.set(xlabel=_("Hounsfield units"), title=source, ylim=(0, 25))
+        ax.set_ylabel(_("share of the class's pixels, %"))
         _explain_spike(ax, percent, edges)
         ax.legend(loc="upper right")
         centres = (edges[:-1] + edges[1:]) / 2
         means = ", ".join(f"{c.name} {percent[c.index] @ centres / 100:.0f}" for c in CLASSES)
-        told.append(f"{source}, mean HU: {means}")
-    return describe(figure, f"Curves of the Hounsfield units of each class, which overlap. {listed(told)}.")
+        told.append(_("{source}, mean HU: {means}").format(source=source, means=means))
+    return describe(
+        figure,
+        _("Curves of the Hounsfield units of each class, which overlap. {told}.").format(told=listed(told)),
+    )
 
 
 def _explain_spike(ax: Axes, percent: np.ndarray, edges: np.ndarray) -> None:
@@ -85,7 +91,7 @@ def _explain_spike(ax: Axes, percent: np.ndarray, edges: np.ndarray) -> None:
     highest = percent[:, k].max() if 0 <= k < percent.shape[1] else 0
     if highest > SPIKE:
         ax.annotate(
-            f"{LUNG_WINDOW[0]} HU: all that is\ndarker was exported as this",
+            _("{low} HU: all that is\ndarker was exported as this").format(low=LUNG_WINDOW[0]),
             (edges[k], min(highest, 20)),
             xytext=(0.01, 0.98),
             textcoords="axes fraction",
@@ -119,25 +125,31 @@ def plot_lesions(
             label=source,
         )
     axes[0].set_xticks([-3, -2, -1, 0, 1], ["0.001", "0.01", "0.1", "1", "10"])
-    axes[0].set(xlabel="size of a lesion, % of the slice", ylabel="lesions", title="how large")
+    axes[0].set(xlabel=_("size of a lesion, % of the slice"), ylabel=_("lesions"), title=_("how large"))
     axes[0].set_ylim(top=1.35 * axes[0].get_ylim()[1])  # room for the legend
     axes[0].legend(loc="upper left")
     for ax, (source, share) in zip(axes[1:], places.items()):
         image = ax.imshow(100 * share, "magma", vmin=0)
         if bodies is not None:
             ax.contour(bodies[source], [0.5], colors="white", linewidths=1)
-            ax.set_xlabel("white: body and lungs")
-        ax.set(xticks=[], yticks=[], title=f"where: {source}")
-        figure.colorbar(image, ax=ax, label="% of slices with a lesion here", shrink=0.8)
+            ax.set_xlabel(_("white: body and lungs"))
+        ax.set(xticks=[], yticks=[], title=_("where: {source}").format(source=source))
+        figure.colorbar(image, ax=ax, label=_("% of slices with a lesion here"), shrink=0.8)
     told = [
-        f"{source}: {len(table)} lesions, half of them below {table.percent.median():.2f} % of the slice"
+        _("{source}: {count} lesions, half of them below {median:.2f} % of the slice").format(
+            source=source, count=len(table), median=table.percent.median()
+        )
         for source, table in lesions.items()
     ]
     most = [
-        f"{source}: at most {100 * share.max():.0f} % of the slices at one place"
+        _("{source}: at most {share:.0f} % of the slices at one place").format(
+            source=source, share=100 * share.max()
+        )
         for source, share in places.items()
     ]
-    return describe(figure, f"Sizes of the lesions and where they lie. {listed([*told, *most])}.")
+    return describe(
+        figure, _("Sizes of the lesions and where they lie. {told}.").format(told=listed([*told, *most]))
+    )
 
 
 def plot_volumes(
@@ -153,9 +165,9 @@ def plot_volumes(
     """
     figure, (top, bottom) = plt.subplots(2, 1, figsize=(10, 4.8), sharex=True)
     top.plot(np.arange(1, len(volumes)), jumps, linewidth=1, color=SERIES[0])
-    label = f"a new volume above {threshold:.0f} HU"
+    label = _("a new volume above {threshold:.0f} HU").format(threshold=threshold)
     top.axhline(threshold, color=FAINT, linestyle=":", label=label)
-    top.set(ylabel="jump, HU", title="how much each slice differs from the one before")
+    top.set(ylabel=_("jump, HU"), title=_("how much each slice differs from the one before"))
     top.legend(loc="upper right")
     means = []
     for k, number in enumerate(np.unique(volumes)):
@@ -164,16 +176,22 @@ def plot_volumes(
         bottom.axvspan(index[0] - 0.5, index[-1] + 0.5, color="0.93" if k % 2 else "white", zorder=0)
         place = bottom.get_xaxis_transform()
         bottom.annotate(str(number), (index.mean(), 0.98), xycoords=place, va="top", ha="center")
-        means.append(f"volume {number}: {lesion_percent[index].mean():.1f} %")
+        means.append(
+            _("volume {number}: {mean:.1f} %").format(number=number, mean=lesion_percent[index].mean())
+        )
     bottom.set(
-        xlabel="slice",
-        ylabel="lesion, % of pixels",
-        title="lesions along the volumes, which have their numbers",
+        xlabel=_("slice"),
+        ylabel=_("lesion, % of pixels"),
+        title=_("lesions along the volumes, which have their numbers"),
     )
     bottom.xaxis.get_major_locator().set_params(integer=True)
     bottom.set_ylim(0, 1.2 * max(lesion_percent.max(), 0.1))
-    told = f"{(jumps > threshold).sum()} jumps above {threshold:.0f} HU part {len(means)} volumes"
-    return describe(figure, f"{told}. Mean share of lesion pixels: {listed(means)}.")
+    told = _("{jumps} jumps above {threshold:.0f} HU part {volumes} volumes").format(
+        jumps=(jumps > threshold).sum(), threshold=threshold, volumes=len(means)
+    )
+    return describe(
+        figure, _("{told}. Mean share of lesion pixels: {means}.").format(told=told, means=listed(means))
+    )
 
 
 def plot_steps(steps: Mapping[str, np.ndarray], units: Sequence[str]) -> Figure:
@@ -189,19 +207,24 @@ def plot_steps(steps: Mapping[str, np.ndarray], units: Sequence[str]) -> Figure:
         2, len(steps), figsize=(3.5 * len(steps), 5.6), height_ratios=(2, 1), squeeze=False
     )
     told, images = [], list(steps.values())
+    units = [_(unit) for unit in units]
     for k, ((top, bottom), (name, image), unit) in enumerate(zip(axes.T, steps.items(), units)):
         shown = top.imshow(image, "gray")
         figure.colorbar(shown, ax=top, label=unit, shrink=0.7)
         top.set(title=name, xticks=[], yticks=[])
-        words = f"from {image.min():.5g} to {image.max():.5g} {unit}"
+        words = _("from {lowest:.5g} to {highest:.5g} {unit}").format(
+            lowest=image.min(), highest=image.max(), unit=unit
+        )
         if k and units[k - 1] == unit:
-            changed = f"changes {(image != images[k - 1]).mean():.1%} of the pixels"
-            top.set_xlabel(changed.replace(" of", "\nof"))  # beside it stands the colour bar
-            words = f"{words}, {changed}"
+            changed = _("changes {share:.1%}\nof the pixels").format(share=(image != images[k - 1]).mean())
+            top.set_xlabel(changed)  # in two lines: beside it stands the colour bar
+            words = f"{words}, {changed}".replace("\n", " ")
         bottom.hist(image.ravel(), 100, color=FAINT)
-        bottom.set(xlabel=unit, ylabel="pixels", yscale="log")
+        bottom.set(xlabel=unit, ylabel=_("pixels"), yscale="log")
         told.append(f"{name}: {words}")
-    return describe(figure, f"One slice and its histogram after each step. {listed(told)}.")
+    return describe(
+        figure, _("One slice and its histogram after each step. {told}.").format(told=listed(told))
+    )
 
 
 def plot_distributions(
@@ -224,19 +247,21 @@ def plot_distributions(
                 values, 120, density=False, weights=np.full(len(values), 100 / len(values)), color=SERIES[0]
             )
             ax.set_yscale("log")
-            ax.axvline(values.mean(), color=INK, linestyle="--", linewidth=1.2, label="mean")
-        left.axvspan(low, high, color="0.88", zorder=0, label="robust range")
-        left.set_ylabel(f"{source}\n% of pixels")
-    axes[0, 0].set_title("before: clipped HU")
-    axes[0, 1].set_title("after: z-scores")
-    axes[-1, 0].set_xlabel("HU")
-    axes[-1, 1].set_xlabel("z-score")
+            ax.axvline(values.mean(), color=INK, linestyle="--", linewidth=1.2, label=_("mean"))
+        left.axvspan(low, high, color="0.88", zorder=0, label=_("robust range"))
+        left.set_ylabel(_("{source}\n% of pixels").format(source=source))
+    axes[0, 0].set_title(_("before: clipped HU"))
+    axes[0, 1].set_title(_("after: z-scores"))
+    axes[-1, 0].set_xlabel(_("HU"))
+    axes[-1, 1].set_xlabel(_("z-score"))
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     told = [
-        f"{source}: mean {before[source].mean():.0f} HU, then z-score {after[source].mean():.2f}"
+        _("{source}: mean {before:.0f} HU, then z-score {after:.2f}").format(
+            source=source, before=before[source].mean(), after=after[source].mean()
+        )
         for source in before
     ]
-    return describe(figure, f"Histograms before and after normalisation. {listed(told)}.")
+    return describe(figure, _("Histograms before and after normalisation. {told}.").format(told=listed(told)))
 
 
 def plot_bars(values: Mapping[str, float | None], xlabel: str, title: str) -> Figure:

@@ -8,6 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from lungseg_utils.core.language import marked as N_
+from lungseg_utils.core.language import translate as _
 from lungseg_utils.evaluation.scores import BY_LABEL
 from lungseg_utils.plots.parts import FAINT, SERIES, beside, describe, listed
 
@@ -16,7 +18,7 @@ def plot_effects(
     table: pd.DataFrame,
     topics: dict[str, str],
     score: str = "mean lesion Dice",
-    baseline: str = "the reference",
+    baseline: str = N_("the reference"),
 ) -> Figure:
     """Each idea's difference to a baseline with its paired interval, the best on top.
 
@@ -31,7 +33,7 @@ def plot_effects(
     table = table.sort_values(f"{score}, difference", ascending=False).reset_index(drop=True)
     figure, ax = plt.subplots(figsize=(10, 0.42 * len(table) + 1.6))
     told = []
-    for y, (_, row) in enumerate(table.iterrows()):
+    for y, (__, row) in enumerate(table.iterrows()):
         value, low, high = (float(row[f"{score}, {part}"]) for part in ("difference", "low", "high"))
         sure = low > 0 or high < 0
         ax.plot([low, high], [y, y], color=SERIES[0], linewidth=2)
@@ -40,17 +42,26 @@ def plot_effects(
     ax.axvline(0, color=FAINT, linewidth=1)
     ax.set_yticks(range(len(table)), [f"{idea} ({topics[idea]})" for idea in table.idea])
     ax.invert_yaxis()
-    ax.set_xlabel(f"{score}: difference to {baseline}, with 95 % paired interval")
-    ax.set_title("what each idea adds, on held-out slices (more is better)")
+    ax.set_xlabel(
+        _("{score}: difference to {baseline}, with 95 % paired interval").format(
+            score=_(score), baseline=_(baseline)
+        )
+    )
+    ax.set_title(_("what each idea adds, on held-out slices (more is better)"))
     dot: dict[str, Any] = {"color": SERIES[0], "marker": "o", "linewidth": 2}
-    chance = "cannot be distinguished from chance: the interval holds 0"
+    chance = _("cannot be distinguished from chance: the interval holds 0")
     handles = [
-        Line2D([], [], label="distinguished from chance", **dot),
+        Line2D([], [], label=_("distinguished from chance"), **dot),
         Line2D([], [], label=chance, markerfacecolor="white", **dot),
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=2)
     ax.grid(axis="x", alpha=0.3)
-    return describe(figure, f"{score}, what each idea adds to {baseline}. {listed(told)}.")
+    return describe(
+        figure,
+        _("{score}, what each idea adds to {baseline}. {told}.").format(
+            score=_(score), baseline=_(baseline), told=listed(told)
+        ),
+    )
 
 
 def plot_recipes(table: pd.DataFrame) -> Figure:
@@ -70,16 +81,18 @@ def plot_recipes(table: pd.DataFrame) -> Figure:
         for y, recipe in enumerate(recipes):
             row = table[(table.score == score) & (table.recipe == recipe)].iloc[0]
             draw_interval(ax, y, row.value, row.low, row.high)
-            told.append(f"{score}, {recipe}: {row.value:.3f}")
-        ax.set_title(f"{score}\n({BY_LABEL[score].better})")
+            told.append(f"{_(score)}, {recipe}: {row.value:.3f}")
+        ax.set_title(f"{_(score)}\n({BY_LABEL[score].better})")
         ax.grid(axis="x", alpha=0.3)
         ax.locator_params(axis="x", nbins=4)
     axes[0, 0].set_yticks(range(len(recipes)), recipes)
     axes[0, 0].set_ylim(len(recipes) - 0.5, -0.5)
     for ax in list(axes.flat)[len(scores) :]:
         ax.remove()
-    figure.suptitle("means over the seeds, with 95 % bootstrap intervals over the slices")
-    return describe(figure, f"Each score of each recipe, means over the seeds. {listed(told)}.")
+    figure.suptitle(_("means over the seeds, with 95 % bootstrap intervals over the slices"))
+    return describe(
+        figure, _("Each score of each recipe, means over the seeds. {told}.").format(told=listed(told))
+    )
 
 
 def draw_interval(ax: Axes, y: float, value: float, low: float, high: float, text: str = "") -> None:

@@ -7,6 +7,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from lungseg_utils.core.classes import BACKGROUND, CLASSES, CONSOLIDATION, LESIONS, LUNG_OTHER
+from lungseg_utils.core.language import ENGLISH, set_language
+from lungseg_utils.core.language import translate as _
 from lungseg_utils.data.phantom import phantom_slice
 from lungseg_utils.evaluation.metrics import accuracy, confusion_matrix, lesion_dice
 from lungseg_utils.plots.parts import INK, SERIES, describe
@@ -15,12 +17,14 @@ from lungseg_utils.plots.slices import grey_picture, set_style, show_labels, sho
 SIZE = 192  # pixels a side of an opening's slices
 
 
-def opening(notebook: str) -> Figure:
+def opening(notebook: str, language: str = ENGLISH) -> Figure:
     """The opening picture of a notebook, by its number; of phantoms, the same on every machine.
 
     Args:
         notebook: As in "03".
+        language: Of the notebook, whose parameters stand below.
     """
+    set_language(language)
     set_style()
     figure = OPENINGS[notebook]()
     plt.close(figure)  # else the notebook would show it twice
@@ -44,12 +48,14 @@ def _numbers_to_classes() -> Figure:
     axes[1].imshow(grey_picture(hu[0]))
     axes[1].add_patch(plt.Rectangle((40, 60), 7, 6, fill=False, edgecolor=SERIES[1], linewidth=2))
     show_labels(axes[2], hu[0], labels[0])
-    for ax, title in zip(axes, ("what the computer gets", "what you see", "what we want")):
+    for ax, title in zip(axes, (_("what the computer gets"), _("what you see"), _("what we want"))):
         ax.set(xticks=[], yticks=[], title=title)
     return describe(
         figure,
-        "Left a table of Hounsfield units, in the middle the CT slice that it is part of, right the slice "
-        "with its hazy places marked.",
+        _(
+            "Left a table of Hounsfield units, in the middle the CT slice that it is part of, "
+            "right the slice with its hazy places marked."
+        ),
     )
 
 
@@ -61,26 +67,28 @@ def _from_well_to_ill(*places: int) -> list[np.ndarray]:
 
 
 def _which_is_ill() -> Figure:
-    title = "which of these lungs are ill?"
+    title = _("which of these lungs are ill?")
     return show_slices(_from_well_to_ill(7, 0, 9), titles=list("ABC"), columns=3, title=title)
 
 
 def _three_greys() -> Figure:
-    hu, _ = _phantoms(3)
+    hu = _phantoms(3)[0]
     figure, axes = plt.subplots(1, 3, figsize=(8.5, 3.2))
     for ax, (low, high), name in zip(axes, ((-1350, 150), (-160, 240), (-3000, 3000)), "ABC"):
         ax.imshow(hu[0], "gray", vmin=low, vmax=high)
         ax.set(xticks=[], yticks=[], title=name)
-    figure.suptitle("three patients?")
+    figure.suptitle(_("three patients?"))
     return describe(
         figure,
-        "One CT slice three times, in a lung window, a mediastinum window and a very wide one: three very "
-        "different pictures.",
+        _(
+            "One CT slice three times, in a lung window, a mediastinum window and a very wide "
+            "one: three very different pictures."
+        ),
     )
 
 
 def _the_rare_class() -> Figure:
-    _, labels = _phantoms(*range(16))
+    labels = _phantoms(*range(16))[1]
     counts = np.bincount(labels.ravel(), minlength=len(CLASSES))
     squares = np.floor(400 * counts / counts.sum()).astype(int)
     squares[-1] += 400 - squares.sum()
@@ -91,11 +99,13 @@ def _the_rare_class() -> Figure:
         share = counts[c.index] / counts.sum()
         ax.scatter(columns, rows, 60, marker="s", color=c.color, label=f"{c.name}: {share:.1%}")
     ax.set_axis_off()
-    ax.set_title(f"400 pixels; {squares[CONSOLIDATION]} of them are consolidation")
+    ax.set_title(_("400 pixels; {count} of them are consolidation").format(count=squares[CONSOLIDATION]))
     figure.legend(loc="outside lower center", ncols=4)
     return describe(
         figure,
-        f"400 squares, one for each 400th of the pixels; {squares[CONSOLIDATION]} of them are consolidation.",
+        _("400 squares, one for each 400th of the pixels; {count} of them are consolidation.").format(
+            count=squares[CONSOLIDATION]
+        ),
     )
 
 
@@ -113,11 +123,15 @@ def _which_is_better() -> Figure:
     a, b = labels[0].copy(), labels[0].copy()
     a.flat[near] = LESIONS[0]
     b.flat[lost] = LUNG_OTHER
-    titles = ["truth"]
+    titles = [_("truth")]
     for name, answer in (("A", a), ("B", b)):
         counts = confusion_matrix(labels[0], answer)
-        titles.append(f"{name}: accuracy {accuracy(counts):.3f}, Dice {lesion_dice(counts):.2f}")
-    return show_slices([hu[0]] * 3, [labels[0], a, b], titles, 3, title="which is better?")
+        titles.append(
+            _("{name}: accuracy {accuracy:.3f}, Dice {lesion_dice:.2f}").format(
+                name=name, accuracy=accuracy(counts), lesion_dice=lesion_dice(counts)
+            )
+        )
+    return show_slices([hu[0]] * 3, [labels[0], a, b], titles, 3, title=_("which is better?"))
 
 
 def two_networks() -> tuple[np.ndarray, np.ndarray]:
@@ -133,31 +147,38 @@ def _is_it_better() -> Figure:
     for row, values in enumerate(two_networks()):
         ax.scatter(values, np.full(24, row) + rng.uniform(-0.12, 0.12, 24), 28, color=SERIES[0], alpha=0.6)
         ax.vlines(values.mean(), row - 0.35, row + 0.35, color=SERIES[1], linewidth=3)
-        ax.text(1.04, row, f"mean {values.mean():.3f}", va="center")
-    ax.set_yticks([0, 1], ["network A", "network B"])
-    ax.set(xlabel="Dice of each of 24 slices (made up)", ylim=(1.5, -0.5), xlim=(0, 1.22))
+        ax.text(1.04, row, _("mean {mean:.3f}").format(mean=values.mean()), va="center")
+    ax.set_yticks([0, 1], [_("network A"), _("network B")])
+    ax.set(xlabel=_("Dice of each of 24 slices (made up)"), ylim=(1.5, -0.5), xlim=(0, 1.22))
     return describe(
         figure,
-        "Dice of 24 slices by two networks, two rows of dots that spread widely; the mean of B is a little "
-        "higher.",
+        _(
+            "Dice of 24 slices by two networks, two rows of dots that spread widely; the mean of "
+            "B is a little higher."
+        ),
     )
 
 
 def _best_of_nine() -> Figure:
     found = np.random.default_rng(4).normal(0, 0.02, 9)
     figure, ax = plt.subplots(figsize=(7.5, 2.8))
-    bars = ax.barh([f"idea {k + 1}" for k in range(9)], found, color="0.7", edgecolor=INK)
+    bars = ax.barh(
+        [_("idea {number}").format(number=k + 1) for k in range(9)], found, color="0.7", edgecolor=INK
+    )
     bars[int(found.argmax())].set_color(SERIES[1])
     ax.axvline(0, color=INK)
     ax.invert_yaxis()
-    ax.set(xlabel="gain in Dice on 24 slices", title="nine ideas, tried once each: which would you keep?")
+    ax.set(
+        xlabel=_("gain in Dice on 24 slices"), title=_("nine ideas, tried once each: which would you keep?")
+    )
     return describe(
-        figure, "Nine bars around zero, gains and losses in Dice of nine ideas; the largest gain is marked."
+        figure,
+        _("Nine bars around zero, gains and losses in Dice of nine ideas; the largest gain is marked."),
     )
 
 
 def _how_much() -> Figure:
-    title = "how much of each lung is ill? guess in per cent"
+    title = _("how much of each lung is ill? guess in per cent")
     return show_slices(_from_well_to_ill(6, 4, 9, 7), titles=list("ABCD"), title=title)
 
 

@@ -9,7 +9,8 @@ from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from lungseg_utils.core.classes import CLASSES, LUNG_OTHER
+from lungseg_utils.core.classes import CLASSES, LUNG_OTHER, SHORT_NAMES
+from lungseg_utils.core.language import translate as _
 
 FEW = 100  # pixels below which a curve says nothing
 DPI = 80  # dots per inch in a notebook; a browser shows 96 of them as an inch
@@ -17,7 +18,6 @@ POINTS = 11  # the least size of text: more than 9 pt when a browser shows it
 INK, FAINT, WRONG = "#333333", "#6B6B6B", "#F0E442"  # text and what matters most; what matters least; errors
 SERIES = ("#0072B2", "#B35500", "#8F3B76", "#5F5F5F")  # where no class is meant
 LINES = ("-", (0, (4, 1.5)), (0, (1, 1.2)), "-.")  # of the series, so that a grey print tells them apart
-NAMES = {c.short: c.name for c in CLASSES} | {"lesion": "lesion", "lung": "lung"}  # of classes and regions
 COLORS = {c.short: c.line for c in CLASSES} | {"lung": CLASSES[LUNG_OTHER].line}
 STYLE: dict[Any, Any] = {
     "figure.dpi": DPI,
@@ -55,10 +55,17 @@ def listed(parts: Sequence[str]) -> str:
     return "; ".join(parts)
 
 
+def name_of(region: str) -> str:
+    """A region's name for people: a class by its short name, "lesion" or "lung"."""
+    if region in SHORT_NAMES:
+        return CLASSES[SHORT_NAMES.index(region)].name
+    return {"lesion": _("lesion"), "lung": _("lung")}[region]
+
+
 def color_of(name: str) -> str:
     """The colour of a class's or region's lines, or of a score of one class by its dotted name; else INK."""
     if name.startswith("classes."):
-        _, name, _ = name.split(".")
+        name = name.split(".")[1]
     return COLORS.get(name, INK)
 
 

@@ -14,17 +14,19 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from lungseg_utils.core.classes import CLASSES, SHORT_NAMES
+from lungseg_utils.core.language import marked as N_
+from lungseg_utils.core.language import translate as _
 from lungseg_utils.evaluation import metrics
 from lungseg_utils.evaluation.scores import HEADLINE, stored
 from lungseg_utils.plots.parts import (
     FAINT,
     INK,
-    NAMES,
     SERIES,
     beside,
     color_of,
     describe,
     listed,
+    name_of,
     name_rows,
     strip,
 )
@@ -48,14 +50,17 @@ def plot_confusion(counts: np.ndarray) -> Figure:
     names = [c.name for c in CLASSES]
     ax.set_xticks(range(len(names)), [name.replace(" ", "\n") for name in names])
     ax.set_yticks(range(len(names)), names)
-    ax.set(xlabel="predicted", ylabel="true", title="where the pixels of each class go, %")
+    ax.set(xlabel=_("predicted"), ylabel=_("true"), title=_("where the pixels of each class go, %"))
     ax.spines[:].set_visible(False)
-    figure.colorbar(image, label="% of the true class", shrink=0.8)
+    figure.colorbar(image, label=_("% of the true class"), shrink=0.8)
     told = []
     for name, row in zip(names, percent):
         shares = [f"{share:.1f} % {other}" for share, other in zip(row, names)]
         told.append(f"{name}: {', '.join(shares)}")
-    return describe(figure, f"Confusion matrix, where the pixels of each true class go. {listed(told)}.")
+    return describe(
+        figure,
+        _("Confusion matrix, where the pixels of each true class go. {told}.").format(told=listed(told)),
+    )
 
 
 def plot_pooled_and_per_slice(per_slice: np.ndarray) -> Figure:
@@ -73,27 +78,31 @@ def plot_pooled_and_per_slice(per_slice: np.ndarray) -> Figure:
         valid, color = scores[~np.isnan(scores)], color_of(region)
         strip(ax, row, valid, color)
         ax.scatter(pooled[row], row, s=90, marker="D", color="white", edgecolor=color, linewidth=2, zorder=3)
-        beside(ax, row, f"{len(valid)} of {len(scores)} slices")
+        beside(ax, row, _("{count} of {all} slices").format(count=len(valid), all=len(scores)))
         if len(valid):
             told.append(
-                f"{NAMES[region]}: pooled {pooled[row]:.2f}, median of the slices {np.median(valid):.2f}"
+                _("{region}: pooled {pooled:.2f}, median of the slices {median:.2f}").format(
+                    region=name_of(region), pooled=pooled[row], median=np.median(valid)
+                )
             )
-    name_rows(ax, [NAMES[region] for region in values])
+    name_rows(ax, [name_of(region) for region in values])
     ax.set(xlim=(-0.02, 1.02), xlabel="Dice")
-    ax.set_title("one score of all pixels together, and the scores of the slices one by one")
+    ax.set_title(_("one score of all pixels together, and the scores of the slices one by one"))
     hollow: dict[str, Any] = {"color": "white", "markeredgecolor": INK, "markeredgewidth": 2, "markersize": 9}
     handles = [
-        Line2D([], [], marker="D", label="pooled", **hollow),
-        Line2D([], [], marker="o", color="white", markerfacecolor=INK, label="a slice"),
-        Line2D([], [], color=INK, linewidth=2, label="median of the slices"),
-        Patch(color=INK, alpha=0.15, label="middle half of the slices"),
+        Line2D([], [], marker="D", label=_("pooled"), **hollow),
+        Line2D([], [], marker="o", color="white", markerfacecolor=INK, label=_("a slice")),
+        Line2D([], [], color=INK, linewidth=2, label=_("median of the slices")),
+        Patch(color=INK, alpha=0.15, label=_("middle half of the slices")),
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
-    return describe(figure, f"Dice of all pixels together and of each slice. {listed(told)}.")
+    return describe(
+        figure, _("Dice of all pixels together and of each slice. {told}.").format(told=listed(told))
+    )
 
 
 def plot_intervals(
-    full_size: Mapping[str, Any], intervals: Mapping[str, Sequence[float] | None], over: str = "slices"
+    full_size: Mapping[str, Any], intervals: Mapping[str, Sequence[float] | None], over: str = N_("slices")
 ) -> Figure:
     """Scores with their 95 % bootstrap intervals; an undefined score is left out.
 
@@ -107,19 +116,22 @@ def plot_intervals(
     figure, ax = plt.subplots(figsize=(9.5, 0.42 * len(scores) + 1.3))
     told = []
     for row, (name, value) in enumerate(scores.items()):
-        text = f"{value:.3f}  no interval"
+        text = _("{value:.3f}  no interval").format(value=value)
         if interval := intervals[name]:
             text = f"{value:.3f}  [{interval[0]:.3f}, {interval[1]:.3f}]"
             ax.hlines(row, interval[0], interval[1], color=color_of(name), linewidth=3, alpha=0.45)
         ax.plot(value, row, "o", color=color_of(name), clip_on=False)
         beside(ax, row, text)
-        told.append(f"{HEADLINE[name].label} {text}")
-    name_rows(ax, [HEADLINE[name].label for name in scores])
+        told.append(f"{_(HEADLINE[name].label)} {text}")
+    name_rows(ax, [_(HEADLINE[name].label) for name in scores])
     ax.set(
-        xlim=(0, 1), xlabel=f"score; bars: 95 % bootstrap interval over {over}; conditional on these patients"
+        xlim=(0, 1),
+        xlabel=_("score; bars: 95 % bootstrap interval over {over}; conditional on these patients").format(
+            over=_(over)
+        ),
     )
-    ax.set_title("scores and their intervals")
-    return describe(figure, f"Scores with their 95 % intervals. {listed(told)}.")
+    ax.set_title(_("scores and their intervals"))
+    return describe(figure, _("Scores with their 95 % intervals. {told}.").format(told=listed(told)))
 
 
 def plot_definitions(table: pd.DataFrame) -> Figure:
@@ -136,14 +148,16 @@ def plot_definitions(table: pd.DataFrame) -> Figure:
         ends = y in (0, len(values) - 1)
         ax.scatter(value, y, 60, color=SERIES[0] if ends else "white", edgecolor=SERIES[0], zorder=3)
         beside(ax, y, f"{value:.3f}" if y == 0 else f"{value:.3f}  ({value - values[0]:+.3f})")
-    ax.axvline(values[0], color=FAINT, linewidth=1, label="ours")
-    slides = f"{SLIDES_MEAN_IOU}: the slides, on the real slices"
+    ax.axvline(values[0], color=FAINT, linewidth=1, label=_("ours"))
+    slides = _("{miou}: the slides, on the real slices").format(miou=SLIDES_MEAN_IOU)
     ax.axvline(SLIDES_MEAN_IOU, color=INK, linestyle="--", linewidth=1.2, label=slides)
     name_rows(ax, list(rows))
-    ax.set(xlabel="mIoU", title="one set of predictions, one change of the definition at a time")
+    ax.set(xlabel="mIoU", title=_("one set of predictions, one change of the definition at a time"))
     figure.legend(loc="outside lower center", ncols=2)
     told = [f"{name} {value:.3f}" for name, value in zip(rows, values)]
-    return describe(figure, f"mIoU of the same predictions under other definitions. {listed(told)}.")
+    return describe(
+        figure, _("mIoU of the same predictions under other definitions. {told}.").format(told=listed(told))
+    )
 
 
 def _definitions(table: pd.DataFrame) -> dict[str, pd.Series]:
@@ -160,16 +174,21 @@ def _definitions(table: pd.DataFrame) -> dict[str, pd.Series]:
         "absent": "skipped",
         "background": "with",
     }
-    changes: dict[str, dict[str, str]] = {f"ours: all pixels pooled, {sizes[-1]}, {rules[0]}": {}}
-    changes["without background"] = {"background": "without"}
-    changes |= {f"at {size}": {"size": size} for size in reversed(sizes[:-1])}
-    changes |= {f"by {rule}": {"rule": rule} for rule in rules[1:]}
-    changes["mean over batches"] = {"averaging": "batch"}
-    changes["mean over slices"] = {"averaging": "slice"}
-    for absent in ("counts 0", "counts 1"):
-        changes[f"mean over slices, absent class {absent}"] = {"averaging": "slice", "absent": absent}
+    changes: dict[str, dict[str, str]] = {
+        _("ours: all pixels pooled, {size}, {rule}").format(size=sizes[-1], rule=_(rules[0])): {}
+    }
+    changes[_("without background")] = {"background": "without"}
+    changes |= {_("at {size}").format(size=size): {"size": size} for size in reversed(sizes[:-1])}
+    changes |= {_("by {rule}").format(rule=_(rule)): {"rule": rule} for rule in rules[1:]}
+    changes[_("mean over batches")] = {"averaging": "batch"}
+    changes[_("mean over slices")] = {"averaging": "slice"}
+    for absent, name in (
+        ("counts 0", _("mean over slices, absent class counts 0")),
+        ("counts 1", _("mean over slices, absent class counts 1")),
+    ):
+        changes[name] = {"averaging": "slice", "absent": absent}
     slides = {"size": sizes[0], "averaging": "batch", "absent": "skipped if not true"}
-    changes[f"as the slides: mean over batches, {sizes[0]}"] = slides
+    changes[_("as the slides: mean over batches, {size}").format(size=sizes[0])] = slides
     keys = table[[*ours]]
     return {
         name: table[(keys == pd.Series(ours | change)).all(axis=1)].iloc[0]
@@ -178,7 +197,10 @@ def _definitions(table: pd.DataFrame) -> dict[str, pd.Series]:
 
 
 def plot_inference_steps(
-    scores: Mapping[str, float], differences: Mapping[str, Mapping[str, Any]], name: str, over: str = "slices"
+    scores: Mapping[str, float],
+    differences: Mapping[str, Mapping[str, Any]],
+    name: str,
+    over: str = N_("slices"),
 ) -> Figure:
     """A score with each switchable step of the inference, and its difference to the plain prediction.
 
@@ -188,12 +210,12 @@ def plot_inference_steps(
         name: Of the score.
         over: What the bootstrap drew, slices or volumes.
     """
-    steps = list(scores)
+    steps, name = list(scores), _(name)
     figure, (left, right) = plt.subplots(1, 2, figsize=(11.5, 0.45 * len(steps) + 1.4), sharey=True)
     bars = left.barh(range(len(steps)), list(scores.values()), color=[FAINT] + [SERIES[0]] * (len(steps) - 1))
     left.bar_label(bars, fmt="%.3f", padding=3)
     left.margins(x=0.15)
-    left.set(xlabel=name, title="with each step alone")
+    left.set(xlabel=name, title=_("with each step alone"))
     right.axvline(0, color="gray", linestyle=":")
     for row, step in enumerate(steps):
         found = differences.get(step)
@@ -203,9 +225,12 @@ def plot_inference_steps(
             right.plot(found["difference"], row, "o", color=SERIES[0])
             beside(right, row, f"{found['difference']:+.3f}")
     right.locator_params(axis="x", nbins=5)
-    right.set_xlabel(f"difference; bars: 95 % interval over {over}")
-    right.set_title(f"against {steps[0]}, paired, on these patients")
+    right.set_xlabel(_("difference; bars: 95 % interval over {over}").format(over=_(over)))
+    right.set_title(_("against {step}, paired, on these patients").format(step=steps[0]))
     for ax in (left, right):
         name_rows(ax, steps)
     told = [f"{step} {value:.3f}" for step, value in scores.items()]
-    return describe(figure, f"{name} with each step of the inference alone. {listed(told)}.")
+    return describe(
+        figure,
+        _("{name} with each step of the inference alone. {told}.").format(name=name, told=listed(told)),
+    )

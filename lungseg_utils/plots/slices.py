@@ -15,6 +15,7 @@ from matplotlib.patheffects import withStroke
 from lungseg_utils.core.classes import BACKGROUND, CLASSES, LESIONS, LUNG_OTHER, LUNG_WINDOW
 from lungseg_utils.core.files import atomic_write
 from lungseg_utils.core.image import lung_box
+from lungseg_utils.core.language import translate as _
 from lungseg_utils.plots.parts import STYLE, alt_text, class_patch, describe, listed
 
 CLASS_COLORS = ListedColormap([c.color for c in CLASSES])
@@ -196,8 +197,13 @@ def seen(labels: np.ndarray, classes: Sequence[int] = LESIONS) -> str:
     """
     lung = (labels != BACKGROUND).sum()
     if not lung:
-        return "no lung"
-    shares = [f"{CLASSES[c].name} {100 * (labels == c).sum() / lung:.0f} % of the lung" for c in classes]
+        return _("no lung")
+    shares = [
+        _("{name} {share:.0f} % of the lung").format(
+            name=CLASSES[c].name, share=100 * (labels == c).sum() / lung
+        )
+        for c in classes
+    ]
     return ", ".join(shares)
 
 
@@ -238,15 +244,17 @@ def show_slices(
         if sides:
             mark_sides(above)
     if plain_above:
-        for ax, name in zip(axes[:, 0], ("as it is", "with labels")):
+        for ax, name in zip(axes[:, 0], (_("as it is"), _("with labels"))):
             name_row(ax, name)
-    title = title or f"lung window, {LUNG_WINDOW[0]} to {LUNG_WINDOW[1]} HU"
+    title = title or _("lung window, {low} to {high} HU").format(low=LUNG_WINDOW[0], high=LUNG_WINDOW[1])
     figure.suptitle(title)
     if labels is not None:
         class_legend(figure, classes, outlined=[c for c in classes if c not in LESIONS])
-    named = [titles[k] if k < len(titles) else f"slice {k + 1}" for k in range(len(hu))]
+    named = [
+        titles[k] if k < len(titles) else _("slice {number}").format(number=k + 1) for k in range(len(hu))
+    ]
     if labels is not None:
         named = [
             f"{name}: {seen(labels[k], [c for c in classes if c in LESIONS])}" for k, name in enumerate(named)
         ]
-    return describe(figure, f"CT slices, {title}. {listed(named)}.")
+    return describe(figure, _("CT slices, {title}. {named}.").format(title=title, named=listed(named)))

@@ -9,12 +9,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lungseg_utils.core.classes import BACKGROUND, GROUND_GLASS
+from lungseg_utils.core.language import marked as N_
+from lungseg_utils.core.language import translate as _
 from lungseg_utils.evaluation.borders import border_scores
 from lungseg_utils.evaluation.metrics import accuracy, confusion_matrix, dice, iou
 from lungseg_utils.plots.drawings import overlap_on
 from lungseg_utils.plots.parts import describe, listed
 
 Draw = Callable[..., None]  # draws on the axes that it gets first, by the values that the sliders have
+SLIDERS = (N_("shift"), N_("size"), N_("level"), N_("width"))  # of the notebooks' drawings
 SIDE = 96  # pixels, of the pictures with two shapes
 
 
@@ -51,11 +54,14 @@ def slide(
     """
     if has_front_end() if live is None else live:
         _show_sliders(draw, positions[0], ranges)
-    figure, axes = plt.subplots(1, len(positions), figsize=(2.7 * len(positions), 3.6), squeeze=False)
+    figure, axes = plt.subplots(1, len(positions), figsize=(2.7 * len(positions), 3.9), squeeze=False)
     for ax, values in zip(axes.flat, positions):
         draw(ax, **values)
     shown = [f"{ax.get_title()}: {' '.join(ax.get_xlabel().split())}" for ax in figure.axes]
-    return describe(figure, f"{len(positions)} positions of the sliders. {listed(shown)}.")
+    return describe(
+        figure,
+        _("{count} positions of the sliders. {shown}.").format(count=len(positions), shown=listed(shown)),
+    )
 
 
 def _show_sliders(
@@ -66,7 +72,7 @@ def _show_sliders(
     from IPython.display import display
 
     sliders: dict[str, Any] = {
-        name: w.FloatSlider(start[name], min=low, max=high, step=step, description=name.replace("_", " "))
+        name: w.FloatSlider(start[name], min=low, max=high, step=step, description=_(name.replace("_", " ")))
         for name, (low, high, step) in ranges.items()
     }
 
@@ -99,11 +105,22 @@ def two_shapes(ax: Axes, shift: float, size: float, true_size: float = 24) -> No
     true, predicted = (np.where(region, GROUND_GLASS, BACKGROUND) for region in (truth, prediction))
     counts = confusion_matrix(true, predicted)
     border = border_scores(truth, prediction)
-    ax.set_title(f"radius {true_size:.0f} and {size:.0f}, shifted by {shift:.0f}")
+    ax.set_title(
+        _("radius {true_size:.0f} and {size:.0f}, shifted by {shift:.0f}").format(
+            true_size=true_size, size=size, shift=shift
+        )
+    )
     ax.set_xlabel(
-        f"accuracy {accuracy(counts):.2f}\nDice {dice(counts)[GROUND_GLASS]:.2f}, "
-        f"IoU {iou(counts)[GROUND_GLASS]:.2f}\nHD95 {border['hd95_px']:.1f} pixels\n"
-        f"surface Dice {border['surface_dice_2px']:.2f} (2 pixels)"
+        _(
+            "accuracy {accuracy:.2f}\nDice {dice:.2f}, IoU {iou:.2f}\nHD95 {hd95:.1f} "
+            "pixels\nsurface Dice {surface_dice:.2f} (2 pixels)"
+        ).format(
+            accuracy=accuracy(counts),
+            dice=dice(counts)[GROUND_GLASS],
+            iou=iou(counts)[GROUND_GLASS],
+            hd95=border["hd95_px"],
+            surface_dice=border["surface_dice_2px"],
+        )
     )
 
 
@@ -112,7 +129,15 @@ def windowed(hu: np.ndarray) -> Draw:
 
     def draw(ax: Axes, level: float, width: float) -> None:
         ax.imshow(hu, "gray", vmin=level - width / 2, vmax=level + width / 2)
-        ax.set(xticks=[], yticks=[], title=f"level {level:.0f}, width {width:.0f} HU")
-        ax.set_xlabel(f"black below {level - width / 2:.0f},\nwhite above {level + width / 2:.0f} HU")
+        ax.set(
+            xticks=[],
+            yticks=[],
+            title=_("level {level:.0f}, width {width:.0f} HU").format(level=level, width=width),
+        )
+        ax.set_xlabel(
+            _("black below {low:.0f},\nwhite above {high:.0f} HU").format(
+                low=level - width / 2, high=level + width / 2
+            )
+        )
 
     return draw

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from lungseg_utils.core.classes import BACKGROUND, CLASSES, LESIONS, LUNG_WINDOW
 from lungseg_utils.core.files import resolve_path
+from lungseg_utils.core.language import translate as _
 from lungseg_utils.data.preprocessing import load_prepared
 from lungseg_utils.evaluation.submission import TEST_SHAPE, read_submission
 from lungseg_utils.plots.parts import STYLE
@@ -27,10 +28,13 @@ def plot_submission(masks: np.ndarray, hu: np.ndarray | None = None) -> Figure:
     seen = hu is not None
     hu = np.full(masks.shape[:3], LUNG_WINDOW[0], np.int16) if hu is None else hu
     titles = [
-        f"test {i}: {mask[..., 0].mean():.1%} + {mask[..., 1].mean():.1%}" for i, mask in enumerate(masks)
+        _("test {number}: {first:.1%} + {second:.1%}").format(
+            number=i, first=mask[..., 0].mean(), second=mask[..., 1].mean()
+        )
+        for i, mask in enumerate(masks)
     ]
     names = " + ".join(CLASSES[c].name for c in LESIONS)
-    title = f"submission; share of pixels: {names}"
+    title = _("submission; share of pixels: {names}").format(names=names)
     with plt.rc_context(STYLE):
         return show_slices(list(hu), list(labels), titles, columns=5, title=title, sides=seen)
 

@@ -14,6 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from lungseg_utils.core.classes import LESIONS
+from lungseg_utils.core.language import marked as N_
+from lungseg_utils.core.language import translate as _
 from lungseg_utils.evaluation.scores import HEADLINE
 from lungseg_utils.plots.agreement import TRUE_LABELS
 from lungseg_utils.plots.parts import FAINT, LINES, SERIES, describe, listed
@@ -31,12 +33,12 @@ from lungseg_utils.plots.slices import (
 MOST = 6  # epochs in a strip
 # Columns of history.csv, after train_ or val_, with their names.
 SHOWN = {
-    "loss": "loss",
+    "loss": N_("loss"),
     "accuracy": HEADLINE["accuracy"].label,
     "miou": HEADLINE["mean_iou"].label,
     "lesion_dice": HEADLINE["lesion_dice"].label,
 }
-PARTS = {"train": "training", "val": "validation"}
+PARTS = {"train": N_("training"), "val": N_("validation")}
 
 
 def plot_learning_rate(rates: Sequence[float], steps_per_epoch: int) -> Figure:
@@ -48,12 +50,14 @@ def plot_learning_rate(rates: Sequence[float], steps_per_epoch: int) -> Figure:
     """
     figure, ax = plt.subplots(figsize=(6.5, 2.8))
     ax.plot(np.arange(len(rates)) / steps_per_epoch, rates, color=SERIES[0])
-    ax.set(xlabel="epoch", ylabel="learning rate", title="OneCycle: warm up, then anneal")
+    ax.set(xlabel=_("epoch"), ylabel=_("learning rate"), title=_("OneCycle: warm up, then anneal"))
     peak = int(np.argmax(rates))
     return describe(
         figure,
-        f"The learning rate rises from {rates[0]:.2g} to {rates[peak]:.2g} at epoch "
-        f"{peak / steps_per_epoch:.1f} and falls to {rates[-1]:.2g}.",
+        _(
+            "The learning rate rises from {first:.2g} to {peak:.2g} at epoch {epoch:.1f} and "
+            "falls to {last:.2g}."
+        ).format(first=rates[0], peak=rates[peak], epoch=peak / steps_per_epoch, last=rates[-1]),
     )
 
 
@@ -61,8 +65,8 @@ def _draw_curves(ax: Axes, history: pd.DataFrame, score: str) -> None:
     """A score of training and validation over the epochs."""
     for (part, label), color, line in zip(PARTS.items(), SERIES, LINES):
         values = history[f"{part}_{score}"]
-        ax.plot(history.epoch, values, marker=".", color=color, linestyle=line, label=label)
-    ax.set(xlabel="epoch", title=SHOWN[score], ylim=(0, None if score == "loss" else 1))
+        ax.plot(history.epoch, values, marker=".", color=color, linestyle=line, label=_(label))
+    ax.set(xlabel=_("epoch"), title=_(SHOWN[score]), ylim=(0, None if score == "loss" else 1))
     ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
 
 
@@ -70,9 +74,16 @@ def _told(history: pd.DataFrame, scores: Sequence[str]) -> str:
     """First and last values of the curves, for alternative texts."""
     first, last = history.iloc[0], history.iloc[-1]
     names = [
-        (f"{label} {SHOWN[score]}", f"{part}_{score}") for score in scores for part, label in PARTS.items()
+        (f"{_(label)} {_(SHOWN[score])}", f"{part}_{score}")
+        for score in scores
+        for part, label in PARTS.items()
     ]
-    return listed([f"{name} from {first[key]:.2f} to {last[key]:.2f}" for name, key in names])
+    return listed(
+        [
+            _("{name} from {first:.2f} to {last:.2f}").format(name=name, first=first[key], last=last[key])
+            for name, key in names
+        ]
+    )
 
 
 def plot_history(history: pd.DataFrame) -> Figure:
@@ -84,10 +95,15 @@ def plot_history(history: pd.DataFrame) -> Figure:
     kept = history.epoch[history.best].max()
     for ax, score in zip(axes, SHOWN, strict=True):
         _draw_curves(ax, history, score)
-        ax.axvline(kept, color=FAINT, linestyle=":", label=f"kept: epoch {kept}")
+        ax.axvline(kept, color=FAINT, linestyle=":", label=_("kept: epoch {kept}").format(kept=kept))
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     told = _told(history, list(SHOWN))
-    return describe(figure, f"Learning curves of {len(history)} epochs: {told}. Epoch {kept} is kept.")
+    return describe(
+        figure,
+        _("Learning curves of {count} epochs: {told}. Epoch {kept} is kept.").format(
+            count=len(history), told=told, kept=kept
+        ),
+    )
 
 
 def plot_progress(history: pd.DataFrame) -> Figure:
@@ -97,7 +113,9 @@ def plot_progress(history: pd.DataFrame) -> Figure:
         _draw_curves(ax, history, score)
     axes[0].legend()
     told = _told(history, ("loss", "miou"))
-    return describe(figure, f"Learning curves of {len(history)} epochs so far: {told}.")
+    return describe(
+        figure, _("Learning curves of {count} epochs so far: {told}.").format(count=len(history), told=told)
+    )
 
 
 def plot_monitors(history: pd.DataFrame, kept: pd.DataFrame) -> Figure:
@@ -109,12 +127,16 @@ def plot_monitors(history: pd.DataFrame, kept: pd.DataFrame) -> Figure:
         history: One row an epoch.
         kept: One row a quantity, as training.kept_by_monitor gives.
     """
-    titles = {f"val_{score}": f"validation {SHOWN[score]}" for score in ("loss", "miou", "lesion_dice")}
+    titles = {
+        "val_loss": _("validation loss"),
+        "val_miou": _("validation mIoU"),
+        "val_lesion_dice": _("validation lesion Dice"),
+    }
     figure, axes = plt.subplots(1, len(titles), figsize=(11.5, 3.6))
     by_epoch = {}
-    for _, rows in kept.groupby("epoch"):
-        epoch, names = int(rows.epoch.iloc[0]), " and by ".join(titles[str(name)] for name in rows.index)
-        by_epoch[epoch] = f"epoch {epoch}: kept by {names}"
+    for __, rows in kept.groupby("epoch"):
+        epoch, names = int(rows.epoch.iloc[0]), _(" and by ").join(titles[str(name)] for name in rows.index)
+        by_epoch[epoch] = _("epoch {epoch}: kept by {names}").format(epoch=epoch, names=names)
     for ax, (score, title) in zip(axes, titles.items()):
         ax.plot(history.epoch, history[score], color=FAINT, marker=".")
         for (epoch, label), color, marker in zip(by_epoch.items(), SERIES, "oDs"):
@@ -122,13 +144,16 @@ def plot_monitors(history: pd.DataFrame, kept: pd.DataFrame) -> Figure:
             ax.scatter(
                 [epoch], value, 70, color=color, marker=marker, edgecolor="white", label=label, zorder=3
             )
-        ax.set(xlabel="epoch", title=title)
+        ax.set(xlabel=_("epoch"), title=title)
         ax.xaxis.get_major_locator().set_params(integer=True)
     axes[0].set_yscale("log")  # one bad epoch would flatten the rest
     axes[0].yaxis.set_major_formatter("{x:g}")
     axes[0].yaxis.set_minor_formatter("{x:g}")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=1)
-    return describe(figure, f"Validation curves with the epochs to keep. {listed(list(by_epoch.values()))}.")
+    return describe(
+        figure,
+        _("Validation curves with the epochs to keep. {told}.").format(told=listed(list(by_epoch.values()))),
+    )
 
 
 class LiveChart:
@@ -172,20 +197,30 @@ def plot_strip(path: str | Path, labels_name: str = TRUE_LABELS) -> Figure:
     """
     with np.load(path) as examples:
         hu, truth, predictions, rows = (examples[name] for name in ("hu", "truth", "predictions", "rows"))
+    labels_name = _(labels_name)
     epochs = np.unique(np.linspace(0, len(predictions) - 1, MOST).round().astype(int))
-    columns = {labels_name: truth} | {f"epoch {epoch + 1}": predictions[epoch] for epoch in epochs}
+    columns = {labels_name: truth} | {
+        _("epoch {epoch}").format(epoch=epoch + 1): predictions[epoch] for epoch in epochs
+    }
     boxes = cropped(truth)
     figure, axes = picture_grid(len(hu), len(columns), 1.7, tall=tallest(boxes))
     for ax, title in zip(axes[0], columns, strict=True):
         ax.set_title(title)
     for k, (box, row) in enumerate(zip(boxes, axes)):
-        name_row(row[0], f"slice {rows[k]}")
+        name_row(row[0], _("slice {number}").format(number=rows[k]))
         mark_sides(row[0])
         for ax, labels in zip(row, columns.values(), strict=True):
             show_labels(ax, hu[k][box], labels[k][box])
     class_legend(figure, LESIONS)
     told = [
-        f"slice {row}: {', '.join(f'{name} {seen(labels[k])}' for name, labels in columns.items())}"
+        _("slice {number}: {seen}").format(
+            number=row, seen=", ".join(f"{name} {seen(labels[k])}" for name, labels in columns.items())
+        )
         for k, row in enumerate(rows)
     ]
-    return describe(figure, f"Validation slices, one a row: {labels_name}, then predictions. {listed(told)}.")
+    return describe(
+        figure,
+        _("Validation slices, one a row: {labels_name}, then predictions. {told}.").format(
+            labels_name=labels_name, told=listed(told)
+        ),
+    )

@@ -1,5 +1,6 @@
 """A U-Net, drawn with what one slice becomes in it."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,8 @@ from matplotlib.gridspec import SubplotSpec
 from matplotlib.patches import ConnectionPatch
 
 from lungseg_utils.core.classes import CLASSES
+from lungseg_utils.core.language import translate as _
+from lungseg_utils.core.language import translate_many as ngettext
 from lungseg_utils.plots.parts import INK, SERIES, class_patch, describe, listed
 from lungseg_utils.plots.slices import CLASS_COLORS, CLASS_NORM, outline
 
@@ -35,7 +38,7 @@ def plot_unet(maps: Mapping[str, Sequence[Any]]) -> Figure:
     left: list[list[Axes]] = []
     right: list[list[Axes] | None] = []
     for row, down in enumerate(encoder):
-        name = "the slice" if row == 0 and len(down) == 1 else _said(down)
+        name = _("the slice") if row == 0 and len(down) == 1 else _said(down)
         left.append(_stage(figure, grid[row, 0], down, name))
         up = ups.get(down.shape[-1])
         level = row < rows - 1 and (row > 0 or encoder[1].shape[-1] < down.shape[-1])
@@ -44,37 +47,43 @@ def plot_unet(maps: Mapping[str, Sequence[Any]]) -> Figure:
     answer = logits.argmax(0)
     classes.imshow(answer, cmap=CLASS_COLORS, norm=CLASS_NORM, interpolation="nearest")
     outline(classes, answer)
-    classes.set(title="the class with\nthe largest logit", xticks=[], yticks=[])
+    classes.set(title=_("the class with\nthe largest logit"), xticks=[], yticks=[])
     logit_grid = grid[(rows + 1) // 2 :, 3].subgridspec(2, 2)
     for c in CLASSES:
         ax = figure.add_subplot(logit_grid[c.index // 2, c.index % 2])
         ax.imshow(logits[c.index], "gray")
         ax.set(xticks=[], yticks=[])
-        ax.set_title(f"logit of\n{c.name.replace(' opacity', '')}")
+        ax.set_title(_("logit of\n{name}").format(name=textwrap.fill(c.brief, 14)))
     for row in range(rows - 1):
         _arrow(figure, left[row][0], (0.5, 0), left[row + 1][0], (0.5, 1), SERIES[0])
         here, under = right[row], right[row + 1]
         if here is None:
             continue
         if row > 0:  # the slice itself is not handed over
-            _arrow(figure, left[row][-1], (1, 0.5), here[0], (0, 0.5), SERIES[1], "skip")
+            _arrow(figure, left[row][-1], (1, 0.5), here[0], (0, 0.5), SERIES[1], _("skip"))
         below, leaves = (under, (0.5, 1.0)) if under else (left[row + 1], (1.0, 0.5))
         _arrow(figure, below[-1], leaves, here[-1], (0.5, 0), SERIES[0])
     top = next((stage for stage in right if stage), left[-1])
     _arrow(figure, top[-1], (1, 0.5), classes, (0, 0.5), SERIES[0])
     handles = [class_patch(c.index) for c in CLASSES]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
-    told = [f"level {row + 1}: {_said(down)}" for row, down in enumerate(encoder)]
+    told = [
+        _("level {number}: {maps}").format(number=row + 1, maps=_said(down))
+        for row, down in enumerate(encoder)
+    ]
     return describe(
         figure,
-        f"A slice goes down the encoder, {listed(told)}; then up the decoder through {len(decoder)} blocks, "
-        f"joined by skips from the same level, to four logits and the class of every pixel.",
+        _(
+            "A slice goes down the encoder, {told}; then up the decoder through {count} blocks, "
+            "joined by skips from the same level, to four logits and the class of every pixel."
+        ).format(told=listed(told), count=len(decoder)),
     )
 
 
 def _said(maps: np.ndarray) -> str:
     channels, height, width = maps.shape
-    return f"{channels} {'map' if channels == 1 else 'maps'} of {height} x {width}"
+    said = ngettext("{count} map of {height} x {width}", "{count} maps of {height} x {width}", channels)
+    return said.format(count=channels, height=height, width=width)
 
 
 def _stage(figure: Figure, place: SubplotSpec, maps: np.ndarray, name: str) -> list[Axes]:

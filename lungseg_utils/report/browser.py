@@ -14,13 +14,19 @@ from scipy import ndimage
 
 from lungseg_utils.core.classes import BACKGROUND, CLASSES, FOREGROUND, LESIONS, LUNG_WINDOW
 from lungseg_utils.core.image import data_address
+from lungseg_utils.core.language import marked as N_
+from lungseg_utils.core.language import translate as _
 from lungseg_utils.plots.slices import overlay, show_slices
 from lungseg_utils.plots.sliders import has_front_end
 from lungseg_utils.report.severity import lung_range
 
-WINDOWS = {"lung": LUNG_WINDOW, "mediastinum": (-160, 240), "wide": (-1000, 1000)}  # HU: black to white
+WINDOWS = {
+    N_("lung"): LUNG_WINDOW,
+    N_("mediastinum"): (-160, 240),
+    N_("wide"): (-1000, 1000),
+}  # HU: black to white
 WIDTH = 480  # px on the screen, whatever the slice has
-KEYS = (
+KEYS = N_(
     "Keys, once a slider is clicked: arrows go by one, Page Up and Page Down by five, Home and End to the "
     "ends; Tab goes to the next control, the space bar ticks a box."
 )
@@ -105,7 +111,7 @@ def slice_montage(
     first, last = lung_range((labels != BACKGROUND).sum((1, 2))) or (0, len(hu) - 1)
     chosen = np.unique(np.linspace(first, last, count).round().astype(int))
     square = square_pixels(hu.shape[1:], spacing)
-    titles = [f"slice {i + 1} of {len(hu)}" for i in chosen]
+    titles = [_("slice {number} of {count}").format(number=i + 1, count=len(hu)) for i in chosen]
     return show_slices(
         [hu[i][square] for i in chosen], [labels[i][square] for i in chosen], titles, classes=LESIONS
     )
@@ -132,11 +138,22 @@ class SliceBrowser:
         most = int(np.isin(labels, LESIONS).sum((1, 2)).argmax()) + 1
         named = {"style": {"description_width": "150px"}, "layout": w.Layout(width="440px", max_width="100%")}
         self.slice = w.IntSlider(
-            most, 1, len(hu), description="Slice, from the feet:", tooltip="Which slice is shown", **named
+            most,
+            1,
+            len(hu),
+            description=_("Slice, from the feet:"),
+            tooltip=_("Which slice is shown"),
+            **named,
         )
-        ranges = [f"{name}: {low} to {high} HU" for name, (low, high) in WINDOWS.items()]
+        ranges = [
+            _("{name}: {low} to {high} HU").format(name=_(name), low=low, high=high)
+            for name, (low, high) in WINDOWS.items()
+        ]
         self.window = w.ToggleButtons(
-            options=list(WINDOWS), tooltips=ranges, description="Window of the greys:", **named
+            options=[(_(name), name) for name in WINDOWS],
+            tooltips=ranges,
+            description=_("Window of the greys:"),
+            **named,
         )
         self.window.style.button_width = "auto"
         self.opacity = w.FloatSlider(
@@ -144,16 +161,18 @@ class SliceBrowser:
             min=0,
             max=1,
             step=0.05,
-            description="Opacity of colours:",
-            tooltip="0: only the slice, 1: only the colours",
+            description=_("Opacity of colours:"),
+            tooltip=_("0: only the slice, 1: only the colours"),
             **named,
         )
         # The boxes are the legend, too.
         self.classes = {c: self._box(CLASSES[c].color, CLASSES[c].name, c in LESIONS) for c in FOREGROUND}
         magma = ", ".join(
-            f"rgb({r}, {g}, {b})" for r, g, b, _ in colormaps["magma"](np.linspace(0, 1, 5), bytes=True)
+            f"rgb({r}, {g}, {b})" for r, g, b, __ in colormaps["magma"](np.linspace(0, 1, 5), bytes=True)
         )
-        self.entropy = self._box(f"linear-gradient(to right, {magma})", "entropy instead, 0 to 1", False, 60)
+        self.entropy = self._box(
+            f"linear-gradient(to right, {magma})", _("entropy instead, 0 to 1"), False, 60
+        )
         self.picture = w.HTML(layout=w.Layout(width="100%"))
         self.caption = w.HTML()
         boxes = [*self.classes.values(), *([self.entropy] if entropy is not None else [])]
@@ -161,7 +180,7 @@ class SliceBrowser:
         for control in controls:
             control.observe(self._show, "value")
         left = w.VBox([self.picture, self.caption], layout=w.Layout(width=f"{WIDTH}px", max_width="100%"))
-        keys = w.HTML(f"<small>{KEYS}</small>", layout=w.Layout(max_width="440px"))
+        keys = w.HTML(f"<small>{_(KEYS)}</small>", layout=w.Layout(max_width="440px"))
         right = w.VBox([*controls, keys], layout=w.Layout(margin="0 0 0 12px"))
         self.widget = w.HBox([left, right], layout=w.Layout(flex_flow="row wrap"))
         self._show()
@@ -185,13 +204,14 @@ class SliceBrowser:
         i = self.slice.value - 1
         pixels = np.bincount(self._labels[i].ravel(), minlength=len(CLASSES))
         lung = pixels[FOREGROUND].sum()
-        place = (
-            f", {i * self._spacing[0]:.0f} mm above the lowest" if self._spacing and len(self._hu) > 1 else ""
-        )
         shares = (
-            [f"{CLASSES[c].name} {100 * pixels[c] / lung:.1f} %" for c in LESIONS] if lung else ["no lung"]
+            [f"{CLASSES[c].name} {100 * pixels[c] / lung:.1f} %" for c in LESIONS] if lung else [_("no lung")]
         )
-        return f"slice {i + 1} of {len(self._hu)}{place}; of its lung: {', '.join(shares)}"
+        said = _("slice {number} of {count}; of its lung: {shares}")
+        above = self._spacing[0] * i if self._spacing and len(self._hu) > 1 else None
+        if above is not None:
+            said = _("slice {number} of {count}, {above:.0f} mm above the lowest; of its lung: {shares}")
+        return said.format(number=i + 1, count=len(self._hu), above=above, shares=", ".join(shares))
 
     @staticmethod
     def _box(colour: str, name: str, checked: bool, width: int = 12):
@@ -234,7 +254,7 @@ def browse(
     if live is None:
         live = has_front_end()
     if not live:
-        print("The browser of slices appears here when the cell runs in Jupyter.")
+        print(_("The browser of slices appears here when the cell runs in Jupyter."))
         return
     from IPython.display import display
 

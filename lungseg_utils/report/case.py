@@ -17,6 +17,9 @@ import numpy as np
 from lungseg_utils import __version__
 from lungseg_utils.core.classes import BACKGROUND, LUNG_WINDOW
 from lungseg_utils.core.image import body_with_rim
+from lungseg_utils.core.language import language_now
+from lungseg_utils.core.language import marked as N_
+from lungseg_utils.core.language import translate as _
 from lungseg_utils.evaluation.calibration import entropy
 from lungseg_utils.inference.postprocess import predict
 from lungseg_utils.inference.segmenter import Segmenter
@@ -35,10 +38,18 @@ from lungseg_utils.scans.io import check_writable
 from lungseg_utils.scans.scan import Scan
 
 SCHEMA = 1  # of report.json
-STATEMENT = (
+STATEMENT = N_(
     "Research software, not a medical device: these are measurements by a neural network, not a diagnosis. "
     "They may be wrong; a radiologist must look at the scan itself."
 )
+ZONES = {
+    "right_lower": N_("right lower"),
+    "right_middle": N_("right middle"),
+    "right_upper": N_("right upper"),
+    "left_lower": N_("left lower"),
+    "left_middle": N_("left middle"),
+    "left_upper": N_("left upper"),
+}
 OUTSIDE = 0.03  # share of the lung outside the body from which it is said
 
 
@@ -107,8 +118,9 @@ def predict_case(
     summary = {
         "schema": SCHEMA,
         "case": case_id(scan.hu),
-        "statement": STATEMENT,
+        "statement": _(STATEMENT),
         "software": f"lungseg {__version__}",
+        "language": language_now(),  # of the sentences
         "scan": {
             "kind": scan.kind,
             "slices": scan.hu.shape[0],
@@ -193,24 +205,41 @@ def _doubts_of(measured: dict[str, Any], outside: float) -> list[str]:
     """
     lung = measured["profile"]["lung"]
     if not any(lung):
-        return ["The network found no lung: nothing can be measured."]
+        return [_("The network found no lung: nothing can be measured.")]
     doubts = []
     if outside > OUTSIDE:
         doubts.append(
-            f"{outside:.0%} of what was labelled as lung lies outside the body: the masks are wrong there."
+            _(
+                "{outside:.0%} of what was labelled as lung lies outside the body: the masks are wrong there."
+            ).format(outside=outside)
         )
     if measured["profile"]["position_unit"] == "mm":
-        ends = [
-            name for name, area in (("lowest", lung[0]), ("highest", lung[-1])) if area > CUT_OFF * max(lung)
-        ]
-        if ends:
-            doubts.append(
-                f"The lungs go on beyond the {' and the '.join(ends)} slice: "
-                "millilitres and thirds are of the part that is shown."
-            )
+        below, above = (area > CUT_OFF * max(lung) for area in (lung[0], lung[-1]))
+        if below or above:
+            said = {
+                (True, False): _(
+                    "The lungs go on beyond the lowest slice: millilitres and thirds are of the part that "
+                    "is shown."
+                ),
+                (False, True): _(
+                    "The lungs go on beyond the highest slice: millilitres and thirds are of the part that "
+                    "is shown."
+                ),
+                (True, True): _(
+                    "The lungs go on beyond the lowest and the highest slice: millilitres and thirds are of "
+                    "the part that is shown."
+                ),
+            }
+            doubts.append(said[below, above])
         if measured["score"] is None:
-            doubts.append("Too little of the lungs' height is in the scan: no thirds and no severity score.")
+            doubts.append(
+                _("Too little of the lungs' height is in the scan: no thirds and no severity score.")
+            )
     if measured["score"] and measured["score"]["zones_without_lung"]:
-        zones = ", ".join(name.replace("_", " ") for name in measured["score"]["zones_without_lung"])
-        doubts.append(f"No lung was found in some zones ({zones}): they add nothing to the severity score.")
+        zones = ", ".join(_(ZONES[name]) for name in measured["score"]["zones_without_lung"])
+        doubts.append(
+            _("No lung was found in some zones ({zones}): they add nothing to the severity score.").format(
+                zones=zones
+            )
+        )
     return doubts

@@ -34,6 +34,7 @@ from lungseg_utils.core.files import (
     locked,
     write_csv,
 )
+from lungseg_utils.core.language import ENGLISH, language_now, set_language
 from lungseg_utils.inference.segmenter import Segmenter
 from lungseg_utils.report.browser import slice_picture, square_pixels
 from lungseg_utils.report.case import Case, predict_case
@@ -61,14 +62,18 @@ class Making:
     model: str  # the model's folder
     model_sha256: str  # of its weights and its config
     keep_identity: bool = False  # see `scans.write_masks`
+    language: str = ENGLISH  # of the reports
     software: str = f"lungseg {__version__}"
 
     @classmethod
     def of(cls, model: str | Path, keep_identity: bool = False) -> "Making":
-        """With the model in a folder. Raises InputError if it holds none that can be used."""
+        """With the model in a folder, in the language that is set.
+
+        Raises InputError if the folder holds no model that can be used.
+        """
         Segmenter.load(model)  # checks it before the first scan
         config = Path(model, "config.json").read_bytes()  # it holds the weights' checksum
-        return cls(str(model), hashlib.sha256(config).hexdigest(), keep_identity)
+        return cls(str(model), hashlib.sha256(config).hexdigest(), keep_identity, language_now())
 
     def stamp(self, fingerprint: str) -> dict[str, Any]:
         """What a case says that it was made from and with: no path."""
@@ -124,6 +129,7 @@ def predict_source(source: Source, out: Path, making: Making, threads: int | Non
     Returns:
         The case, or why there is none.
     """
+    set_language(making.language)  # in a worker, too
     began, name = time.monotonic(), ""
     try:
         fingerprint = source.fingerprint()

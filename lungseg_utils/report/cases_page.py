@@ -6,19 +6,24 @@ from typing import Any
 
 from lungseg_utils.core.classes import CLASSES, LESIONS
 from lungseg_utils.core.image import data_address
+from lungseg_utils.core.language import language_now
+from lungseg_utils.core.language import marked as N_
+from lungseg_utils.core.language import translate as _
+from lungseg_utils.core.language import translate_many as ngettext
 from lungseg_utils.report.case import STATEMENT
 
 # Columns of the page: what heads it, which column of cases.csv it shows, and how its number is written.
 NUMBERS = (
-    ("involved, %", "both_involved_percent", ".1f"),
-    *((f"{CLASSES[c].name}, %", f"both_{CLASSES[c].short}_percent", ".1f") for c in LESIONS),
-    ("right lung involved, %", "right_involved_percent", ".1f"),
-    ("left lung involved, %", "left_involved_percent", ".1f"),
-    ("involved, ml", "both_involved_ml", ",.0f"),
-    ("lung, ml", "both_lung_ml", ",.0f"),
-    ("severity score, of 24", "severity_score", "d"),
-    ("slices", "slices", "d"),
-    ("seconds", "seconds", ".1f"),
+    (N_("involved, %"), "both_involved_percent", ".1f"),
+    (N_("ground glass opacity, %"), "both_ground_glass_percent", ".1f"),
+    (N_("consolidation, %"), "both_consolidation_percent", ".1f"),
+    (N_("right lung involved, %"), "right_involved_percent", ".1f"),
+    (N_("left lung involved, %"), "left_involved_percent", ".1f"),
+    (N_("involved, ml"), "both_involved_ml", ",.0f"),
+    (N_("lung, ml"), "both_lung_ml", ",.0f"),
+    (N_("severity score, of 24"), "severity_score", "d"),
+    (N_("slices"), "slices", "d"),
+    (N_("seconds"), "seconds", ".1f"),
 )
 
 
@@ -35,17 +40,27 @@ def cases_html(rows: Sequence[Mapping[str, Any]], pictures: Mapping[str, bytes |
     ordered = sorted(rows, key=lambda row: row["both_involved_percent"] or 0, reverse=True)
     ordered.sort(key=lambda row: row["both_involved_percent"] is None)
     unread = sum(row["status"] == "failed" for row in rows)
-    count = f"{len(rows) - unread} case{'' if len(rows) - unread == 1 else 's'}"
-    heads = [_head("case"), *(_head(words) for words, _, _ in NUMBERS), _head("doubts and notes")]
+    read = len(rows) - unread
+    count = ngettext("{count} case", "{count} cases", read).format(count=read)
+    if unread:
+        count += _(", {count} could not be read").format(count=unread)
+    heads = [_head(_("case")), *(_head(_(row[0])) for row in NUMBERS), _head(_("doubts and notes"))]
     heads[1] = heads[1].replace("<th", '<th aria-sort="descending"')
     key = '<span class="key"><i style="background: {}"></i> {}</span>'
     colours = [key.format(CLASSES[c].color, escape(CLASSES[c].name)) for c in LESIONS]
     return PAGE.format(
-        count=count + (f", {unread} could not be read" if unread else ""),
-        colours=", ".join(colours),
+        count=count,
+        language=language_now(),
+        title=_("Lung involvement"),
+        heading=_("Lung involvement in chest CT"),
+        explained=_(
+            "{count}. A heading sorts by its column; a case's name leads to its report. Per cent are of the "
+            "lung, right and left are the patient's. Pictures: {colours}. All numbers are in cases.csv."
+        ).format(count=count, colours=", ".join(colours)),
+        cases=_("Cases"),
         heads="".join(heads),
         rows="\n".join(_row(row, pictures.get(row["case"])) for row in ordered),
-        statement=escape(STATEMENT),
+        statement=escape(_(STATEMENT)),
     )
 
 
@@ -58,13 +73,13 @@ def _row(row: Mapping[str, Any], picture: bytes | None) -> str:
     name = escape(row["case"])
     notes = [escape(text) for text in row["warnings"]]
     if row["status"] == "failed":
-        head = f'<span class="picture none"></span>{name} <b>could not be read</b>'
+        head = f'<span class="picture none"></span>{name} <b>{_("could not be read")}</b>'
         rest = f'<td class="notes" colspan="{len(NUMBERS) + 1}">{" ".join(notes)}</td>'
     else:
         head = f'<a href="{name}/report.html">{_image(name, row, picture)}{name}</a>'
         said = "".join(f"<li>{text}</li>" for text in notes)
-        said = f"<details><summary>{len(notes)}</summary><ul>{said}</ul></details>" if notes else "none"
-        rest = "".join(_cell(row[column], form) for _, column, form in NUMBERS)
+        said = f"<details><summary>{len(notes)}</summary><ul>{said}</ul></details>" if notes else _("none")
+        rest = "".join(_cell(row[column], form) for __, column, form in NUMBERS)
         rest += f'<td class="notes" data-value="{len(notes)}">{said}</td>'
     return f'<tr><th scope="row" data-value="{name}">{head}</th>{rest}</tr>'
 
@@ -73,23 +88,29 @@ def _image(name: str, row: Mapping[str, Any], picture: bytes | None) -> str:
     if picture is None:
         return '<span class="picture none"></span>'
     share = row["both_involved_percent"]
-    found = "no share of the lungs is given" if share is None else f"{share:.1f} % of the lungs are involved"
-    alt = f"{name}: the slice with the most lesion, in the lung window, lesions coloured; {found}"
+    found = (
+        _("no share of the lungs is given")
+        if share is None
+        else _("{share:.1f} % of the lungs are involved").format(share=share)
+    )
+    alt = _("{name}: the slice with the most lesion, in the lung window, lesions coloured; {found}").format(
+        name=name, found=found
+    )
     return f'<span class="picture"><img alt="{alt}" src="{data_address(picture)}"></span>'
 
 
 def _cell(value: Any, form: str) -> str:
     if value is None:
-        return '<td data-value=""><span aria-label="not given">&ndash;</span></td>'
+        return f'<td data-value=""><span aria-label="{_("not given")}">&ndash;</span></td>'
     return f'<td data-value="{value}">{value:{form}}</td>'
 
 
 PAGE = """<!DOCTYPE html>
-<html lang="en">
+<html lang="{language}">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Lung involvement: {count}</title>
+<title>{title}: {count}</title>
 <style>
 body {{ font: 14px/1.4 "Helvetica Neue", Arial, sans-serif; color: #22303c; margin: 16px; }}
 h1 {{ font-size: 22px; margin: 0 0 4px; }}
@@ -129,12 +150,10 @@ summary {{ cursor: pointer; padding: 8px 0; }}
 </head>
 <body>
 <main>
-<h1>Lung involvement in chest CT</h1>
-<p class="faint">{count}. A heading sorts by its column; a case's name leads to its report.
-Per cent are of the lung, right and left are the patient's. Pictures: {colours}. All numbers are in
-cases.csv.</p>
+<h1>{heading}</h1>
+<p class="faint">{explained}</p>
 <p class="statement">{statement}</p>
-<div class="table" role="region" aria-label="Cases" tabindex="0">
+<div class="table" role="region" aria-label="{cases}" tabindex="0">
 <table>
 <thead><tr>{heads}</tr></thead>
 <tbody>

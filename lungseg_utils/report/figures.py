@@ -11,6 +11,8 @@ from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 
 from lungseg_utils.core.classes import BACKGROUND, CLASSES, LESIONS
+from lungseg_utils.core.language import marked as N_
+from lungseg_utils.core.language import translate as _
 from lungseg_utils.plots.parts import class_patch, seen_on
 from lungseg_utils.plots.slices import CASED, mark_sides, overlay, seen, show_labels
 from lungseg_utils.report.case import Case
@@ -19,7 +21,14 @@ from lungseg_utils.report.severity import SIDES, THIRDS
 INK, FAINT = "#22303c", "#5d6975"
 PRINT = 8  # points: no print on the page is smaller
 SCALE_BAR = 50  # mm
-KINDS = ("CT", "lesions", "entropy")  # pictures of a slice
+PLACES = {  # sides and thirds as people read them
+    "right": N_("right lung"),
+    "left": N_("left lung"),
+    "upper": N_("upper third"),
+    "middle": N_("middle third"),
+    "lower": N_("lower third"),
+}
+KINDS = (N_("CT"), N_("lesions"), N_("entropy"))  # pictures of a slice
 # An involved share from 0 to 1, between the limits of the grades: within a grade, too, more is darker.
 INVOLVEMENT = LinearSegmentedColormap.from_list(
     "involvement", list(zip((0, 0.25, 0.5, 0.75, 1), ("#f4f6f8", "#fbd3b1", "#f3a262", "#d9601f", "#9c2f04")))
@@ -54,9 +63,11 @@ def involved_in(case: Case, index: int) -> str:
     profile, count = case.summary["profile"], len(case.labels)
     lung = profile["lung"][index]
     if not lung:
-        return f"slice {index + 1} of {count}: no lung"
+        return _("slice {number} of {count}: no lung").format(number=index + 1, count=count)
     lesion = sum(profile[CLASSES[c].short][index] for c in LESIONS)
-    return f"slice {index + 1} of {count}: {100 * lesion / lung:.0f} % involved"
+    return _("slice {number} of {count}: {share:.0f} % involved").format(
+        number=index + 1, count=count, share=100 * lesion / lung
+    )
 
 
 def told_of(case: Case, index: int, kind: str) -> str:
@@ -64,16 +75,18 @@ def told_of(case: Case, index: int, kind: str) -> str:
     number, label = index + 1, case.labels[index]
     lung = label != BACKGROUND
     if kind == "CT":
-        return f"CT slice {number} of {len(case.labels)} in the lung window, cropped to the lungs."
+        return _("CT slice {number} of {count} in the lung window, cropped to the lungs.").format(
+            number=number, count=len(case.labels)
+        )
     if not lung.any():
-        return f"Slice {number}: no lung was found."
+        return _("Slice {number}: no lung was found.").format(number=number)
     if kind == "entropy":
         undecided = case.entropy[index][lung] / 255
-        return (
-            f"Entropy in the lungs of slice {number}: {undecided.mean():.2f} on average, above 0.5 in "
-            f"{100 * (undecided > 0.5).mean():.1f} % of the lung."
-        )
-    return f"Slice {number} with the lesions outlined: {seen(label)}."
+        return _(
+            "Entropy in the lungs of slice {number}: {mean:.2f} on average, above 0.5 "
+            "in {share:.1f} % of the lung."
+        ).format(number=number, mean=undecided.mean(), share=100 * (undecided > 0.5).mean())
+    return _("Slice {number} with the lesions outlined: {seen}.").format(number=number, seen=seen(label))
 
 
 def draw_montage(figure: FigureBase, case: Case) -> None:
@@ -89,9 +102,9 @@ def draw_montage(figure: FigureBase, case: Case) -> None:
             mark_sides(ax, PRINT)
             if k == 0 and not plan.flat:
                 beside = {"rotation": 90, "va": "center", "ha": "right", "transform": ax.transAxes}
-                ax.text(-0.03, 0.5, kind, fontsize=PRINT, color=INK, **beside)
+                ax.text(-0.03, 0.5, _(kind), fontsize=PRINT, color=INK, **beside)
             elif plan.flat and kind != "CT":
-                ax.set_title(kind, fontsize=PRINT, color=INK)
+                ax.set_title(_(kind), fontsize=PRINT, color=INK)
         three[0].set_title(involved_in(case, i), fontsize=PRINT, color=INK)
     if spacing:
         _scale_bar(axes[0, 0 if plan.flat else -1], SCALE_BAR / spacing[2], f"{SCALE_BAR / 10:.0f} cm")
@@ -117,9 +130,10 @@ def _scale_bar(ax: Axes, length: float, text: str) -> None:
 
 def regions_of(summary: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """The measured regions by their names, in the order of bars and table."""
-    regions = {"both lungs": summary["all"]} | {f"{name} lung": summary["sides"][name] for name in SIDES}
+    regions = {_("both lungs"): summary["all"]}
+    regions |= {_(PLACES[name]): summary["sides"][name] for name in SIDES}
     if summary["thirds"]:
-        regions |= {f"{name} third": summary["thirds"][name] for name in reversed(THIRDS)}
+        regions |= {_(PLACES[name]): summary["thirds"][name] for name in reversed(THIRDS)}
     return regions
 
 
@@ -143,7 +157,7 @@ def draw_bars(figure: FigureBase, case: Case) -> None:
     figure.legend(loc="outside lower center", fontsize=PRINT, frameon=False, ncols=2)
     ax.invert_yaxis()
     ax.set_xlim(0, 1.45 * reach)
-    _plain(ax, "involved, % of the region's lung", "Involvement")
+    _plain(ax, _("involved, % of the region's lung"), _("Involvement"))
     ax.spines["left"].set_visible(False)
     ax.tick_params(axis="y", length=0)
 
@@ -151,7 +165,7 @@ def draw_bars(figure: FigureBase, case: Case) -> None:
 def _amount(region: dict[str, Any]) -> str:
     share, ml = region["percent_of_lung"]["involved"], region["millilitres"]
     if share is None:
-        return "no lung found"
+        return _("no lung found")
     return f"{share:.1f} %" + (f" ({ml['involved']:,.0f} ml)" if ml else "")
 
 
@@ -173,17 +187,17 @@ def draw_zones(figure: FigureBase, case: Case) -> None:
             style: dict[str, Any] = {"ha": "center", "va": "center", "color": seen_on(color)}
             ax.text(x + 0.5, y + 0.64, grade, fontsize=PRINT + 2, **style)
             ax.text(x + 0.5, y + 0.26, words, fontsize=PRINT, **style)
-    ax.set_xticks([0.5, 1.5], ["right", "left"])
-    ax.set_yticks([0.5, 1.5, 2.5], THIRDS)
+    ax.set_xticks([0.5, 1.5], [_("right"), _("left")])
+    ax.set_yticks([0.5, 1.5, 2.5], [_("lower"), _("middle"), _("upper")])
     ax.set(xlim=(0, 2), ylim=(0, 3))
-    _plain(ax, "", f"Severity score {score['total']} of {score['of']}")
+    _plain(ax, "", _("Severity score {total} of {of}").format(total=score["total"], of=score["of"]))
     ax.xaxis.tick_top()
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
     scale = ScalarMappable(Normalize(0, 100), INVOLVEMENT)
     bar = figure.colorbar(scale, ax=ax, orientation="horizontal", ticks=(0, 25, 50, 75, 100), aspect=18)
     bar.ax.tick_params(labelsize=PRINT, colors=INK)
-    bar.set_label("% of the zone involved", fontsize=PRINT, color=INK)
+    bar.set_label(_("% of the zone involved"), fontsize=PRINT, color=INK)
 
 
 def zone_color(zone: dict[str, Any] | None) -> str:
@@ -193,7 +207,11 @@ def zone_color(zone: dict[str, Any] | None) -> str:
 
 def zone_words(zone: dict[str, Any] | None) -> tuple[str, str]:
     """A zone's grade and its share."""
-    return (f"grade {zone['grade']}", f"{zone['percent']:.1f} %") if zone else ("-", "no lung")
+    return (
+        (_("grade {grade}").format(grade=zone["grade"]), f"{zone['percent']:.1f} %")
+        if zone
+        else ("-", _("no lung"))
+    )
 
 
 def draw_profile(figure: FigureBase, case: Case, points: float = PRINT) -> None:
@@ -207,7 +225,7 @@ def draw_profile(figure: FigureBase, case: Case, points: float = PRINT) -> None:
     steps = np.diff(position)
     edges = np.r_[position[0] - steps[0] / 2, position[1:] - steps / 2, position[-1] + steps[-1] / 2]
     side: dict[str, Any] = {"orientation": "horizontal", "fill": True}
-    ax.stairs(lung, edges, facecolor="#e4e9ed", edgecolor=FAINT, linewidth=0.8, label="lung", **side)
+    ax.stairs(lung, edges, facecolor="#e4e9ed", edgecolor=FAINT, linewidth=0.8, label=_("lung"), **side)
     for c in LESIONS:
         area, patch = np.array(profile[CLASSES[c].short]), class_patch(c)
         look: dict[str, Any] = {
@@ -219,14 +237,14 @@ def draw_profile(figure: FigureBase, case: Case, points: float = PRINT) -> None:
         total = total + area
     for k, limit in enumerate((profile["third_limits"] or [])[1:3]):
         ax.axhline(
-            limit, color=INK, linewidth=1, linestyle=":", label="limits of the thirds" if k == 0 else None
+            limit, color=INK, linewidth=1, linestyle=":", label=_("limits of the thirds") if k == 0 else None
         )
-    unit = {"cm2": "cm²", "pixels": "pixels"}[profile["area_unit"]]
+    unit = {"cm2": "cm²", "pixels": _("pixels")}[profile["area_unit"]]
     ax.set(ylim=(edges[0], edges[-1]), xlim=(0, None))
     ax.locator_params(axis="x", nbins=4)
     in_mm = profile["position_unit"] == "mm"
-    _plain(ax, f"area, {unit}", "Along the body" if in_mm else "By slice", points)
-    ax.set_ylabel("mm above the lowest slice" if in_mm else "slice", fontsize=points, color=INK)
+    _plain(ax, _("area, {unit}").format(unit=unit), _("Along the body") if in_mm else _("By slice"), points)
+    ax.set_ylabel(_("mm above the lowest slice") if in_mm else _("slice"), fontsize=points, color=INK)
     figure.legend(loc="outside lower center", fontsize=points, frameon=False)
 
 
@@ -236,12 +254,12 @@ def told_of_profile(case: Case) -> str:
     lesion = np.sum([profile[CLASSES[c].short] for c in LESIONS], axis=0)
     most = int(lesion.argmax())
     if not lesion[most]:
-        return "Area of the lungs along the body; no lesion was found."
-    unit = {"cm2": "cm²", "pixels": "pixels"}[profile["area_unit"]]
-    return (
-        f"Area of lung and lesions along the body. Lesions are largest in slice {most + 1}: "
-        f"{lesion[most]:.0f} {unit} of {profile['lung'][most]:.0f} {unit} lung."
-    )
+        return _("Area of the lungs along the body; no lesion was found.")
+    unit = {"cm2": "cm²", "pixels": _("pixels")}[profile["area_unit"]]
+    return _(
+        "Area of lung and lesions along the body. Lesions are largest in slice {number}: "
+        "{lesion:.0f} {unit} of {lung:.0f} {unit} lung."
+    ).format(number=most + 1, lesion=lesion[most], unit=unit, lung=profile["lung"][most])
 
 
 def _plain(ax: Axes, xlabel: str, title: str, points: float = PRINT) -> None:

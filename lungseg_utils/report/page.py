@@ -18,6 +18,10 @@ from matplotlib.figure import Figure
 from lungseg_utils.core.classes import CLASSES, CONSOLIDATION, GROUND_GLASS, LESIONS, LUNG_WINDOW
 from lungseg_utils.core.files import InputError, atomic_write, replace_folder, resolve_path
 from lungseg_utils.core.image import data_address
+from lungseg_utils.core.language import language_now
+from lungseg_utils.core.language import marked as N_
+from lungseg_utils.core.language import translate as _
+from lungseg_utils.core.language import translate_many as ngettext
 from lungseg_utils.plots.parts import alt_text, describe, seen_on
 from lungseg_utils.report.case import Case
 from lungseg_utils.report.figures import (
@@ -25,6 +29,7 @@ from lungseg_utils.report.figures import (
     FAINT,
     INK,
     KINDS,
+    PLACES,
     PRINT,
     SCALE_BAR,
     draw_profile,
@@ -43,7 +48,7 @@ from lungseg_utils.scans.scan import Scan
 A4 = (8.27, 11.69)  # inches
 TILE = 2.6  # inches: the width of a picture in the HTML
 ALARM = "#a3260b"
-TITLE = "Lung involvement in chest CT"
+TITLE = N_("Lung involvement in chest CT")
 REPORT_BYTES = 16 * 2**20  # for the reports, which are some megabytes
 THUMBNAIL = "thumbnail.jpg"
 CASE_FILES = {
@@ -147,25 +152,35 @@ def key_numbers(summary: dict[str, Any]) -> list[tuple[str, str]]:
     """(value, what it is) of what a reader looks for first; also what the command prints."""
     share, ml, score = summary["all"]["percent_of_lung"], summary["all"]["millilitres"], summary["score"]
     if share["involved"] is None:
-        return [("-", "numbers withheld" if summary["withheld"] else "no lung found")]
-    numbers = [(f"{share['involved']:.1f} %", "of the lungs involved")]
+        return [("-", _("numbers withheld") if summary["withheld"] else _("no lung found"))]
+    numbers = [(f"{share['involved']:.1f} %", _("of the lungs involved"))]
     numbers += [(f"{share[CLASSES[c].short]:.1f} %", CLASSES[c].name) for c in LESIONS]
     if score:
-        numbers.append((f"{score['total']} of {score['of']}", "severity score"))
+        numbers.append((_("{total} of {of}").format(**score), _("severity score")))
     if ml:
-        numbers += [(f"{ml['involved']:,.0f} ml", "involved"), (f"{ml['lung']:,.0f} ml", "lung in the scan")]
+        numbers += [
+            (f"{ml['involved']:,.0f} ml", _("involved")),
+            (f"{ml['lung']:,.0f} ml", _("lung in the scan")),
+        ]
     return numbers
 
 
 def scan_line(summary: dict[str, Any]) -> str:
     """The scan in one line: what the file says of it, without anything of the patient."""
     scan = summary["scan"]
-    plural = "s" if scan["slices"] > 1 else ""
-    count = f"{scan['slices']} slice{plural} of {scan['rows']} x {scan['columns']} pixels"
+    count = ngettext(
+        "{slices} slice of {rows} x {columns} pixels",
+        "{slices} slices of {rows} x {columns} pixels",
+        scan["slices"],
+    ).format(**scan)
     spacing = scan["spacing_mm"]
-    size = f"pixels {spacing[1]:.2f} x {spacing[2]:.2f} mm" if spacing else "size of a pixel not known"
-    apart = f", {spacing[0]:.2f} mm apart" if spacing and scan["volume"] else ""
-    units = "Hounsfield units" if scan["hounsfield_units"] else "estimated Hounsfield units"
+    size = (
+        _("pixels {height:.2f} x {width:.2f} mm").format(height=spacing[1], width=spacing[2])
+        if spacing
+        else _("size of a pixel not known")
+    )
+    apart = _(", {step:.2f} mm apart").format(step=spacing[0]) if spacing and scan["volume"] else ""
+    units = _("Hounsfield units") if scan["hounsfield_units"] else _("estimated Hounsfield units")
     return f"{count}{apart}; {size}; {units}"
 
 
@@ -176,27 +191,45 @@ def model_line(card: dict[str, Any]) -> str:
         return all(card.get(name) is not None for name in names)
 
     named = known("architecture", "encoder")
-    parts = [f"{card['architecture']}, {card['encoder']}" if named else "network not named"]
-    parts += [f"slices at {card['image_size']} pixels"] if known("image_size") else []
-    parts += [f"trained on {card['train_slices']} slices"] if known("train_slices") else []
+    parts = [f"{card['architecture']}, {card['encoder']}" if named else _("network not named")]
+    if known("image_size"):
+        parts.append(_("slices at {image_size} pixels").format(**card))
+    if known("train_slices"):
+        parts.append(_("trained on {train_slices} slices").format(**card))
     if known("val_miou", "val_lesion_dice"):
-        parts.append(
-            f"on its validation slices mIoU {card['val_miou']:.2f}, lesion Dice {card['val_lesion_dice']:.2f}"
-        )
-    return "; ".join(parts) + (f"; weights {card['weights']}" if known("weights") else "")
+        said = _("on its validation slices mIoU {val_miou:.2f}, lesion Dice {val_lesion_dice:.2f}")
+        parts.append(said.format(**card))
+    if known("weights"):
+        parts.append(_("weights {weights}").format(**card))
+    return "; ".join(parts)
+
+
+def _model_said(summary: dict[str, Any]) -> str:
+    said = _("Model: {model}. {software}.")
+    return said.format(model=model_line(summary["model"]), software=summary["software"])
 
 
 def _explained(summary: dict[str, Any]) -> str:
     """How to read the page: window, numbering, score, entropy."""
     low, high = LUNG_WINDOW
-    counted = "from the feet" if summary["scan"]["kind"] in ("nifti", "dicom") else "as in the file"
-    grades = "grades 0 to 4: 0 %, below 25, below 50, below 75 % involved, more"
-    score = f" Severity score {summary['score']['method']}; {grades}." if summary["score"] else ""
-    return (
-        f"Lung window {low} to {high} HU; R is the patient's right; slices are counted {counted}.{score} "
-        "Entropy: 0 the network is certain of one class, 1 it is undecided among all four; it can be certain "
-        "and wrong."
+    parts = [_("Lung window {low} to {high} HU; R is the patient's right;").format(low=low, high=high)]
+    parts += [
+        _("slices are counted from the feet.")
+        if summary["scan"]["kind"] in ("nifti", "dicom")
+        else _("slices are counted as in the file.")
+    ]
+    if summary["score"]:
+        said = _(
+            "Severity score {method}; grades 0 to 4: 0 %, below 25, below 50, below 75 % involved, more."
+        )
+        parts.append(said.format(**summary["score"]))
+    parts.append(
+        _(
+            "Entropy: 0 the network is certain of one class, 1 it is undecided among all four; it can be "
+            "certain and wrong."
+        )
     )
+    return " ".join(parts)
 
 
 def report_page(case: Case) -> Figure:
@@ -205,8 +238,9 @@ def report_page(case: Case) -> Figure:
     page = Figure(figsize=A4, layout="constrained", facecolor="white")
     bullet: dict[str, Any] = {"initial_indent": "\u2022 ", "subsequent_indent": "   "}
     notes = [line for text in case.warnings for line in textwrap.wrap(text, 130, **bullet)]
-    model = f"Model: {model_line(case.card)}. {summary['software']}."
-    small = [line for text in (_explained(summary), model) for line in textwrap.wrap(text, 130)]
+    small = [
+        line for text in (_explained(summary), _model_said(summary)) for line in textwrap.wrap(text, 130)
+    ]
     heights = (
         1.35,
         case.montage.height(A4[0]),
@@ -220,7 +254,7 @@ def report_page(case: Case) -> Figure:
         heights = (*heights[:3], heights[3] + spare)
     parts: Any = page.subfigures(4, 1, height_ratios=heights)
     head, montage, charts, foot = parts
-    head.text(0.02, 0.84, TITLE, fontsize=17, fontweight="bold", color=INK, va="center")
+    head.text(0.02, 0.84, _(TITLE), fontsize=17, fontweight="bold", color=INK, va="center")
     named = f"{summary['case']}   {date.today().isoformat()}"
     head.text(0.98, 0.84, named, fontsize=9, color=FAINT, ha="right", va="center")
     head.text(0.02, 0.63, scan_line(summary), fontsize=8.5, color=FAINT, va="center")
@@ -232,7 +266,7 @@ def report_page(case: Case) -> Figure:
     row = charts.subfigures(1, len(panels), width_ratios=[widths[name] for name in panels], squeeze=False)[0]
     for figure, name in zip(row, panels):
         DRAW[name](figure, case)
-    lines = [("Doubts and notes", "bold", 8.5), *((text, "normal", 8) for text in notes or ["None."])]
+    lines = [(_("Doubts and notes"), "bold", 8.5), *((text, "normal", 8) for text in notes or [_("None.")])]
     lines += [("", "normal", 5), *((text, "small", PRINT) for text in small)]
     y, inch = 0.97, 1 / heights[3]
     for text, weight, size in lines:
@@ -253,7 +287,9 @@ def told_of_page(case: Case) -> str:
     numbers = "; ".join(f"{words} {value}" for value, words in key_numbers(case.summary))
     slices = "; ".join(involved_in(case, i) for i in case.montage.chosen)
     name = case.summary["case"]
-    return f"Report of {name}, one page. {numbers}. Pictures of the most affected slices: {slices}."
+    return _("Report of {name}, one page. {numbers}. Pictures of the most affected slices: {slices}.").format(
+        name=name, numbers=numbers, slices=slices
+    )
 
 
 def report_html(case: Case) -> str:
@@ -265,9 +301,9 @@ def report_html(case: Case) -> str:
     cards = "".join(
         f"<div><b>{escape(v)}</b><span>{escape(words)}</span></div>" for v, words in key_numbers(summary)
     )
-    doubts = "".join(f"<li>{escape(text)}</li>" for text in case.warnings) or "<li>None.</li>"
+    doubts = "".join(f"<li>{escape(text)}</li>" for text in case.warnings) or f"<li>{_('None.')}</li>"
     return PAGE.format(
-        title=escape(TITLE),
+        title=escape(_(TITLE)),
         case=escape(summary["case"]),
         date=date.today().isoformat(),
         scan=escape(scan_line(summary)),
@@ -280,8 +316,10 @@ def report_html(case: Case) -> str:
         table=_table(summary),
         doubts=doubts,
         explained=escape(_explained(summary)),
-        model=escape(model_line(case.card)),
-        software=escape(summary["software"]),
+        model=escape(_model_said(summary)),
+        language=language_now(),
+        most_affected=_("The most affected slices"),
+        doubts_title=_("Doubts and notes"),
         statement=escape(summary["statement"]),
     )
 
@@ -299,7 +337,7 @@ def _slice(case: Case, index: int) -> str:
         draw_tile(figure.add_axes((0, 0, 1, 1)), case, index, kind)
         picture = f'<img alt="{escape(told_of(case, index, kind))}" src="{_embedded(figure)}">'
         marks = f'<i class="r">R</i><i class="l">L</i>{bar}'
-        pictures.append(f"<figure>{picture}{marks}<figcaption>{kind}</figcaption></figure>")
+        pictures.append(f"<figure>{picture}{marks}<figcaption>{_(kind)}</figcaption></figure>")
     return f"<section><h3>{escape(involved_in(case, index))}</h3>{''.join(pictures)}</section>"
 
 
@@ -315,7 +353,7 @@ def _legend() -> str:
     lesions = "".join(
         f'<span><i class="{CLASSES[c].short}"></i>{escape(CLASSES[c].name)}</span>' for c in LESIONS
     )
-    return f'{lesions}<span><i class="entropy"></i>entropy, from 0 to 1</span>'
+    return f'{lesions}<span><i class="entropy"></i>{_("entropy, from 0 to 1")}</span>'
 
 
 def _profile(case: Case) -> str:
@@ -335,13 +373,10 @@ def _zones(summary: dict[str, Any]) -> str:
             grade, words = zone_words(zone)
             style = f"background:{color};color:{seen_on(color)}"
             cells.append(f'<td style="{style}"><b>{escape(grade)}</b><br>{escape(words)}</td>')
-        rows.append(f'<tr><th scope="row">{third} third</th>{"".join(cells)}</tr>')
-    head = "".join(f'<th scope="col">{side} lung</th>' for side in SIDES)
-    caption = f"Severity score {score['total']} of {score['of']}"
-    return (
-        f'<table class="zones"><caption>{caption}; the darker, the more of a zone is involved</caption>'
-        f"<tr><td></td>{head}</tr>{''.join(rows)}</table>"
-    )
+        rows.append(f'<tr><th scope="row">{_(PLACES[third])}</th>{"".join(cells)}</tr>')
+    head = "".join(f'<th scope="col">{_(PLACES[side])}</th>' for side in SIDES)
+    caption = _("Severity score {total} of {of}; the darker, the more of a zone is involved").format(**score)
+    return f'<table class="zones"><caption>{caption}</caption><tr><td></td>{head}</tr>{"".join(rows)}</table>'
 
 
 def _table(summary: dict[str, Any]) -> str:
@@ -349,11 +384,11 @@ def _table(summary: dict[str, Any]) -> str:
 
     Per cent of the region's lung and, where they are known, millilitres; below a region's name, its bar.
     """
-    names = {"involved": "involved", **{CLASSES[c].short: CLASSES[c].name for c in LESIONS}}
+    names = {"involved": _("involved"), **{CLASSES[c].short: CLASSES[c].name for c in LESIONS}}
     regions = regions_of(summary)
     ml = summary["all"]["millilitres"] is not None
     head = "".join(f'<th scope="col">{escape(name)}</th>' for name in names.values())
-    head += '<th scope="col">lung</th>' if ml else ""
+    head += f'<th scope="col">{_("lung")}</th>' if ml else ""
     longest = max([5.0, *(region["percent_of_lung"]["involved"] or 0 for region in regions.values())])
     rows = []
     for title, region in regions.items():
@@ -370,7 +405,7 @@ def _table(summary: dict[str, Any]) -> str:
         )
         bar = f'<span class="stack" aria-hidden="true">{bars}</span>'
         rows.append(f'<tr><th scope="row">{escape(title)}{bar}</th>{"".join(cells)}</tr>')
-    caption = f"Involvement, % of the region's lung; a full bar is {longest:.1f} %"
+    caption = _("Involvement, % of the region's lung; a full bar is {longest:.1f} %").format(longest=longest)
     return f"<table><caption>{caption}</caption><tr><td></td>{head}</tr>{''.join(rows)}</table>"
 
 
@@ -381,7 +416,7 @@ def _part(region: dict[str, Any], c: int, longest: float) -> float:
 
 PAGE = (
     """<!DOCTYPE html>
-<html lang="en">
+<html lang="{language}">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
@@ -451,15 +486,15 @@ td i {{ color: #5d6975; font-style: normal; display: inline-block; min-width: 56
 <header><h1>{title}</h1><span class="faint">{case} &nbsp; {date}</span></header>
 <p class="faint">{scan}</p>
 <div class="cards">{cards}</div>
-<h2>The most affected slices</h2>
+<h2>{most_affected}</h2>
 <div class="slices">{slices}</div>
 <div class="legend">{legend}</div>
 <div class="wide">{table}</div>
 <div class="charts">{zones}{profile}</div>
-<h2>Doubts and notes</h2>
+<h2>{doubts_title}</h2>
 <ul>{doubts}</ul>
 <p class="faint">{explained}</p>
-<p class="faint">Model: {model}. {software}.</p>
+<p class="faint">{model}</p>
 <p class="statement">{statement}</p>
 </body>
 </html>

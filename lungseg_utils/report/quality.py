@@ -23,6 +23,7 @@ from lungseg_utils.core.image import (
     shows_outside,
     thumbnails,
 )
+from lungseg_utils.core.language import translate as _
 from lungseg_utils.data.features import FEATURES, LUNG_SLICE, SOFT_TISSUE, looked_at, slice_features
 from lungseg_utils.data.similarity import infer_volumes
 from lungseg_utils.report.severity import EDGE_AREA
@@ -72,11 +73,11 @@ def chest_doubt(scan: Scan) -> str | None:
     least = CHEST_VOLUME if len(scan.hu) >= FEW_SLICES and scan.is_volume else CHEST_SLICE
     if share >= least:
         return None
-    return (
-        f"This does not look like a chest: aerated lung fills at most {share:.1%} of the body in a slice, of "
-        "a chest at "
-        f"least {least:.1%}; the masks are written, but no numbers are given."
-    )
+    return _(
+        "This does not look like a chest: aerated lung fills at most {share:.1%} of the body "
+        "in a slice, of a chest at least {least:.1%}; the masks are written, but no numbers "
+        "are given."
+    ).format(share=share, least=least)
 
 
 def aerated_share(hu: np.ndarray) -> float:
@@ -98,12 +99,11 @@ def joined_doubt(scan: Scan) -> str | None:
     new = np.flatnonzero(np.diff(infer_volumes(scan.hu))) + 1
     if not len(new):
         return None
-    places = ", ".join(f"{i} and {i + 1}" for i in new[:3])
-    return (
-        f"Between slices {places} the picture changes as between two scans: no millilitres, no thirds and no "
-        "severity "
-        "score."
-    )
+    places = ", ".join(_("{first} and {second}").format(first=i, second=i + 1) for i in new[:3])
+    return _(
+        "Between slices {places} the picture changes as between two scans: no millilitres, "
+        "no thirds and no severity score."
+    ).format(places=places)
 
 
 def size_doubt(scan: Scan, profile: dict[str, Any], millilitres: float | None) -> str | None:
@@ -116,7 +116,11 @@ def size_doubt(scan: Scan, profile: dict[str, Any], millilitres: float | None) -
     low, high = BODY_LIMITS
     body = max(float(body_mask(hu[::4, ::4]).mean()) for hu in scan.hu[looked_at(len(scan.hu))])
     area = body * np.prod(scan.hu.shape[1:]) * np.prod(scan.spacing[1:]) / 100
-    found = None if low <= area <= high else f"the body's largest slice measures {area:,.0f} cm2"
+    found = (
+        None
+        if low <= area <= high
+        else _("the body's largest slice measures {area:,.0f} cm2").format(area=area)
+    )
     lung = np.array(profile["lung"])
     inside = np.flatnonzero(lung > EDGE_AREA * lung.max())
     if not found and millilitres is not None and len(inside) > 1:
@@ -124,16 +128,15 @@ def size_doubt(scan: Scan, profile: dict[str, Any], millilitres: float | None) -
         height = place[inside[-1]] - place[inside[0]]
         whole = max(lung[0], lung[-1]) < CUT_OFF * lung.max()
         if height > LUNG_HEIGHT[1] or (whole and height < LUNG_HEIGHT[0]):
-            found = f"the lungs are {height:.0f} mm high"
+            found = _("the lungs are {height:.0f} mm high").format(height=height)
         elif millilitres > LUNG_ML[1] or (whole and millilitres < LUNG_ML[0]):
-            found = f"the lungs measure {millilitres:,.0f} ml"
+            found = _("the lungs measure {millilitres:,.0f} ml").format(millilitres=millilitres)
     if not found:
         return None
-    return (
-        f"The sizes cannot be right: {found}. Is the spacing of pixels and slices right, and is it one "
-        "adult's scan? No "
-        "millilitres, no thirds and no severity score."
-    )
+    return _(
+        "The sizes cannot be right: {found}. Is the spacing of pixels and slices right, and "
+        "is it one adult's scan? No millilitres, no thirds and no severity score."
+    ).format(found=found)
 
 
 def check_scan(scan: Scan, ranges: Mapping[str, Any] | None = None) -> list[str]:
@@ -169,9 +172,10 @@ def check_scan(scan: Scan, ranges: Mapping[str, Any] | None = None) -> list[str]
     warnings = _geometry_doubts(scan, features)
     if burned_in_text(slices):
         warnings.append(
-            "Text seems to be burned into the picture beside the body and may name the patient: the report's "
-            "pictures "
-            "show nothing outside the body, but the scan itself still does."
+            _(
+                "Text seems to be burned into the picture beside the body and may name the patient: "
+                "the report's pictures show nothing outside the body, but the scan itself still does."
+            )
         )
     chest = [f for f in features if f["lung_percent"] >= 100 * LUNG_SLICE] or features
     for name, (words, unit) in FEATURES.items():
@@ -180,9 +184,10 @@ def check_scan(scan: Scan, ranges: Mapping[str, Any] | None = None) -> list[str]
             margin = MARGIN * (high - low)
             if not low - margin <= value <= high + margin:
                 warnings.append(
-                    f"Unlike most training slices: {words} is {value:.0f} {unit}, in 98 of 100 of them "
-                    f"{low:.0f} to "
-                    f"{high:.0f} {unit}; the masks may be less exact."
+                    _(
+                        "Unlike most training slices: {words} is {value:.0f} {unit}, in 98 of 100 of them "
+                        "{low:.0f} to {high:.0f} {unit}; the masks may be less exact."
+                    ).format(words=_(words), value=value, unit=unit, low=low, high=high)
                 )
     return warnings
 
@@ -208,34 +213,45 @@ def _geometry_doubts(scan: Scan, features: list[dict[str, float]]) -> list[str]:
     warnings = []
     if scan.thickness and scan.thickness > THICK:
         warnings.append(
-            f"Slices are {scan.thickness:g} mm thick: above {THICK:g} mm small lesions fade into the lung "
-            "around them."
+            _(
+                "Slices are {thickness:g} mm thick: above {limit:g} mm small lesions fade into the "
+                "lung around them."
+            ).format(thickness=scan.thickness, limit=THICK)
         )
     if scan.spacing is None:
         return [
             *warnings,
-            "The file does not say a pixel's size: no millilitres, no thirds and no severity score.",
+            _("The file does not say a pixel's size: no millilitres, no thirds and no severity score."),
         ]
     if len(scan.hu) > 1 and not scan.is_volume:
         warnings.append(
-            "Neighbouring slices are unlike each other: taken as single slices, without millilitres, thirds "
-            "and score."
+            _(
+                "Neighbouring slices are unlike each other: taken as single slices, without "
+                "millilitres, thirds and score."
+            )
         )
     step, *pixel = scan.spacing
     if scan.thickness and len(scan.hu) > 1 and step > 1.5 * scan.thickness:
         warnings.append(
-            f"Slices of {scan.thickness:g} mm lie {step:g} mm apart: millilitres take the gaps to be like "
-            "the slices."
+            _(
+                "Slices of {thickness:g} mm lie {step:g} mm apart: millilitres take the gaps to be "
+                "like the slices."
+            ).format(thickness=scan.thickness, step=step)
         )
     picture = np.prod(scan.hu.shape[1:]) * np.prod(pixel) / 100
     body = [f["body_percent"] / 100 * picture for f in features]
     lung = [f["lung_percent"] / 100 * area for f, area in zip(features, body)]
-    for what, area, (low, high) in (("body", max(body), BODY_AREA), ("lungs", max(lung), LUNG_AREA)):
+    of_body = _(
+        "The largest slice of the body measures {area:.0f} cm2, of an adult {low} to {high} cm2: is it a "
+        "whole chest, and is the pixel spacing right?"
+    )
+    of_lungs = _(
+        "The largest slice of the lungs measures {area:.0f} cm2, of an adult {low} to {high} cm2: is it a "
+        "whole chest, and is the pixel spacing right?"
+    )
+    for said, area, (low, high) in ((of_body, max(body), BODY_AREA), (of_lungs, max(lung), LUNG_AREA)):
         if not low <= area <= high:
-            warnings.append(
-                f"The largest slice of the {what} measures {area:.0f} cm2, of an adult {low} to {high} cm2: "
-                "is it a whole chest, and is the pixel spacing right?"
-            )
+            warnings.append(said.format(area=area, low=low, high=high))
     return warnings
 
 

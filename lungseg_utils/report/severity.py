@@ -12,12 +12,14 @@ import numpy as np
 from scipy import ndimage
 
 from lungseg_utils.core.classes import BACKGROUND, CLASSES, FOREGROUND, LESIONS, NUM_CLASSES
+from lungseg_utils.core.language import marked as N_
+from lungseg_utils.core.language import translate as _
 from lungseg_utils.evaluation.burden import involved_share
 
 SIDES = ("right", "left")  # the patient's: the right one is at the image's left
 THIRDS = ("lower", "middle", "upper")
 GRADES = (1, 25, 50, 75)  # whole per cent of a zone from which it scores 1, 2, 3, 4
-SCORE = (
+SCORE = N_(
     "after Ooi et al., Radiology 2004, 230:836, adapted: "
     "zones are equal thirds of the lungs' height on each side"
 )
@@ -166,7 +168,7 @@ def severity_score(zones: np.ndarray) -> dict[str, Any]:
         grades[f"{SIDES[side]}_{THIRDS[third]}"] = known
     missing = [name for name, zone in grades.items() if zone is None]
     total = sum(zone["grade"] for zone in grades.values() if zone)
-    return {"total": total, "of": 24, "zones": grades, "zones_without_lung": missing, "method": SCORE}
+    return {"total": total, "of": 24, "zones": grades, "zones_without_lung": missing, "method": _(SCORE)}
 
 
 def severity(

@@ -12,6 +12,7 @@ from typing import IO, TYPE_CHECKING, Any, BinaryIO, cast
 import numpy as np
 
 from lungseg_utils.core.files import InputError
+from lungseg_utils.core.language import translate as _
 from lungseg_utils.core.progress import tqdm
 from lungseg_utils.data.grey import AIR_LIMIT, settle_values
 from lungseg_utils.scans.archives import open_source
@@ -219,7 +220,7 @@ def read_dicom(path: Path, series: str | int | None = None, members: Collection[
         between = float(np.median(steps)) if len(steps) else thickness
         if not between:
             between = 1.0
-            notes.append("The file does not say how thick its slice is; 1 mm is assumed for volumes.")
+            notes.append(_("The file does not say how thick its slice is; 1 mm is assumed for volumes."))
         orientation, spacing, oblique = placement(first.directions, np.array([between, *first.spacing]), path)
         shape = (len(stack), int(first.header.Rows), int(first.header.Columns))
         check_size(tuple(shape[axis] for axis in orientation.axes))
@@ -230,27 +231,33 @@ def read_dicom(path: Path, series: str | int | None = None, members: Collection[
             out[i] = _decode(slice_, path, inverted)
     even = not len(steps) or abs(steps / between - 1).max() <= UNEVEN
     if orientation.axes != (0, 1, 2):
-        notes.append("The slices are not axial; the volume was turned, which its nearly cubic voxels allow.")
+        notes.append(
+            _("The slices are not axial; the volume was turned, which its nearly cubic voxels allow.")
+        )
         if not even:
             found = f"slices that are not axial, {steps.min():.1f} to {steps.max():.1f} mm apart"
             raise InputError(f"{path} has {found}; expected even steps; export the axial series.")
     if inverted:
-        notes.append("The stored values are inverted (MONOCHROME1), and were inverted back.")
+        notes.append(_("The stored values are inverted (MONOCHROME1), and were inverted back."))
     is_hu, said = settle_values(hu)
     uids = {str(slice_.header.get("SOPInstanceUID", "")) for slice_ in stack}
     if len(uids) < len(stack) or "" in uids:
         notes.append(
-            "Slices have no identifiers (UIDs) of their own: the mask can be placed, but refers to none of "
-            "them."
+            _(
+                "Slices have no identifiers (UIDs) of their own: the mask can be placed, but refers "
+                "to none of them."
+            )
         )
     frame = DicomFrame(
         tuple(slice_.header for slice_ in stack), orientation, thickness or between, _is_sheared(stack)
     )
     if frame.sheared:
         notes.append(
-            "The slices are tilted against the line that they are stacked along: many viewers (3D Slicer, "
-            "dcmqi) "
-            "refuse a DICOM segmentation of it, so the mask is also written as NIfTI, in straightened slices."
+            _(
+                "The slices are tilted against the line that they are stacked along: many viewers "
+                "(3D Slicer, dcmqi) refuse a DICOM segmentation of it, so the mask is also written "
+                "as NIfTI, in straightened slices."
+            )
         )
     # The lowest slice is the first.
     above = places - places[0] if not orientation.reversed[0] else (places[-1] - places)[::-1]
@@ -329,8 +336,11 @@ def _series_of(study: list[list[Slice]]) -> list[Series]:
         return [Series(everything, "; ".join(lines), True)]
     chosen.sort()
     others = [i for i in range(len(study)) if i not in chosen]
-    left_out = f"; left out: {'; '.join(lines[i] for i in others)}" if others else ""
-    notes = [f"Of {len(study)} series of the study, {lines[i]} was used{left_out}." for i in chosen]
+    said = _("Of {count} series of the study, {used} was used.")
+    if others:
+        said = _("Of {count} series of the study, {used} was used; left out: {others}.")
+    left_out = "; ".join(lines[i] for i in others)
+    notes = [said.format(count=len(study), used=lines[i], others=left_out) for i in chosen]
     taken = [Series(files[i], lines[i], True, (note,)) for i, note in zip(chosen, notes)]
     return taken + [Series(files[i], lines[i], False) for i in others]
 
@@ -390,7 +400,7 @@ def _look(openers: Mapping[str, Callable[[], IO[bytes]]]) -> tuple[list[list[Sli
             except Exception:  # whatever pydicom makes of a damaged header
                 slices = [(None, "damaged files")]
         others.update((name, problem) for slice_, problem in slices if slice_ is None)
-        for slice_ in [slice_ for slice_, _ in slices if slice_]:
+        for slice_ in [pair[0] for pair in slices if pair[0]]:
             same = stacks.setdefault(tuple(str(slice_.header.get(keyword, "")) for keyword in APART), [])
             fitting = [stack for stack in same if _same_grid(stack[0], slice_)]
             if fitting:
@@ -585,7 +595,9 @@ def _choose(stacks: list[list[Slice]], series: str | int | None) -> tuple[list[S
         ]
     if len(named) == 1:
         others = [line for i, line in enumerate(lines) if i != named[0]]
-        left_out = f"Of {len(stacks)} series, {lines[named[0]]} was used; left out: {'; '.join(others)}."
+        left_out = _("Of {count} series, {used} was used; left out: {others}.").format(
+            count=len(stacks), used=lines[named[0]], others="; ".join(others)
+        )
         return stacks[named[0]], [left_out] if others and series is None else []
     patients = len({_patient(stack) for stack in stacks})
     whose = f" of {patients} patients" if patients > 1 else ""
@@ -676,12 +688,22 @@ def _in_order(stack: list[Slice], path: Path) -> tuple[list[Slice], list[str]]:
             "a series over time or several reconstructions in one"
         )
         raise InputError(f"{path} has {found}; expected one volume; export one phase.")
-    notes = [f"{copies} files are copies of others, and were left out."] if copies else []
+    notes = (
+        [_("{copies} files are copies of others, and were left out.").format(copies=copies)] if copies else []
+    )
     if repeated:
-        notes.append(f"{repeated} places were scanned twice; the first slice of each was used.")
+        notes.append(
+            _("{repeated} places were scanned twice; the first slice of each was used.").format(
+                repeated=repeated
+            )
+        )
     acquisitions = len({_number(slice_, "AcquisitionNumber") for slice_ in ordered})
     if 1 < acquisitions <= len(ordered) / 4:
-        notes.append(f"{acquisitions} acquisitions that follow each other were taken as one scan.")
+        notes.append(
+            _("{acquisitions} acquisitions that follow each other were taken as one scan.").format(
+                acquisitions=acquisitions
+            )
+        )
     steps = np.diff([slice_.place for slice_ in ordered])
     if len(steps):
         between = np.median(steps)
@@ -690,14 +712,18 @@ def _in_order(stack: list[Slice], path: Path) -> tuple[list[Slice], list[str]]:
         uneven = abs(steps / between - np.maximum(gaps + 1, 1)) > 0.1
         if there.any() and there.mean() <= FEW_GAPS:
             notes.append(
-                f"{gaps[there].sum()} slices are missing in {there.sum()} places, the widest step being "
-                f"{steps.max():.1f} mm where {between:.1f} mm is usual; volumes take the gaps to be like "
-                "their neighbours."
+                _(
+                    "{gaps} slices are missing in {places} places, the widest step being {widest:.1f} "
+                    "mm where {between:.1f} mm is usual; volumes take the gaps to be like their "
+                    "neighbours."
+                ).format(gaps=gaps[there].sum(), places=there.sum(), widest=steps.max(), between=between)
             )
         if uneven.any() or there.mean() > FEW_GAPS:
             notes.append(
-                f"The steps between slices vary, {steps.min():.1f} to {steps.max():.1f} mm; each slice "
-                "counts with its own."
+                _(
+                    "The steps between slices vary, {low:.1f} to {high:.1f} mm; each slice "
+                    "counts with its own."
+                ).format(low=steps.min(), high=steps.max())
             )
     return ordered, notes
 

@@ -10,12 +10,14 @@ import numpy as np
 
 from lungseg_utils.core.classes import NUM_CLASSES
 from lungseg_utils.core.files import InputError, atomic_write, input_path, resolve_path
+from lungseg_utils.core.language import marked as N_
+from lungseg_utils.core.language import translate as _
 from lungseg_utils.data.grey import Spread, settle_values
 from lungseg_utils.scans.archives import files_in, open_plain, open_source
 from lungseg_utils.scans.orientation import AS_IT_IS, ArrayFrame, Orientation
 from lungseg_utils.scans.scan import KINDS, MIN_SIDE, Scan, SeveralScans, check_size, to_int16
 
-UNPLACED = (
+UNPLACED = N_(
     "An array does not say how the patient lies, nor its spacing: rows are taken to run from front to back."
 )
 
@@ -225,9 +227,9 @@ def _read_array(path: Path) -> Scan:
         )
     orientation = Orientation((2, 0, 1), (False,) * 3) if _slices_last(array) else AS_IT_IS
     frame = ArrayFrame(shape, orientation)
-    notes = [UNPLACED]
+    notes = [_(UNPLACED)]
     if orientation != AS_IT_IS:
-        notes.append("The slices lie along the array's last axis, as its shape or its pixels show.")
+        notes.append(_("The slices lie along the array's last axis, as its shape or its pixels show."))
     array = orientation.to_hu(array)
     check_size(array.shape)
     hu = np.empty(array.shape, np.int16)

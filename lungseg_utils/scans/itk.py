@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from lungseg_utils.core.files import InputError
+from lungseg_utils.core.language import translate as _
 from lungseg_utils.data.grey import Spread, settle_values
 from lungseg_utils.scans.nifti import NiftiFrame
 from lungseg_utils.scans.orientation import placement
@@ -51,7 +52,10 @@ def read_itk(path: Path) -> Scan:
     known = not (np.allclose(spacing, 1) and np.array_equal(directions, np.eye(3)) and not origin.any())
     if not known:
         notes.append(
-            "The file gives 1 mm in all directions, as programs write it that know no sizes: none are given."
+            _(
+                "The file gives 1 mm in all directions, as programs write it that know no sizes: "
+                "none are given."
+            )
         )
     frame = NiftiFrame(1, shape, orientation, affine, (affine, 1), (affine, 1), tuple(spacing.tolist()), "mm")
     return Scan(hu, between if known else None, None, "nifti", is_hu, None, (*notes, *said), frame)

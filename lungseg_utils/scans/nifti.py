@@ -11,12 +11,16 @@ from typing import Any
 import numpy as np
 
 from lungseg_utils.core.files import InputError, atomic_write
+from lungseg_utils.core.language import marked as N_
+from lungseg_utils.core.language import translate as _
 from lungseg_utils.data.grey import Spread, settle_values
 from lungseg_utils.scans.orientation import Orientation, placement
 from lungseg_utils.scans.scan import MASK_TABLE, Scan, check_size, to_int16
 
 MILLIMETRES = {"meter": 1000.0, "mm": 1.0, "micron": 0.001, "unknown": 1.0}
-UNPLACED = "The file does not say how the patient lies: right and left, or front and back, may be exchanged."
+UNPLACED = N_(
+    "The file does not say how the patient lies: right and left, or front and back, may be exchanged."
+)
 
 
 @dataclass(frozen=True)
@@ -120,32 +124,45 @@ def _contradictions(
     same = np.isclose(pixdim, spacing, rtol=0.01) | np.isclose(pixdim, plane_step, rtol=0.01)
     sized = True
     if not (sform[1] or qform[1]):
-        notes.append(UNPLACED)
+        notes.append(_(UNPLACED))
         sized = not default
     elif np.array_equal(affine, np.eye(4)) and default:
-        notes.append(f"The affine is the identity, as programs write it that know no sizes. {UNPLACED}")
+        notes.append(
+            _("The affine is the identity, as programs write it that know no sizes. {unplaced}").format(
+                unplaced=_(UNPLACED)
+            )
+        )
         sized = False
     elif not same.all() and not default:
         notes.append(
-            f"The header contradicts itself: voxels of {given} mm by its affine, of {named} mm by pixdim. No "
-            "sizes are "
-            "given; export it again if you need them."
+            _(
+                "The header contradicts itself: voxels of {given} mm by its affine, of {named} mm by "
+                "pixdim. No sizes are given; export it again if you need them."
+            ).format(given=given, named=named)
         )
         sized = False
     elif not same.all():
         notes.append(
-            f"pixdim says {named} mm, which is what a header holds by default; the affine's {given} mm are "
-            "used."
+            _(
+                "pixdim says {named} mm, which is what a header holds by default; the affine's "
+                "{given} mm are used."
+            ).format(named=named, given=given)
         )
     if sform[1] and qform[1]:
         ways = [matrix[:3, :3] / np.linalg.norm(matrix[:3, :3], axis=0) for matrix in (sform[0], qform[0])]
         if not np.allclose(ways[0], ways[1], atol=0.1):
             mirrored = np.linalg.det(ways[0]) * np.linalg.det(ways[1]) < 0
-            sides = ": right and left, or front and back, are exchanged between them" if mirrored else ""
             notes.append(
-                f"sform and qform disagree on how the patient lies{sides}. The sform is used; a viewer that "
-                "takes the "
-                "qform shows it otherwise, so check the sides."
+                _(
+                    "sform and qform disagree on how the patient lies: right and left, or front and back, "
+                    "are exchanged between them. The sform is used; a viewer that takes the qform shows it "
+                    "otherwise, so check the sides."
+                )
+                if mirrored
+                else _(
+                    "sform and qform disagree on how the patient lies. The sform is used; a viewer that "
+                    "takes the qform shows it otherwise, so check the sides."
+                )
             )
     return notes, sized
 

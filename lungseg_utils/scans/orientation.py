@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from lungseg_utils.core.files import InputError
+from lungseg_utils.core.language import translate as _
 
 # Slices to the head, rows to the back, columns to the left, in DICOM's coordinates (left, posterior,
 # superior).
@@ -75,8 +76,8 @@ def placement(
         )
     cosines = [abs(directions[axis] @ LPS[j]) for j, axis in enumerate(orientation.axes)]
     angle = round(float(np.degrees(np.arccos(np.clip(min(cosines), 0, 1)))))
-    oblique = (
-        f"The scan lies oblique or tilted by {angle} degrees; "
-        "it is used in its own planes, and not straightened."
-    )
+    oblique = _(
+        "The scan lies oblique or tilted by {angle} degrees; it is used in its own planes, "
+        "and not straightened."
+    ).format(angle=angle)
     return orientation, between, [oblique] if angle > LARGE_ANGLE else []

@@ -12,6 +12,7 @@ from matplotlib.colors import to_rgb
 
 from lungseg_utils.core.classes import CLASSES
 from lungseg_utils.core.files import InputError, atomic_write
+from lungseg_utils.core.language import translate as _
 from lungseg_utils.data.grey import settle_values
 from lungseg_utils.scans.archives import files_in
 from lungseg_utils.scans.orientation import AS_IT_IS, ArrayFrame
@@ -47,12 +48,12 @@ def read_pictures(folder: Path, files: list[Path] | None = None) -> Scan:
     hu = stack.astype(np.int16)
     if hu.min() < 0:
         raise InputError(f"{folder} holds negative grey levels; expected 8 or 16 bits; export it again.")
-    _, notes = settle_values(hu)
+    notes = settle_values(hu)[1]
     notes.append(
-        "A picture does not say how the patient lies: its left edge is taken to be the patient's right."
+        _("A picture does not say how the patient lies: its left edge is taken to be the patient's right.")
     )
     if len(files) > 1:
-        notes.append("The pictures are taken in the order of their names, from feet to head.")
+        notes.append(_("The pictures are taken in the order of their names, from feet to head."))
     shape = hu.shape if len(files) > 1 else hu.shape[1:]
     return Scan(hu, None, None, "picture", False, None, tuple(notes), ArrayFrame(shape, AS_IT_IS))
 

@@ -18,7 +18,8 @@ import pandas as pd
 from IPython.display import HTML
 
 from lungseg_utils.core.files import InputError, atomic_write, resolve_path
-from lungseg_utils.series.solutions import EXERCISES, Exercise
+from lungseg_utils.core.language import translate as _
+from lungseg_utils.series.solutions import EXERCISES, Exercise, solution_texts
 
 ANSWERS = "runs/answers.json"
 PRECISION = 0.005  # of the right number: 89 is right for 88.82, 88 is not
@@ -38,10 +39,18 @@ def check(exercise: str, answer: Any, **given: Any) -> None:
         **given: What the right answer is worked out from.
     """
     if exercise not in EXERCISES:
-        print(f"Exercise {exercise}: there is none; expected one of {', '.join(EXERCISES)}.")
+        print(
+            _("Exercise {exercise}: there is none; expected one of {known}.").format(
+                exercise=exercise, known=", ".join(EXERCISES)
+            )
+        )
         return
     if answer is ...:
-        print(f"Exercise {exercise}: open. Replace the ... above and run the cell again.")
+        print(
+            _("Exercise {exercise}: open. Replace the ... above and run the cell again.").format(
+                exercise=exercise
+            )
+        )
         return
     asked = EXERCISES[exercise]
     try:
@@ -49,18 +58,28 @@ def check(exercise: str, answer: Any, **given: Any) -> None:
     except Exception as error:  # whatever the notebook's names hold by now
         names = ", ".join(f"`{name}`" for name in given)
         print(
-            f"Exercise {exercise}: cannot be checked, because {names} no longer holds what the notebook made "
-            f"({type(error).__name__}: {error}). Run the cells above again."
+            _(
+                "Exercise {exercise}: cannot be checked, because {names} no longer holds what the "
+                "notebook made ({error}: {message}). Run the cells above again."
+            ).format(exercise=exercise, names=names, error=type(error).__name__, message=error)
         )
         return
     verdict, sentence = diagnose(answer, expected, asked, given)
     attempt = _keep(exercise, answer, verdict)
     if verdict == "right":
-        print(f"Exercise {exercise}: right. {asked.explained.format(answer=expected)}")
+        print(
+            _("Exercise {exercise}: right. {explained}").format(
+                exercise=exercise, explained=_(asked.explained).format(answer=expected)
+            )
+        )
         return
     shown = min(attempt, len(asked.hints))
-    print(f"Exercise {exercise}: not yet. {sentence}".rstrip())
-    print(f"Hint {shown} of {len(asked.hints)}: {asked.hints[shown - 1]}")
+    print(_("Exercise {exercise}: not yet. {sentence}").format(exercise=exercise, sentence=sentence).rstrip())
+    print(
+        _("Hint {number} of {count}: {hint}").format(
+            number=shown, count=len(asked.hints), hint=_(asked.hints[shown - 1])
+        )
+    )
 
 
 def solution(exercise: str) -> HTML:
@@ -78,7 +97,9 @@ def solution(exercise: str) -> HTML:
     if exercise not in EXERCISES:
         raise InputError(f"there is no exercise {exercise}; expected one of {', '.join(EXERCISES)}.")
     source = inspect.getsource(EXERCISES[exercise].solve)
-    summary = f"Solution of exercise {exercise}: click when you have tried"
+    for text in solution_texts(EXERCISES[exercise].solve):
+        source = source.replace(text, _(text))
+    summary = _("Solution of exercise {exercise}: click when you have tried").format(exercise=exercise)
     return HTML(f"<details><summary>{escape(summary)}</summary><pre>{escape(source)}</pre></details>")
 
 
@@ -112,8 +133,10 @@ def diagnose(answer: Any, expected: float, asked: Exercise, given: dict[str, Any
 
 def _raised(error: BaseException) -> Diagnosis:
     return "exception", (
-        f"Your code ended with {type(error).__name__}: {error}. Run it in a cell of its own, read the "
-        f"last line of the message, and look at the values that it uses."
+        _(
+            "Your code ended with {error}: {message}. Run it in a cell of its own, read the last "
+            "line of the message, and look at the values that it uses."
+        ).format(error=type(error).__name__, message=error)
     )
 
 
@@ -122,32 +145,42 @@ def _not_a_number(answer: Any) -> Diagnosis | None:
     if answer is None:
         return (
             "nothing",
-            "The answer is None: `print` shows a value, but gives none. Assign the value itself.",
+            _("The answer is None: `print` shows a value, but gives none. Assign the value itself."),
         )
     if isinstance(answer, str):
         return _text(answer)
     if isinstance(answer, tuple) and len(answer) == 2 and all(isinstance(part, int) for part in answer):
         return "decimal comma", (
-            f"Python reads a decimal comma as two numbers, {answer[0]} and {answer[1]}: write "
-            f"{answer[0]}.{answer[1]}, with a point."
+            _(
+                "Python reads a decimal comma as two numbers, {whole} and {part}: write "
+                "{whole}.{part}, with a point."
+            ).format(whole=answer[0], part=answer[1])
         )
     if isinstance(answer, bool | np.bool_):
-        return "true or false", "The answer is True or False; a number is asked."
+        return "true or false", _("The answer is True or False; a number is asked.")
     if isinstance(answer, dict | set | list | tuple | np.ndarray | pd.Series | pd.DataFrame):
         size = answer.size if hasattr(answer, "size") else len(answer)
         kind = type(answer).__name__
         if size == 1:
             return (
                 "list",
-                f"The answer is a {kind} with one value in it; give the value itself, as with `[0]`.",
+                _(
+                    "The answer is a {kind} with one value in it; give the value itself, as with `[0]`."
+                ).format(kind=kind),
             )
-        return "list", f"The answer is a {kind} of {size} values; one number is asked."
+        return "list", _("The answer is a {kind} of {size} values; one number is asked.").format(
+            kind=kind, size=size
+        )
     try:
         number = float(answer)
     except (TypeError, ValueError):
-        return "no number", f"The answer is of type {type(answer).__name__}; a number is asked."
+        return "no number", _("The answer is of type {kind}; a number is asked.").format(
+            kind=type(answer).__name__
+        )
     if not math.isfinite(number):
-        return "not finite", "The answer is no finite number: look for a division by zero or a missing value."
+        return "not finite", _(
+            "The answer is no finite number: look for a division by zero or a missing value."
+        )
     return None
 
 
@@ -156,11 +189,15 @@ def _text(answer: str) -> Diagnosis:
         point = answer.replace(",", ".").replace("%", "").strip()
         return (
             "decimal comma",
-            f"This is a text with a decimal comma: write {point}, with a point and no quotes.",
+            _("This is a text with a decimal comma: write {point}, with a point and no quotes.").format(
+                point=point
+            ),
         )
     if found := re.fullmatch(r"\s*([-+]?[\d.]+)\s*(%|HU|px|ml)?\s*", answer):
-        return "text", f"The answer is a text: write {found[1]}, without quotes and without a unit."
-    return "text", "The answer is a text; a number is asked, without quotes."
+        return "text", _("The answer is a text: write {number}, without quotes and without a unit.").format(
+            number=found[1]
+        )
+    return "text", _("The answer is a text; a number is asked, without quotes.")
 
 
 def _right(number: float, expected: float) -> Diagnosis | None:
@@ -173,7 +210,7 @@ def _known_mistake(number: float, asked: Exercise, given: dict[str, Any]) -> Dia
     for mistaken, sentence in asked.mistakes:
         with suppress(Exception):  # what is only looked for must not fail
             if _same(number, float(mistaken(**given))):
-                return "known mistake", sentence
+                return "known mistake", _(sentence)
     return None
 
 
@@ -184,38 +221,41 @@ def _usual_mistake(number: float, expected: float) -> Diagnosis | None:
         (
             counted and abs(number - right) == 1,
             "off by one",
-            "You are off by one: does your count begin with 0 or with 1, and is the last one in it?",
+            _("You are off by one: does your count begin with 0 or with 1, and is the last one in it?"),
         ),
         (
             counted and not number.is_integer(),
             "no whole number",
-            "A whole number is asked: something is counted or named here.",
+            _("A whole number is asked: something is counted or named here."),
         ),
         (
             _same(100 * number, right) or _same(number, 100 * right),
             "share or percentage",
-            "You are off by 100: a share goes from 0 to 1, a percentage to 100, and the other one is asked.",
+            _(
+                "You are off by 100: a share goes from 0 to 1, a percentage to 100, and the other "
+                "one is asked."
+            ),
         ),
-        (_same(-number, right), "sign", "The size is right, but not the sign."),
+        (_same(-number, right), "sign", _("The size is right, but not the sign.")),
         (
             _same(1 - number, right) or _same(100 - number, right),
             "the rest",
-            "This is the rest: your number and the right one add up to the whole.",
+            _("This is the rest: your number and the right one add up to the whole."),
         ),
         (
             number != 0 and _same(1 / number, right),
             "upside down",
-            "This is one divided by the right number: numerator and denominator are swapped.",
+            _("This is one divided by the right number: numerator and denominator are swapped."),
         ),
         (
             any(_same(number * 10**power, right) for power in (-3, -1, 1, 3)),
             "power of ten",
-            "The digits are right, but the decimal point is at the wrong place: look at the units.",
+            _("The digits are right, but the decimal point is at the wrong place: look at the units."),
         ),
         (
             not counted and math.isclose(number, right, rel_tol=NEARLY),
             "nearly",
-            "You are close: give more digits, and round instead of cutting digits off.",
+            _("You are close: give more digits, and round instead of cutting digits off."),
         ),
     ]
     return next(((verdict, sentence) for found, verdict, sentence in usual if found), None)

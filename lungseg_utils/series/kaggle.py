@@ -19,6 +19,7 @@ import nbformat
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from lungseg_utils.core.files import CHECKOUT, InputError, replace_folder, resolve_path
+from lungseg_utils.core.language import ENGLISH
 from lungseg_utils.data import find
 from lungseg_utils.model import LITE_PACKAGES
 from lungseg_utils.series.parameters import (
@@ -29,7 +30,7 @@ from lungseg_utils.series.parameters import (
     load_profile,
 )
 from lungseg_utils.series.plan import planned_parameters
-from lungseg_utils.series.run import find_notebooks, run_series
+from lungseg_utils.series.run import edition_of, find_notebooks, run_series
 
 COMPETITION = "covid-segmentation"
 DATASET = "lungseg-series"
@@ -102,17 +103,23 @@ def write_folders(
     if out.exists() and not (out / "dataset" / "dataset-metadata.json").is_file():
         raise InputError(f"{out} holds other things, or is a file; expected a new name; choose another")
     with replace_folder(out) as new:
-        folders = [write_dataset(new / "dataset", owner)]
+        folders = [write_dataset(new / "dataset", owner, _edition(runs))]
         for name, values in runs.items():
             if not one_each:
                 folders.append(write_kernel(new, owner, name, series_kernel(values)))
                 continue
             before: list[str] = []
-            for path in find_notebooks():
+            for path in find_notebooks(_edition(runs)):
                 kernel = notebook_kernel(path, values)
                 folders.append(write_kernel(new, owner, f"{name} {path.stem}", kernel, before))
                 before = [f"{owner}/{folders[-1].name}"]
     return [out / folder.name for folder in folders]
+
+
+def _edition(runs: Mapping[str, Mapping[str, Any]]) -> Path:
+    """The folder of the notebooks in the language of all runs; the English ones if they have several."""
+    languages = {values.get("language", ENGLISH) for values in runs.values()}
+    return edition_of(languages.pop() if len(languages) == 1 else ENGLISH)
 
 
 def _values(profile: str, given: Mapping[str, str]) -> dict[str, Any]:
@@ -136,7 +143,7 @@ def _check_offline(values: Mapping[str, Any]) -> None:
         )
 
 
-def write_dataset(folder: Path, owner: str) -> Path:
+def write_dataset(folder: Path, owner: str, edition: Path) -> Path:
     """The data set: wheels, notebooks, and the list that their first cell installs from."""
     folder.mkdir(parents=True)
     names = hosted_packages()
@@ -147,7 +154,7 @@ def write_dataset(folder: Path, owner: str) -> Path:
     )
     if done.returncode:
         raise InputError("pip made no wheels (see above); expected a connection to PyPI; try again")
-    for path in sorted(NOTEBOOKS.glob("*.ipynb")):
+    for path in sorted(edition.glob("*.ipynb")):
         shutil.copy(path, folder)
     lines = ["--no-index", "--find-links .", *names]
     (folder / HOSTED).write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 import yaml
 
 from lungseg_utils.core.files import CHECKOUT, InputError, resolve_path
+from lungseg_utils.core.language import ENGLISH, check_language, language_now, set_language
 
 NOTEBOOKS = CHECKOUT / "notebooks"
 KINDS: dict[str, Any] = {"bool": bool, "int": int, "float": float, "str": str}
@@ -28,6 +29,7 @@ MISSPELT = 0.85  # how alike two names are, from 0 to 1, of which one is a slip
 # Parameters that are checked without the libraries of training, which take seconds to load: 00, 01, 10 and 20
 # have no others, and 04 and 05 have only those of the inference besides.
 LIGHT = {
+    "language",
     *("data_dir", "run_dir", "results_dir", "figures_dir", "scan", "series", "model_dir"),
     *("split", "validation_volume", "batch_size", "first_size", "first_slices", "first_epochs", "first_seed"),
 }
@@ -186,7 +188,7 @@ def check_parameters(
 
 
 def check_values(namespace: dict[str, Any]) -> None:
-    """Check the parameters of the notebook whose globals() these are: kind and meaning of each.
+    """Check the parameters of the notebook whose globals() these are, and speak its language from here on.
 
     Plain papermill hands on text (`-p flip false`, a profile's 1e-3): it becomes the declared kind here, in
     place. Raises InputError for what is of another kind or means nothing, and for a misspelt name, of which
@@ -212,6 +214,7 @@ def check_values(namespace: dict[str, Any]) -> None:
             raise InputError(f"this notebook has no parameter {name!r}; did you mean {near[0]}?")
     values = {name: _converted(parameter, namespace[name], CELL) for name, parameter in declared.items()}
     check_meaning(values)
+    set_language(values.get("language", language_now()))
     namespace.update(values)
 
 
@@ -224,6 +227,7 @@ def check_meaning(values: Mapping[str, Any]) -> None:
     from lungseg_utils.data.preprocessing import check_clip, check_fit_on
     from lungseg_utils.data.splits import check_split
 
+    check_language(values.get("language", ENGLISH))
     check_split(values.get("split", "reference"))
     check_fit_on(values.get("fit_on", "all"))
     check_clip(values.get("clip_min", -math.inf), values.get("clip_max", math.inf))

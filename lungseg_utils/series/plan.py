@@ -65,7 +65,7 @@ class PlannedRun:
 
 def run_fingerprint(parameters: Mapping[str, Any], preparation: str) -> str:
     """See `PlannedRun.fingerprint`."""
-    aside = {"run_dir", "data_dir", "further_data", "processes", *HOW}
+    aside = {"run_dir", "data_dir", "further_data", "processes", "language", *HOW}
     return _fingerprint([preparation, {k: v for k, v in parameters.items() if k not in aside}])
 
 
@@ -194,7 +194,7 @@ def _preparing(declared_by: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """The parameters on which the prepared folder depends: of its notebooks, and none of a training's."""
     training = {field.name for field in fields(TrainingConfig)}
     names = {name for stem, own in declared_by.items() if stem.split("_")[0] in PREPARING for name in own}
-    return sorted(names - training - {"run_dir", "data_dir", "further_data"})
+    return sorted(names - training - {"run_dir", "data_dir", "further_data", "language"})
 
 
 def _where(values: Mapping[str, Any]) -> tuple[str, str]:

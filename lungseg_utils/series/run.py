@@ -24,6 +24,7 @@ from lungseg_utils.core.files import (
     quoted,
     resolve_path,
 )
+from lungseg_utils.core.language import ENGLISH, check_language
 from lungseg_utils.core.stopping import stops_interrupt
 from lungseg_utils.series.live import showing
 from lungseg_utils.series.parameters import (
@@ -80,6 +81,12 @@ def find_notebooks(folder: Path = NOTEBOOKS) -> list[Path]:
 def all_notebooks(folder: Path = NOTEBOOKS) -> list[Path]:
     """The series and what goes beyond it: 1x improvements, 2x your own scan."""
     return sorted(folder.glob("[0-9][0-9]_*.ipynb"))
+
+
+def edition_of(language: str, folder: Path = NOTEBOOKS) -> Path:
+    """The folder of the notebooks in a language; of a folder without such an edition, itself."""
+    edition = folder / check_language(language)
+    return edition if edition.is_dir() else folder
 
 
 def select_notebooks(
@@ -287,6 +294,7 @@ def run_series(
         given["data_dir"] = str(resolve_path(given["data_dir"]))
 
     resolved = {name: given.get(name, p.default) for name, p in declared.items()}
+    edition = edition_of(resolved.get("language", ENGLISH), folder)
     used = {name: resolved[name] for path in chosen for name in declared_by[path]}
     check_meaning(used)
     if used.get("data_dir", "phantom") != "phantom":
@@ -303,7 +311,7 @@ def run_series(
             if entry.get("status") == "running":  # but no process has the lock
                 entry.update(status="killed", error="it ended without a word")
                 print(f"{NOTE}the last run in {out} was killed in {stem}", file=sys.stderr)
-        return _run(chosen, out, given, resolved, declared_by, earlier, profile, progress)
+        return _run(chosen, edition, out, given, resolved, declared_by, earlier, profile, progress)
 
 
 def _check_effect(
@@ -322,6 +330,7 @@ def _check_effect(
 
 def _run(
     chosen: list[Path],
+    edition: Path,
     out: Path,
     given: dict[str, object],
     resolved: dict[str, object],
@@ -370,7 +379,7 @@ def _run(
             clock = time.monotonic()
             own = {k: v for k, v in given.items() if k in declared_by[path]}
             try:
-                _execute(path, copies / path.name, own, progress)
+                _execute(edition / path.name, copies / path.name, own, progress)
                 entry["status"] = "finished"
             except (Exception, KeyboardInterrupt) as error:
                 failure = _failure(path, copies / path.name, error, stopped=bool(came))
@@ -416,7 +425,7 @@ def _stays(output: Mapping[str, Any]) -> bool:
 
 
 def refresh_notebooks(folder: Path = NOTEBOOKS) -> None:
-    """Re-execute all notebooks in place on their own defaults, the phantom (`make notebooks`).
+    """Re-execute all notebooks of a folder in place on their own defaults, the phantom (`make notebooks`).
 
     In a fresh temporary home.
 

@@ -3,6 +3,8 @@
 Read it when you have tried! `solution("1.1")` shows a right answer behind a click.
 """
 
+import inspect
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +29,12 @@ class Exercise:
     hints: tuple[str, str, str]
     explained: str
     mistakes: tuple[tuple[Solve, str], ...] = ()
+
+
+def solution_texts(solve: Solve) -> list[str]:
+    """What a reader reads in the source of a right answer: its docstring and comments."""
+    texts = [inspect.getdoc(solve) or "", *re.findall(r"(?<=  # ).+", inspect.getsource(solve))]
+    return [text for text in texts if re.search("[a-z]{2}", text)]
 
 
 def side_without_padding() -> int:

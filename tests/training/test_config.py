@@ -16,7 +16,7 @@ def test_the_cell_of_03_declares_every_setting_with_its_kind():
     assert {name: declared[name].kind for name in SETTINGS} == {
         n: f.type.__name__ for n, f in SETTINGS.items()
     }
-    assert declared.keys() - SETTINGS.keys() == {"run_dir", "processes", "experiment_steps"}
+    assert declared.keys() - SETTINGS.keys() == {"run_dir", "processes", "experiment_steps", "language"}
 
 
 @pytest.mark.parametrize("profile", sorted(path.stem for path in (NOTEBOOKS / "profiles").glob("*.yaml")))
