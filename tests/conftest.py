@@ -11,6 +11,7 @@ import pytest
 import torch
 from helpers import CPU, TINY_CONFIG
 
+from lungseg_utils.core.language import ENGLISH, set_language
 from lungseg_utils.data.arrays import FILES, load_data
 from lungseg_utils.data.phantom import write_phantom
 from lungseg_utils.data.preprocessing import fit_preprocessing, prepare
@@ -18,6 +19,13 @@ from lungseg_utils.data.splits import make_slices
 from lungseg_utils.training.loop import train
 
 mpl.use("Agg")
+
+
+@pytest.fixture(autouse=True)
+def english_again():
+    """No test leaves its language to the next."""
+    yield
+    set_language(ENGLISH)
 
 
 @pytest.fixture(scope="session")

@@ -89,6 +89,16 @@ def test_each_scan_is_a_row_and_what_is_read_has_a_folder(scans, tmp_path, loade
     assert "no array of numbers" in table["warnings"].iloc[3] and table["slices"].iloc[3] == ""
 
 
+def test_a_worker_speaks_the_call_s_language_and_a_case_in_another_is_made_again(scans, tmp_path):
+    out = tmp_path / "out"
+    english = predicted(scans, out)
+    spanish = predicted(scans, out, replace(MAKING, language="es"))
+    for name in english.index[:3]:
+        assert spanish["warnings"][name] and spanish["warnings"][name] != english["warnings"][name]
+    assert list(spanish.columns) == list(english.columns)
+    assert '<html lang="es">' in (out / "cases.html").read_text(encoding="utf-8")
+
+
 def test_only_sources_csv_says_whose_a_case_is(scans, tmp_path, monkeypatch):
     write_series(
         scans / MARKER, phantom_chest(), change=lambda dataset, i: setattr(dataset, "PatientName", MARKER)

@@ -15,12 +15,13 @@ from matplotlib.colors import to_rgb
 from matplotlib.text import Text
 from PIL import Image
 
+from lungseg_utils.core.language import set_language, translate
 from lungseg_utils.plots import slices as pictures_of_slices
 from lungseg_utils.plots.parts import alt_text
 from lungseg_utils.report import figures, montage
 from lungseg_utils.report.case import STATEMENT, predict_case
 from lungseg_utils.report.montage import most_affected
-from lungseg_utils.report.page import key_numbers, model_line, report_html, report_page, write_report
+from lungseg_utils.report.page import TITLE, key_numbers, model_line, report_html, report_page, write_report
 
 pytestmark = pytest.mark.usefixtures("coarse_pictures")
 EVIL = '<script src="http://evil.example/x.js">&'
@@ -81,6 +82,18 @@ def test_the_page_shows_the_measured_numbers(case, html):
         assert f"{region['millilitres']['lung']:,.0f} ml" in text
     assert case.summary["case"] in text and "230:836, adapted" in text
     assert "mIoU 0.50, lesion Dice 0.25" in text
+
+
+def test_the_page_speaks_its_reader_s_language_and_its_files_keep_their_names(html):
+    set_language("es")
+    case = predict_case(chest_scan(), Reader())
+    spoken = report_html(case)
+    assert '<html lang="es">' in spoken and translate(TITLE) in spoken and translate(STATEMENT) in spoken
+    english = ("The most affected slices", "Doubts and notes", "right lung", "upper third", TITLE, STATEMENT)
+    assert not [words for words in english if words in spoken]
+    assert case.summary["language"] == "es" and case.summary["score"]["zones"].keys() >= {"right_upper"}
+    assert "consolidation" in case.summary["all"]["percent_of_lung"]
+    assert alt_text(report_page(case)).startswith("Informe de case-") and '<html lang="en">' in html
 
 
 def test_pictures_are_described_and_a_phone_shows_the_page(html):

@@ -9,7 +9,7 @@ import polib
 import pytest
 
 from lungseg_utils import core
-from lungseg_utils.core.language import LANGUAGES, LOCALE, load_catalogue, set_language, translate
+from lungseg_utils.core.language import LANGUAGES, LOCALE, load_catalogue, translate
 from lungseg_utils.series import translation
 from lungseg_utils.series.parameters import NOTEBOOKS, check_values
 from lungseg_utils.series.run import all_notebooks
@@ -24,12 +24,6 @@ MARKUP = (
     r"(?<!\$)\$[^$ ][^$]*\$",
     r"^ *(?:[-*]|\d+\.|\||#+) ",  # items, rows of a table, headings
 )
-
-
-@pytest.fixture(autouse=True)
-def english_again():
-    yield
-    set_language("en")
 
 
 @pytest.fixture(params=OTHERS)
