@@ -26,6 +26,7 @@ READY = VENV / "ready"  # says which TORCH
 SOURCES = ("pyproject.toml", "requirements.txt", "constraints.txt")
 EXTRAS = ".[test,lint,fast,formats,batch]"
 BUILDS = "https://download.pytorch.org/whl/"
+SITE_READY = VENV / "site_ready"
 WHAT = {
     "run": "the six notebooks on the phantom (--profile reference --data-dir DIR for more)",
     "test": "the linters and all tests (-k metrics for some)",
@@ -34,6 +35,7 @@ WHAT = {
     "lab": "open the notebooks in Jupyter",
     "notebooks": "re-execute the committed notebooks in place, on the phantom",
     "translations": "bring the catalogues and notebooks of other languages up to date",
+    "site": "notebooks and pages as a web site in site/, English and Spanish (--serve to look at it)",
     "setup": "only .venv",
     "clean": "remove .venv and what was built, not runs/ and data/",
 }
@@ -41,6 +43,7 @@ BUILT = (
     ".venv",
     "build",
     "dist",
+    "site",
     "lungseg.egg-info",
     ".pytest_cache",
     ".hypothesis",
@@ -127,6 +130,18 @@ def lab(options):
     """JupyterLab; its kernels inherit how the package lets threads wait."""
     code = "import sys, lungseg_utils; from jupyterlab.labapp import main; sys.exit(main())"
     hand_over(PYTHON, "-c", code, "notebooks", *options)
+
+
+def site(options):
+    """The pages laid out, built and checked; with --serve, built anew and shown at localhost:8000."""
+    if not SITE_READY.exists() or SITE_READY.stat().st_mtime < (HERE / "pyproject.toml").stat().st_mtime:
+        call(PYTHON, "-m", "pip", "install", "--quiet", "-c", "constraints.txt", "-e", ".[site]")
+        SITE_READY.touch()
+    call(PYTHON, "docs/site/stage.py")
+    if "--serve" in options:
+        hand_over(PYTHON, "-m", "mkdocs", "serve")
+    call(PYTHON, "-m", "mkdocs", "build", "--strict")
+    hand_over(PYTHON, "docs/site/check.py")
 
 
 def lint(options):

@@ -100,7 +100,7 @@ def extra(name="test"):
 
 
 def every_requirement():
-    names = ("test", "lint", "fast", "batch")
+    names = ("test", "lint", "fast", "batch", "site")
     return requirements("requirements.txt") | {k: v for name in names for k, v in extra(name).items()}
 
 
@@ -261,7 +261,8 @@ def test_the_hosted_list_is_of_requirements():
 
 def test_every_page_and_notebook_names_the_same_address():
     """The repository's, which whoever publishes it puts in once (docs/install.md)."""
-    pages = [CHECKOUT / "README.md", NOTEBOOKS / "hosted.txt", *NOTEBOOKS.glob("*.ipynb")]
+    named = ("README.md", "mkdocs.yml", "notebooks/hosted.txt")
+    pages = [*(CHECKOUT / name for name in named), *NOTEBOOKS.glob("*.ipynb")]
     text = "\n".join(page.read_text(encoding="utf-8") for page in pages)
     place = r"(?:github|githubusercontent|mybinder|codespaces)\.(?:com|org|new)/(?:github/|v2/gh/)?"
     assert len(set(re.findall(place + r"([\w-]+/lungseg)\b", text))) == 1

@@ -36,6 +36,7 @@ def start(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "HERE", tmp_path)
     monkeypatch.setattr(module, "VENV", tmp_path / ".venv")
     monkeypatch.setattr(module, "READY", tmp_path / ".venv" / "ready")
+    monkeypatch.setattr(module, "SITE_READY", tmp_path / ".venv" / "site_ready")
     monkeypatch.setattr(module.subprocess, "run", note)
     monkeypatch.setattr(module.os, "name", "posix")
     monkeypatch.setattr(module.os, "execv", last)
@@ -97,6 +98,14 @@ def test_an_older_environment_is_kept(start):
     assert call(start, "run") == (0, ["-m lungseg_utils run"])
 
 
+def test_the_site_installs_its_own_tools_once(start, tmp_path):
+    start.main(["setup"])
+    steps = ["docs/site/stage.py", "-m mkdocs build --strict", "docs/site/check.py"]
+    assert call(start, "site")[1] == ["-m pip install --quiet -c constraints.txt -e .[site]", *steps]
+    assert call(start, "site")[1] == steps
+    assert call(start, "site", "--serve")[1] == [steps[0], "-m mkdocs serve"]
+
+
 def test_tests_come_after_the_linters_and_take_options(start, monkeypatch):
     start.main(["setup"])
     start.calls.clear()
@@ -150,7 +159,7 @@ def test_every_word_of_make_is_one_of_start():
     if not shutil.which("make"):
         pytest.skip("make is not installed")
     env = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "ARGS")}
-    for word in ("run", "test", "quick", "lint", "lab", "notebooks", "translations", "setup", "clean"):
+    for word in "run test quick lint lab notebooks translations site setup clean".split():
         command = ["make", "-n", word, "ARGS=-k 'a b'", "PYTHON=py"]
         done = subprocess.run(command, cwd=CHECKOUT, env=env, capture_output=True, text=True)
         assert done.stdout.strip() == f"py start.py {word}" + ("" if word == "lint" else " -k 'a b'")
