@@ -18,6 +18,7 @@ from lungseg_utils.training import TrainingConfig
 PAGES = [
     *CHECKOUT.glob("*.md"),
     *CHECKOUT.glob("docs/*.md"),
+    *CHECKOUT.glob("docs/es/*.md"),
     *CHECKOUT.glob("benchmarks/*.md"),
     *CHECKOUT.glob(".github/*.md"),
     CHECKOUT / "data" / "README.md",
