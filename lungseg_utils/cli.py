@@ -486,6 +486,49 @@ def kaggle(
         click.echo(f"kaggle kernels push -p {quoted(kernel)}")
 
 
+@main.command("class")
+@click.argument("out", type=click.Path())
+@click.option("--language", default="en", help="Of the notebooks: a folder of that name in notebooks/.")
+@click.option(
+    "--format", "form", type=click.Choice(["plain", "nbgrader"]), default="plain", help="nbgrader: a course."
+)
+@click.option("--solve", is_flag=True, help="Run the key on the phantom, for `lungseg grade --key`: minutes.")
+def class_(out: str, language: str, form: str, solve: bool) -> None:
+    """Write what a class needs to the new folder OUT.
+
+    student/ has the notebooks without outputs and solutions; teacher/ the key: notebooks with the right
+    answers, and key.md. With --format nbgrader, course/ is a course for nbgrader's own commands instead of
+    student/. Git leaves OUT alone. docs/teaching.md says what to do with it.
+    """
+    from lungseg_utils.series.classroom import solve_key, write_class
+
+    folder = write_class(out, language, form)
+    click.echo(f"class: {folder}")
+    if solve:
+        click.echo(f"key: {solve_key(folder)}")
+
+
+@main.command()
+@click.argument("answers", type=click.Path(), metavar="FOLDER")
+@click.option("--key", type=click.Path(), metavar="DIR", help="teacher/ of `lungseg class OUT --solve`.")
+@click.option("--out", type=click.Path(), metavar="FILE.csv", help="[default: grades.csv in FOLDER]")
+def grade(answers: str, key: str | None, out: str | None) -> None:
+    """Make a table of a class's answers, each right one checked again.
+
+    FOLDER holds a folder or an answers.json for each student, of the student's name. A row a student and
+    exercise: attempts, verdict, whether it was checked again ("differs": the file calls right what is not),
+    last mistake, first and last time. Without --key, what depends on the data is not checked again.
+    """
+    from lungseg_utils.core.files import write_csv
+    from lungseg_utils.series.grading import collect_answers, summarise
+
+    table = collect_answers(answers, key)
+    path = standing_path(out or Path(answers) / "grades.csv")
+    write_csv(path, table)
+    click.echo(summarise(table))
+    click.echo(f"table: {path}")
+
+
 @main.command()
 @click.pass_context
 def doctor(ctx: click.Context) -> None:
