@@ -198,18 +198,32 @@ def train(
 @click.option("--volumes", type=click.IntRange(1), default=9, help="Radiopaedia-like volumes.")
 @click.option("--slices", type=click.IntRange(1), default=13, help="Slices in each volume.")
 @click.option("--size", type=click.IntRange(32), default=256, help="Pixels along a side of a slice.")
-@click.option("--seed", type=click.IntRange(0), default=0, help="The same seed makes the same data.")
-def phantom(out: str, medseg: int, volumes: int, slices: int, size: int, seed: int) -> None:
+@click.option(
+    "--seed",
+    type=click.IntRange(0),
+    help="The same seed makes the same data.  [default: 0; with --hidden a secret one]",
+)
+@click.option("--hidden", is_flag=True, help="For a contest: keep the test labels apart, add a baseline.")
+def phantom(
+    out: str, medseg: int, volumes: int, slices: int, size: int, seed: int | None, hidden: bool
+) -> None:
     """Write synthetic chest CT to the folder OUT.
 
-    The five arrays have the competition's names, shapes and types.
+    The five arrays have the competition's names, shapes and types. With --hidden they are in OUT/students,
+    and OUT/teacher has what `lungseg score` takes: the test labels, and a baseline's submission.
     """
     from lungseg_utils.data.phantom import write_phantom
 
-    folder = write_phantom(
-        resolve_path(out), medseg=medseg, volumes=volumes, slices_per_volume=slices, size=size, seed=seed
-    )
-    click.echo(f"phantom: {folder}")
+    sizes: dict[str, Any] = dict(medseg=medseg, volumes=volumes, slices_per_volume=slices, size=size)
+    if not hidden:
+        click.echo(f"phantom: {write_phantom(resolve_path(out), **sizes, seed=seed or 0)}")
+        return
+    from lungseg_utils.core.files import quoted
+    from lungseg_utils.series.contest import SUBMISSIONS, TEACHER, TRUTH, write_contest
+
+    teacher = write_contest(out, seed, **sizes) / TEACHER
+    click.echo(f"students: {teacher.parent / 'students'}")
+    click.echo(f"lungseg score {quoted(teacher / SUBMISSIONS)} {quoted(teacher / TRUTH)}")
 
 
 @main.command()
@@ -292,14 +306,21 @@ def submit(source: str | None, path: str | None) -> None:
 @click.argument("path", type=click.Path(), metavar="FILE")
 @click.argument("masks", type=click.Path(), metavar="MASKS.npy")
 def score(path: str, masks: str) -> None:
-    """Score a sub.csv against true masks.
+    """Score a sub.csv against true masks; rank a folder of them.
 
     MASKS.npy holds one-hot masks (N, H, W, 4) or class indices (N, H, W). Prints the competition's score in
     both readings of its rule, and the F1 of each class; a class that is neither in the truth nor in the file
-    has none.
+    has none. If FILE is a folder with a .csv, or a folder with one, for each name: all of them, the best
+    first.
     """
-    from lungseg_utils.evaluation.submission import score_submission
+    from lungseg_utils.evaluation.submission import rank_submissions, score_submission
 
+    if resolve_path(path).is_dir():
+        ranked = rank_submissions(path, masks)
+        click.echo(ranked.drop(columns="problem").round(4).to_string(index=False, na_rep="none"))
+        for problem in filter(None, ranked.problem):
+            click.echo(problem, err=True)
+        return
     scores = score_submission(path, masks)
     lines = {
         "score, pixels of all slices pooled": scores["pooled"],
@@ -506,6 +527,20 @@ def class_(out: str, language: str, form: str, solve: bool) -> None:
     click.echo(f"class: {folder}")
     if solve:
         click.echo(f"key: {solve_key(folder)}")
+
+
+@main.command()
+@click.argument("out", type=click.Path())
+@click.option("--language", default="en", help="Of the notebooks: a folder of that name in notebooks/.")
+def slides(out: str, language: str) -> None:
+    """Write slides of the notebooks to the folder OUT.
+
+    They open in a browser; reveal.js comes from the web, or from OUT/reveal: see docs/teaching.md.
+    """
+    from lungseg_utils.series.slides import write_slides
+
+    for page in write_slides(out, language):
+        click.echo(page)
 
 
 @main.command()
