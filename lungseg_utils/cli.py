@@ -513,18 +513,51 @@ def kaggle(
 @click.option(
     "--format", "form", type=click.Choice(["plain", "nbgrader"]), default="plain", help="nbgrader: a course."
 )
+@click.option("--offline", is_flag=True, help="student/ is all that laptops without the internet need.")
+@click.option(
+    "--platform",
+    "systems",
+    multiple=True,
+    type=click.Choice(["windows", "macos", "linux"]),
+    help="Of these laptops; repeatable.  [default: all]",
+)
+@click.option(
+    "--python", "pythons", multiple=True, metavar="3.N", help="Theirs; repeatable.  [default: this]"
+)
+@click.option("--torch", default="cpu", help="PyTorch's build for Linux; pypi: PyPI's, with CUDA.")
 @click.option("--solve", is_flag=True, help="Run the key on the phantom, for `lungseg grade --key`: minutes.")
-def class_(out: str, language: str, form: str, solve: bool) -> None:
+def class_(
+    out: str,
+    language: str,
+    form: str,
+    offline: bool,
+    systems: tuple[str, ...],
+    pythons: tuple[str, ...],
+    torch: str,
+    solve: bool,
+) -> None:
     """Write what a class needs to the new folder OUT.
 
     student/ has the notebooks without outputs and solutions; teacher/ the key: notebooks with the right
     answers, and key.md. With --format nbgrader, course/ is a course for nbgrader's own commands instead of
     student/. Git leaves OUT alone. docs/teaching.md says what to do with it.
-    """
-    from lungseg_utils.series.classroom import solve_key, write_class
 
-    folder = write_class(out, language, form)
+    With --offline, student/ also has the package with its weights, wheels, the phantom and start.py: copied
+    to a laptop with Python, `python start.py lab` sets up and opens the notebooks without a network.
+    """
+    from functools import partial
+
+    from lungseg_utils.series.classroom import solve_key, write_class
+    from lungseg_utils.series.offline import fill_offline
+
+    if offline and form != "plain":
+        raise InputError("--offline goes with --format plain; expected one of them; leave the other out.")
+    fill = partial(fill_offline, systems=systems, pythons=pythons, torch=torch)
+    folder = write_class(out, language, form, complete=fill if offline else None)
     click.echo(f"class: {folder}")
+    if offline:
+        size = sum(path.stat().st_size for path in (folder / "student").rglob("*") if path.is_file())
+        click.echo(f"student: {size / 1e9:.2f} GB")
     if solve:
         click.echo(f"key: {solve_key(folder)}")
 

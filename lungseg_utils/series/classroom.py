@@ -9,7 +9,7 @@ import copy
 import inspect
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,7 +92,11 @@ class Question:
 
 
 def write_class(
-    out: str | Path, language: str = ENGLISH, form: str = "plain", notebooks: Path = NOTEBOOKS
+    out: str | Path,
+    language: str = ENGLISH,
+    form: str = "plain",
+    notebooks: Path = NOTEBOOKS,
+    complete: Callable[[Path], None] | None = None,
 ) -> Path:
     """Write what a class needs: student/ or, for nbgrader, course/; and teacher/, the key.
 
@@ -101,6 +105,7 @@ def write_class(
         language: "en", or a folder of that name among the notebooks.
         form: "plain", or "nbgrader": a course folder for its own commands.
         notebooks: The series' folder.
+        complete: What else goes into student/, as `fill_offline` puts it there.
 
     Returns:
         The folder.
@@ -123,6 +128,8 @@ def write_class(
             else:
                 _write(new / "course" / "source" / Path(name).stem / name, course_copy(notebook, language))
             _write(teacher / "notebooks" / name, key_copy(notebook, language))
+        if complete:
+            complete(new / "student")
         with atomic_write(teacher / "key.md") as handle:
             handle.write(key_page(series))
         if form == "nbgrader":
