@@ -23,6 +23,7 @@ VENV = HERE / ".venv"
 BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
 PYTHON = BIN / "python"
 READY = VENV / "ready"  # says which TORCH
+WHEELS = HERE / "wheels"  # of `lungseg class --offline`: all packages, so that no network is needed
 SOURCES = ("pyproject.toml", "requirements.txt", "constraints.txt")
 EXTRAS = ".[test,lint,fast,formats,batch]"
 BUILDS = "https://download.pytorch.org/whl/"
@@ -80,11 +81,15 @@ def set_up():
         sys.exit(f"{sys.executable} is Python {platform.python_version()}; {NEWER}")
     if sys.platform == "darwin" and platform.machine() == "x86_64":
         sys.exit(INTEL_MAC)
+    pythons = (WHEELS / "pythons.txt").read_text(encoding="utf-8").split() if WHEELS.exists() else []
+    if pythons and ".".join(map(str, sys.version_info[:2])) not in pythons:
+        found = f"{sys.executable} is Python {platform.python_version()}"
+        sys.exit(f"{found}; the packages in wheels are for Python {' or '.join(pythons)}: name one.")
     installed = (READY.read_text(encoding="utf-8") or "pypi") if READY.exists() else None
     torch = os.environ.get("TORCH") or installed or "pypi"
     if installed == torch and READY.stat().st_mtime >= max((HERE / name).stat().st_mtime for name in SOURCES):
         return
-    small = torch == "cpu" or sys.platform != "linux"
+    small = torch == "cpu" or pythons or sys.platform != "linux"
     size = "2.6 GB" if small else "7 GB, most of it CUDA for a GPU of NVIDIA's (TORCH=cpu: 2.6 GB without it)"
     print(f"Setting up .venv: once, some minutes and {size}.", flush=True)
     began = time.monotonic()
@@ -100,9 +105,11 @@ def set_up():
     if uv := shutil.which("uv"):
         pip = [uv, "pip", "install", "--python", PYTHON]
     pip += ["-c", "constraints.txt"]
-    if torch != "pypi":  # torchvision from the same place, or it does not fit; what both need comes from PyPI
+    if pythons:
+        pip += ["--no-index", "--find-links", WHEELS]
+    elif torch != "pypi":  # both from one place, or they do not fit; what they need comes from PyPI
         call(*pip, "--no-deps", "--index-url", BUILDS + torch, "torch", "torchvision")
-    call(*pip, "-e", EXTRAS)
+    call(*pip, "-e", "." if pythons else EXTRAS)
     READY.write_text(torch, encoding="utf-8")
     print(f".venv is ready after {time.monotonic() - began:.0f} s.", flush=True)
 

@@ -208,18 +208,32 @@ def train(
 @click.option("--volumes", type=click.IntRange(1), default=9, help="Radiopaedia-like volumes.")
 @click.option("--slices", type=click.IntRange(1), default=13, help="Slices in each volume.")
 @click.option("--size", type=click.IntRange(32), default=256, help="Pixels along a side of a slice.")
-@click.option("--seed", type=click.IntRange(0), default=0, help="The same seed makes the same data.")
-def phantom(out: str, medseg: int, volumes: int, slices: int, size: int, seed: int) -> None:
+@click.option(
+    "--seed",
+    type=click.IntRange(0),
+    help="The same seed makes the same data.  [default: 0; with --hidden a secret one]",
+)
+@click.option("--hidden", is_flag=True, help="For a contest: keep the test labels apart, add a baseline.")
+def phantom(
+    out: str, medseg: int, volumes: int, slices: int, size: int, seed: int | None, hidden: bool
+) -> None:
     """Write synthetic chest CT to the folder OUT.
 
-    The five arrays have the competition's names, shapes and types.
+    The five arrays have the competition's names, shapes and types. With --hidden they are in OUT/students,
+    and OUT/teacher has what `lungseg score` takes: the test labels, and a baseline's submission.
     """
     from lungseg_utils.data.phantom import write_phantom
 
-    folder = write_phantom(
-        resolve_path(out), medseg=medseg, volumes=volumes, slices_per_volume=slices, size=size, seed=seed
-    )
-    click.echo(f"phantom: {folder}")
+    sizes: dict[str, Any] = dict(medseg=medseg, volumes=volumes, slices_per_volume=slices, size=size)
+    if not hidden:
+        click.echo(f"phantom: {write_phantom(resolve_path(out), **sizes, seed=seed or 0)}")
+        return
+    from lungseg_utils.core.files import quoted
+    from lungseg_utils.series.contest import SUBMISSIONS, TEACHER, TRUTH, write_contest
+
+    teacher = write_contest(out, seed, **sizes) / TEACHER
+    click.echo(f"students: {teacher.parent / 'students'}")
+    click.echo(f"lungseg score {quoted(teacher / SUBMISSIONS)} {quoted(teacher / TRUTH)}")
 
 
 @main.command()
@@ -302,14 +316,21 @@ def submit(source: str | None, path: str | None) -> None:
 @click.argument("path", type=click.Path(), metavar="FILE")
 @click.argument("masks", type=click.Path(), metavar="MASKS.npy")
 def score(path: str, masks: str) -> None:
-    """Score a sub.csv against true masks.
+    """Score a sub.csv against true masks; rank a folder of them.
 
     MASKS.npy holds one-hot masks (N, H, W, 4) or class indices (N, H, W). Prints the competition's score in
     both readings of its rule, and the F1 of each class; a class that is neither in the truth nor in the file
-    has none.
+    has none. If FILE is a folder with a .csv, or a folder with one, for each name: all of them, the best
+    first.
     """
-    from lungseg_utils.evaluation.submission import score_submission
+    from lungseg_utils.evaluation.submission import rank_submissions, score_submission
 
+    if resolve_path(path).is_dir():
+        ranked = rank_submissions(path, masks)
+        click.echo(ranked.drop(columns="problem").round(4).to_string(index=False, na_rep="none"))
+        for problem in filter(None, ranked.problem):
+            click.echo(problem, err=True)
+        return
     scores = score_submission(path, masks)
     lines = {
         "score, pixels of all slices pooled": scores["pooled"],
@@ -497,6 +518,96 @@ def kaggle(
     click.echo(f"kaggle datasets create -p {quoted(dataset)}")
     for kernel in kernels:
         click.echo(f"kaggle kernels push -p {quoted(kernel)}")
+
+
+@main.command("class")
+@click.argument("out", type=click.Path())
+@click.option("--language", default="en", help="Of the notebooks: a folder of that name in notebooks/.")
+@click.option(
+    "--format", "form", type=click.Choice(["plain", "nbgrader"]), default="plain", help="nbgrader: a course."
+)
+@click.option("--offline", is_flag=True, help="student/ is all that laptops without the internet need.")
+@click.option(
+    "--platform",
+    "systems",
+    multiple=True,
+    type=click.Choice(["windows", "macos", "linux"]),
+    help="Of these laptops; repeatable.  [default: all]",
+)
+@click.option(
+    "--python", "pythons", multiple=True, metavar="3.N", help="Theirs; repeatable.  [default: this]"
+)
+@click.option("--torch", default="cpu", help="PyTorch's build for Linux; pypi: PyPI's, with CUDA.")
+@click.option("--solve", is_flag=True, help="Run the key on the phantom, for `lungseg grade --key`: minutes.")
+def class_(
+    out: str,
+    language: str,
+    form: str,
+    offline: bool,
+    systems: tuple[str, ...],
+    pythons: tuple[str, ...],
+    torch: str,
+    solve: bool,
+) -> None:
+    """Write what a class needs to the new folder OUT.
+
+    student/ has the notebooks without outputs and solutions; teacher/ the key: notebooks with the right
+    answers, and key.md. With --format nbgrader, course/ is a course for nbgrader's own commands instead of
+    student/. Git leaves OUT alone. docs/teaching.md says what to do with it.
+
+    With --offline, student/ also has the package with its weights, wheels, the phantom and start.py: copied
+    to a laptop with Python, `python start.py lab` sets up and opens the notebooks without a network.
+    """
+    from functools import partial
+
+    from lungseg_utils.series.classroom import solve_key, write_class
+    from lungseg_utils.series.offline import fill_offline
+
+    if offline and form != "plain":
+        raise InputError("--offline goes with --format plain; expected one of them; leave the other out.")
+    fill = partial(fill_offline, systems=systems, pythons=pythons, torch=torch)
+    folder = write_class(out, language, form, complete=fill if offline else None)
+    click.echo(f"class: {folder}")
+    if offline:
+        size = sum(path.stat().st_size for path in (folder / "student").rglob("*") if path.is_file())
+        click.echo(f"student: {size / 1e9:.2f} GB")
+    if solve:
+        click.echo(f"key: {solve_key(folder)}")
+
+
+@main.command()
+@click.argument("out", type=click.Path())
+@click.option("--language", default="en", help="Of the notebooks: a folder of that name in notebooks/.")
+def slides(out: str, language: str) -> None:
+    """Write slides of the notebooks to the folder OUT.
+
+    They open in a browser; reveal.js comes from the web, or from OUT/reveal: see docs/teaching.md.
+    """
+    from lungseg_utils.series.slides import write_slides
+
+    for page in write_slides(out, language):
+        click.echo(page)
+
+
+@main.command()
+@click.argument("answers", type=click.Path(), metavar="FOLDER")
+@click.option("--key", type=click.Path(), metavar="DIR", help="teacher/ of `lungseg class OUT --solve`.")
+@click.option("--out", type=click.Path(), metavar="FILE.csv", help="[default: grades.csv in FOLDER]")
+def grade(answers: str, key: str | None, out: str | None) -> None:
+    """Make a table of a class's answers, each right one checked again.
+
+    FOLDER holds a folder or an answers.json for each student, of the student's name. A row a student and
+    exercise: attempts, verdict, whether it was checked again ("differs": the file calls right what is not),
+    last mistake, first and last time. Without --key, what depends on the data is not checked again.
+    """
+    from lungseg_utils.core.files import write_csv
+    from lungseg_utils.series.grading import collect_answers, summarise
+
+    table = collect_answers(answers, key)
+    path = standing_path(out or Path(answers) / "grades.csv")
+    write_csv(path, table)
+    click.echo(summarise(table))
+    click.echo(f"table: {path}")
 
 
 @main.command()

@@ -57,7 +57,7 @@ def test_help_names_every_option(command):
         "submit": "RUN --check",
         "score": "FILE MASKS.npy",
         "run": "--data-dir --run-dir --profile -p --only --from",
-        "phantom": "--medseg --volumes --slices --size --seed",
+        "phantom": "--medseg --volumes --slices --size --seed --hidden",
         "check": "DATA_DIR",
     }["".join(command)]
     assert all(word in result.output for word in expected.split())

@@ -35,6 +35,7 @@ def start(tmp_path, monkeypatch):
 
     monkeypatch.setattr(module, "HERE", tmp_path)
     monkeypatch.setattr(module, "VENV", tmp_path / ".venv")
+    monkeypatch.setattr(module, "WHEELS", tmp_path / "wheels")
     monkeypatch.setattr(module, "READY", tmp_path / ".venv" / "ready")
     monkeypatch.setattr(module, "SITE_READY", tmp_path / ".venv" / "site_ready")
     monkeypatch.setattr(module.subprocess, "run", note)
@@ -83,6 +84,19 @@ def test_torch_comes_from_its_own_index_where_one_is_named(start, monkeypatch):
     assert not (start.VENV / "nvidia").exists()  # nothing of the larger build stays
     monkeypatch.delenv("TORCH")
     assert call(start, "run") == (0, ["-m lungseg_utils run"])  # it stays the one that was chosen
+
+
+def test_it_installs_from_its_own_wheels_where_it_has_some(start, monkeypatch):
+    start.WHEELS.mkdir()
+    (start.WHEELS / "pythons.txt").write_text("3.12 3.13")
+    monkeypatch.setattr(start.sys, "version_info", (3, 12, 1))
+    monkeypatch.setenv("TORCH", "cpu")
+    _, (_, *commands) = call(start, "lab")
+    assert commands[0] == f"-m pip install -c constraints.txt --no-index --find-links {start.WHEELS} -e ."
+    assert len(commands) == 2
+    monkeypatch.setattr(start.sys, "version_info", (3, 11, 7))
+    with pytest.raises(SystemExit, match=r"for Python 3.12 or 3.13: name one"):
+        start.set_up()
 
 
 def test_uv_installs_where_it_is_found(start, monkeypatch):

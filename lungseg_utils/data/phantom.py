@@ -35,6 +35,7 @@ BURDENS = (
 TWIN_OF = 3
 # slices from which a set has a twin: 24 validate, the twin is left out, one is left to train on
 TWIN_FROM = 26
+PARTS = {"medseg": 0, "test": 1}  # of the seed, for each source of single slices
 
 
 def _risk(p: Patient, s: Section) -> np.ndarray:
@@ -266,6 +267,12 @@ def write_phantom(
     return out_dir
 
 
+def kept_labels(test: int, size: int, seed: int) -> np.ndarray:
+    """The labels that `write_phantom` keeps back, uint8 (test, size, size): drawn anew, by its arguments."""
+    rngs = [np.random.default_rng([seed, PARTS["test"], i]) for i in range(test)]
+    return np.stack([phantom_slice(rng, size)[1] for rng in rngs])
+
+
 DEFAULT_STAMP = {"generator": GENERATOR, **(write_phantom.__kwdefaults__ or {})}
 
 
@@ -318,7 +325,7 @@ def _write_arrays(folder: Path, medseg, volumes, slices_per_volume, test, size, 
             masks[source] = open_memmap(folder / mask_name, "w+", np.uint8, (*shape, NUM_CLASSES))
     one_hot = np.eye(NUM_CLASSES, dtype=np.uint8)
     with tqdm(total=sum(counts.values()), desc="phantom", unit="slice") as bar:
-        for part, source in enumerate(("medseg", "test")):
+        for source, part in PARTS.items():
             for i in range(counts[source]):
                 twin = source == "medseg" and i == medseg - 1 and medseg >= TWIN_FROM
                 rng = np.random.default_rng([seed, part, TWIN_OF if twin else i])

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from PIL import Image
 
 from lungseg_utils.core.classes import BACKGROUND, CLASSES, LESIONS, NUM_CLASSES
@@ -272,3 +273,35 @@ def score_submission(path: str | Path, truth_path: str | Path) -> dict[str, Any]
     counts = channel_counts(truth, read_submission(resolve_path(path), truth.shape[:3]))
     f1 = metrics.dice(counts.sum(0))
     return {**metrics.competition_score(counts), "classes": {CLASSES[c].name: float(f1[c]) for c in LESIONS}}
+
+
+def rank_submissions(folder: str | Path, truth_path: str | Path) -> pd.DataFrame:
+    """All submissions of a folder, the best first.
+
+    Args:
+        folder: Holds a .csv or .csv.gz of each name, or a folder of that name with one.
+        truth_path: The true masks, as `load_truth` takes them.
+
+    Returns:
+        One row a submission: name, score (pixels of all slices pooled), averaged (over slices), a column for
+        each lesion class (its pooled F1), problem (why it has no score, empty if it has).
+
+    Raises:
+        InputError: For a folder without a submission, and for masks that cannot be used.
+    """
+    folder = resolve_path(folder)
+    paths = sorted(path for path in folder.rglob("*.csv*") if path.name.endswith((".csv", ".csv.gz")))
+    if not paths:
+        raise InputError(f"{folder} holds no .csv; expected submissions; name their folder.")
+    load_truth(truth_path)
+    rows = []
+    for path in paths:
+        name = path.relative_to(folder).parts[0].removesuffix(".gz").removesuffix(".csv")
+        try:
+            scores = score_submission(path, truth_path)
+            numbers = {"score": scores["pooled"], "averaged": scores["per_image"], **scores["classes"]}
+            rows.append({"name": name, **numbers, "problem": ""})
+        except InputError as error:
+            rows.append({"name": name, "problem": str(error)})
+    columns = ["name", "score", "averaged", *(CLASSES[c].name for c in LESIONS), "problem"]
+    return pd.DataFrame(rows, columns=columns).sort_values("score", ascending=False, ignore_index=True)

@@ -6,7 +6,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "batch": ["run_batch"],
-        "exercises": ["check", "collect_answers", "solution"],
+        "exercises": ["check", "solution"],
+        "grading": ["collect_answers"],
         "parameters": ["check_values", "load_profile"],
         "run": ["run_series"],
     },

@@ -10,7 +10,6 @@ import re
 from contextlib import suppress
 from datetime import datetime
 from html import escape
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -64,6 +63,7 @@ def check(exercise: str, answer: Any, **given: Any) -> None:
             ).format(exercise=exercise, names=names, error=type(error).__name__, message=error)
         )
         return
+    answer = _value(answer)
     verdict, sentence = diagnose(answer, expected, asked, given)
     attempt = _keep(exercise, answer, verdict)
     if verdict == "right":
@@ -80,6 +80,12 @@ def check(exercise: str, answer: Any, **given: Any) -> None:
             number=shown, count=len(asked.hints), hint=_(asked.hints[shown - 1])
         )
     )
+
+
+def judge(exercise: str, answer: Any, **given: Any) -> str:
+    """The verdict of `check` alone: "right", or the kind of mistake. Nothing is printed or kept."""
+    asked = EXERCISES[exercise]
+    return diagnose(_value(answer), asked.solve(**given), asked, given)[0]
 
 
 def solution(exercise: str) -> HTML:
@@ -107,7 +113,7 @@ def diagnose(answer: Any, expected: float, asked: Exercise, given: dict[str, Any
     """What an answer is: "right", or the kind of mistake with a sentence on it.
 
     Args:
-        answer: The reader's.
+        answer: The reader's, or the error that it ended with.
         expected: The right one; a whole number must be met exactly.
         asked: The exercise.
         given: What the right answer is worked out from.
@@ -115,11 +121,6 @@ def diagnose(answer: Any, expected: float, asked: Exercise, given: dict[str, Any
     Returns:
         The verdict and the sentence, which is empty for a right answer and for one that nothing is known of.
     """
-    if callable(answer) and not isinstance(answer, type):
-        try:
-            answer = answer()
-        except Exception as error:
-            return _raised(error)
     if isinstance(answer, BaseException):
         return _raised(answer)
     return (
@@ -129,6 +130,16 @@ def diagnose(answer: Any, expected: float, asked: Exercise, given: dict[str, Any
         or _usual_mistake(float(answer), expected)
         or ("wrong", "")
     )
+
+
+def _value(answer: Any) -> Any:
+    """What a function without arguments gives, or the error that it ends with; another answer as it is."""
+    if not callable(answer) or isinstance(answer, type):
+        return answer
+    try:
+        return answer()
+    except Exception as error:
+        return error
 
 
 def _raised(error: BaseException) -> Diagnosis:
@@ -293,40 +304,3 @@ def _keep(exercise: str, answer: Any, verdict: str) -> int:
     except (OSError, InputError):  # a read-only folder: the check still says what it has to say
         pass
     return attempt
-
-
-def collect_answers(folder: str | Path) -> pd.DataFrame:
-    """What a class has answered, for the teacher.
-
-    Args:
-        folder: Holds the students' answers.json, each under a name or in a folder of its own.
-
-    Returns:
-        One row a file and exercise: student (the file's path in the folder), exercise, attempts, right
-        (whether ever), last (verdict of the last wrong answer, empty without one), first and end (times).
-
-    Raises:
-        InputError: There is no .json, or one that holds no answers.
-    """
-    folder = resolve_path(folder)
-    files = sorted(folder.rglob("*.json"))
-    if not files:
-        raise InputError(f"{folder} holds no .json; expected the students' answers.json; name their folder.")
-    rows = []
-    for path in files:
-        try:
-            answers = json.loads(path.read_text(encoding="utf-8"))
-            rows += [{"student": path.relative_to(folder).as_posix(), **row} for row in answers]
-        except (ValueError, TypeError) as error:
-            raise InputError(
-                f"{path} holds no answers; expected a student's answers.json; take it out of {folder}."
-            ) from error
-    table = pd.DataFrame(rows, columns=["student", "exercise", "attempt", "answer", "verdict", "time"])
-    by_exercise = table.groupby(["student", "exercise"], sort=False)
-    return by_exercise.agg(
-        attempts=("verdict", "size"),
-        right=("verdict", lambda verdicts: "right" in set(verdicts)),
-        last=("verdict", lambda verdicts: next((v for v in reversed([*verdicts]) if v != "right"), "")),
-        first=("time", "min"),
-        end=("time", "max"),
-    ).reset_index()
