@@ -18,13 +18,14 @@ import nbformat
 from nbformat import NotebookNode
 
 from lungseg_utils.core.files import InputError, atomic_write, replace_folder, standing_path
-from lungseg_utils.series.exercises import ANSWERS
+from lungseg_utils.core.language import ENGLISH, set_language
+from lungseg_utils.core.language import translate as _
+from lungseg_utils.series.exercises import ANSWERS, solution_source
 from lungseg_utils.series.parameters import NOTEBOOKS
-from lungseg_utils.series.run import all_notebooks, find_notebooks, run_series
+from lungseg_utils.series.run import all_notebooks, edition_of, find_notebooks, run_series
 from lungseg_utils.series.solutions import EXERCISES
 
 FORMS = ("plain", "nbgrader")
-ENGLISH = "en"
 OPEN = "`...`"  # in the paragraph under a question: what to do with it, then where the solution is
 IMPORTED = re.compile(r"(?m)^(from lungseg_utils\.series import .*), solution$")
 UNKNOWN = re.compile(r"\{answer[^}]*\}")  # where an explanation names an answer that depends on the data
@@ -76,7 +77,7 @@ class Question:
     def solved(self) -> str:
         """The right answer as code: the function that works it out, and its call."""
         solve = EXERCISES[self.number].solve
-        source = inspect.getsource(solve)
+        source = solution_source(self.number)
         [function] = ast.parse(source).body
         body = source.splitlines()[function.body[0].lineno - 1 :]  # type: ignore[attr-defined]
         head = f"def {solve.__name__}({', '.join(inspect.signature(solve).parameters)}):"
@@ -87,8 +88,8 @@ class Question:
         """Why the answer is right; "..." stands for one that depends on the data."""
         asked = EXERCISES[self.number]
         if self.given:
-            return UNKNOWN.sub("...", asked.explained)
-        return asked.explained.format(answer=asked.solve())
+            return UNKNOWN.sub("...", _(asked.explained))
+        return _(asked.explained).format(answer=asked.solve())
 
 
 def write_class(
@@ -102,7 +103,7 @@ def write_class(
 
     Args:
         out: A new or empty folder. Git leaves it alone, wherever it is.
-        language: "en", or a folder of that name among the notebooks.
+        language: Of the notebooks.
         form: "plain", or "nbgrader": a course folder for its own commands.
         notebooks: The series' folder.
         complete: What else goes into student/, as `fill_offline` puts it there.
@@ -111,7 +112,7 @@ def write_class(
         The folder.
 
     Raises:
-        InputError: There is something in `out`, or the notebooks are not there in this language.
+        InputError: There is something in `out`, or there are no notebooks, or none in this language.
     """
     out = standing_path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -119,15 +120,16 @@ def write_class(
     if form not in FORMS:
         raise InputError(f"the format is {form!r}; expected one of {', '.join(FORMS)}.")
     series = {path.name: nbformat.read(path, as_version=4) for path in find_edition(language, notebooks)}
+    set_language(language)  # the key speaks it, too
     with replace_folder(out) as new:
         (new / ".gitignore").write_text("*\n", encoding="utf-8")
         teacher = new / "teacher"
         for name, notebook in series.items():
             if form == "plain":
-                _write(new / "student" / "notebooks" / name, student_copy(notebook, language))
+                _write(new / "student" / "notebooks" / name, student_copy(notebook))
             else:
-                _write(new / "course" / "source" / Path(name).stem / name, course_copy(notebook, language))
-            _write(teacher / "notebooks" / name, key_copy(notebook, language))
+                _write(new / "course" / "source" / Path(name).stem / name, course_copy(notebook))
+            _write(teacher / "notebooks" / name, key_copy(notebook))
         if complete:
             complete(new / "student")
         with atomic_write(teacher / "key.md") as handle:
@@ -174,19 +176,18 @@ def _at_home(folder: Path) -> Iterator[None]:
 
 def find_edition(language: str = ENGLISH, notebooks: Path = NOTEBOOKS) -> list[Path]:
     """The notebooks in a language, in order; InputError if there are none."""
-    folder = notebooks if language == ENGLISH else notebooks / language
+    folder = edition_of(language, notebooks)
     if found := all_notebooks(folder):
         return found
-    there = sorted({path.parent.name for path in notebooks.glob("*/[0-9][0-9]_*.ipynb")})
     raise InputError(
-        f"there are no notebooks in {folder}; expected a language of {', '.join([ENGLISH, *there])}, and a "
-        "checkout (git clone, then pip install -e .), since the installed package carries no notebooks."
+        f"there are no notebooks in {folder}; expected a checkout (git clone, then pip install -e .), since "
+        "the installed package carries no notebooks."
     )
 
 
-def student_copy(notebook: NotebookNode, language: str = ENGLISH) -> NotebookNode:
+def student_copy(notebook: NotebookNode) -> NotebookNode:
     """The notebook without outputs and without solutions."""
-    made = _without_outputs(notebook, language)
+    made = _without_outputs(notebook)
     made.cells = [cell for cell in made.cells if "solution" not in cell.metadata.get("tags", ())]
     for cell, after in zip(made.cells, made.cells[1:], strict=False):
         if Question.of(after):
@@ -197,18 +198,18 @@ def student_copy(notebook: NotebookNode, language: str = ENGLISH) -> NotebookNod
     return made
 
 
-def key_copy(notebook: NotebookNode, language: str = ENGLISH) -> NotebookNode:
+def key_copy(notebook: NotebookNode) -> NotebookNode:
     """The notebook without outputs, the right answers filled in."""
-    made = student_copy(notebook, language)
+    made = student_copy(notebook)
     for cell in made.cells:
         if question := Question.of(cell):
             cell.source = f"{question.solved()}\n{question.check}"
     return made
 
 
-def course_copy(notebook: NotebookNode, language: str = ENGLISH) -> NotebookNode:
+def course_copy(notebook: NotebookNode) -> NotebookNode:
     """The notebook as the source of an nbgrader assignment: each answer gives a point."""
-    made = student_copy(notebook, language)
+    made = student_copy(notebook)
     cells = []
     for cell in made.cells:
         question = Question.of(cell)
@@ -236,34 +237,32 @@ def key_page(series: dict[str, NotebookNode]) -> str:
 
     series: name -> notebook.
     """
-    parts = ["# The key"]
+    parts = [_("# The key")]
     for name, notebook in series.items():
         parts.append(f"## {name}")
         for before, cell in zip(notebook.cells, notebook.cells[1:], strict=False):
             if not (question := Question.of(cell)):
                 continue
             asked = EXERCISES[question.number]
-            hints = [f"{place}. {hint}" for place, hint in enumerate(asked.hints, 1)]
+            hints = [f"{place}. {_(hint)}" for place, hint in enumerate(asked.hints, 1)]
             parts += [
                 f"### {question.number}",
                 before.source.rpartition(OPEN)[0].rpartition("\n\n")[0],
                 f"```python\n{question.solved()}\n```",
                 question.explained(),
                 "\n".join(hints),
-                "\n".join(f"- {sentence}" for _, sentence in asked.mistakes),
+                "\n".join(f"- {_(sentence)}" for _verdict, sentence in asked.mistakes),
             ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _without_outputs(notebook: NotebookNode, language: str) -> NotebookNode:
-    """A copy without outputs; in another language, its parameter says so."""
+def _without_outputs(notebook: NotebookNode) -> NotebookNode:
+    """A copy without outputs."""
     made = copy.deepcopy(notebook)
     made.metadata = nbformat.from_dict({"kernelspec": KERNEL, "language_info": {"name": "python"}})
     for cell in made.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
-        if "parameters" in cell.metadata.get("tags", ()):
-            cell.source = cell.source.replace(f'language: str = "{ENGLISH}"', f'language: str = "{language}"')
     return made
 
 

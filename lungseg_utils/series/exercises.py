@@ -102,11 +102,17 @@ def solution(exercise: str) -> HTML:
     """
     if exercise not in EXERCISES:
         raise InputError(f"there is no exercise {exercise}; expected one of {', '.join(EXERCISES)}.")
+    source = solution_source(exercise)
+    summary = _("Solution of exercise {exercise}: click when you have tried").format(exercise=exercise)
+    return HTML(f"<details><summary>{escape(summary)}</summary><pre>{escape(source)}</pre></details>")
+
+
+def solution_source(exercise: str) -> str:
+    """The function that works a right answer out, with its comments in the reader's language."""
     source = inspect.getsource(EXERCISES[exercise].solve)
     for text in solution_texts(EXERCISES[exercise].solve):
         source = source.replace(text, _(text))
-    summary = _("Solution of exercise {exercise}: click when you have tried").format(exercise=exercise)
-    return HTML(f"<details><summary>{escape(summary)}</summary><pre>{escape(source)}</pre></details>")
+    return source
 
 
 def diagnose(answer: Any, expected: float, asked: Exercise, given: dict[str, Any]) -> Diagnosis:

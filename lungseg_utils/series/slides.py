@@ -7,7 +7,8 @@ import nbformat
 from nbformat import NotebookNode
 
 from lungseg_utils.core.files import atomic_write, standing_path
-from lungseg_utils.series.classroom import ENGLISH, Question, find_edition
+from lungseg_utils.core.language import ENGLISH
+from lungseg_utils.series.classroom import Question, find_edition
 from lungseg_utils.series.parameters import NOTEBOOKS
 
 REVEAL = "reveal"  # beside the slides: reveal.js and require.js, for rooms without the internet
@@ -21,7 +22,7 @@ def write_slides(out: str | Path, language: str = ENGLISH, notebooks: Path = NOT
     Args:
         out: The folder of the slides. If it holds reveal/ with require.js and reveal.js' dist/, they run
             without the internet.
-        language: "en", or a folder of that name among the notebooks.
+        language: Of the notebooks.
         notebooks: The series' folder.
 
     Returns:

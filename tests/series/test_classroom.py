@@ -36,7 +36,7 @@ def tiny(folder, language="en"):
         new_code_cell(
             "import pandas as pd\n\nfrom lungseg_utils.series import check, check_values, solution"
         ),
-        new_code_cell('language: str = "en"  # of the texts', metadata={"tags": ["parameters"]}),
+        new_code_cell(f'language: str = "{language}"  # of the texts', metadata={"tags": ["parameters"]}),
         new_code_cell(ROWS),
         *exercise("20.2", "answer_1"),
         *exercise("1.2", "answer_2", ", rows=rows"),
@@ -104,10 +104,11 @@ def test_work_in_a_class_leaves_git_clean(tmp_path):
 
 def test_a_class_in_another_language(tmp_path):
     notebooks = tiny(tmp_path / "notebooks")
-    tiny(notebooks / "es")
+    tiny(notebooks / "es", language="es")
     out = write_class(tmp_path / "class", language="es", notebooks=notebooks)
     assert 'language: str = "es"' in code(out / "student" / "notebooks" / NAME)[1]
-    with pytest.raises(InputError, match="expected a language of en, es"):
+    assert "# La clave" in (out / "teacher" / "key.md").read_text(encoding="utf-8")
+    with pytest.raises(InputError, match="expected one of en, es"):
         write_class(tmp_path / "other", language="fr", notebooks=notebooks)
 
 
