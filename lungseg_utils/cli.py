@@ -522,7 +522,7 @@ def kaggle(
 
 @main.command("class")
 @click.argument("out", type=click.Path())
-@click.option("--language", default="en", help="Of the notebooks: a folder of that name in notebooks/.")
+@in_language
 @click.option(
     "--format", "form", type=click.Choice(["plain", "nbgrader"]), default="plain", help="nbgrader: a course."
 )
@@ -541,7 +541,7 @@ def kaggle(
 @click.option("--solve", is_flag=True, help="Run the key on the phantom, for `lungseg grade --key`: minutes.")
 def class_(
     out: str,
-    language: str,
+    language: str | None,
     form: str,
     offline: bool,
     systems: tuple[str, ...],
@@ -566,7 +566,7 @@ def class_(
     if offline and form != "plain":
         raise InputError("--offline goes with --format plain; expected one of them; leave the other out.")
     fill = partial(fill_offline, systems=systems, pythons=pythons, torch=torch)
-    folder = write_class(out, language, form, complete=fill if offline else None)
+    folder = write_class(out, language or ENGLISH, form, complete=fill if offline else None)
     click.echo(f"class: {folder}")
     if offline:
         size = sum(path.stat().st_size for path in (folder / "student").rglob("*") if path.is_file())
@@ -577,15 +577,15 @@ def class_(
 
 @main.command()
 @click.argument("out", type=click.Path())
-@click.option("--language", default="en", help="Of the notebooks: a folder of that name in notebooks/.")
-def slides(out: str, language: str) -> None:
+@in_language
+def slides(out: str, language: str | None) -> None:
     """Write slides of the notebooks to the folder OUT.
 
     They open in a browser; reveal.js comes from the web, or from OUT/reveal: see docs/teaching.md.
     """
     from lungseg_utils.series.slides import write_slides
 
-    for page in write_slides(out, language):
+    for page in write_slides(out, language or ENGLISH):
         click.echo(page)
 
 

@@ -18,13 +18,14 @@ import nbformat
 from nbformat import NotebookNode
 
 from lungseg_utils.core.files import InputError, atomic_write, replace_folder, standing_path
+from lungseg_utils.core.language import ENGLISH, set_language
+from lungseg_utils.core.language import translate as _
 from lungseg_utils.series.exercises import ANSWERS
 from lungseg_utils.series.parameters import NOTEBOOKS
 from lungseg_utils.series.run import all_notebooks, find_notebooks, run_series
-from lungseg_utils.series.solutions import EXERCISES
+from lungseg_utils.series.solutions import EXERCISES, solution_source
 
 FORMS = ("plain", "nbgrader")
-ENGLISH = "en"
 OPEN = "`...`"  # in the paragraph under a question: what to do with it, then where the solution is
 IMPORTED = re.compile(r"(?m)^(from lungseg_utils\.series import .*), solution$")
 UNKNOWN = re.compile(r"\{answer[^}]*\}")  # where an explanation names an answer that depends on the data
@@ -76,7 +77,7 @@ class Question:
     def solved(self) -> str:
         """The right answer as code: the function that works it out, and its call."""
         solve = EXERCISES[self.number].solve
-        source = inspect.getsource(solve)
+        source = solution_source(solve)
         [function] = ast.parse(source).body
         body = source.splitlines()[function.body[0].lineno - 1 :]  # type: ignore[attr-defined]
         head = f"def {solve.__name__}({', '.join(inspect.signature(solve).parameters)}):"
@@ -86,9 +87,8 @@ class Question:
     def explained(self) -> str:
         """Why the answer is right; "..." stands for one that depends on the data."""
         asked = EXERCISES[self.number]
-        if self.given:
-            return UNKNOWN.sub("...", asked.explained)
-        return asked.explained.format(answer=asked.solve())
+        explained = _(asked.explained)
+        return UNKNOWN.sub("...", explained) if self.given else explained.format(answer=asked.solve())
 
 
 def write_class(
@@ -119,6 +119,7 @@ def write_class(
     if form not in FORMS:
         raise InputError(f"the format is {form!r}; expected one of {', '.join(FORMS)}.")
     series = {path.name: nbformat.read(path, as_version=4) for path in find_edition(language, notebooks)}
+    set_language(language)
     with replace_folder(out) as new:
         (new / ".gitignore").write_text("*\n", encoding="utf-8")
         teacher = new / "teacher"
@@ -236,21 +237,21 @@ def key_page(series: dict[str, NotebookNode]) -> str:
 
     series: name -> notebook.
     """
-    parts = ["# The key"]
+    parts = [_("# The key")]
     for name, notebook in series.items():
         parts.append(f"## {name}")
         for before, cell in zip(notebook.cells, notebook.cells[1:], strict=False):
             if not (question := Question.of(cell)):
                 continue
             asked = EXERCISES[question.number]
-            hints = [f"{place}. {hint}" for place, hint in enumerate(asked.hints, 1)]
+            hints = [f"{place}. {_(hint)}" for place, hint in enumerate(asked.hints, 1)]
             parts += [
                 f"### {question.number}",
                 before.source.rpartition(OPEN)[0].rpartition("\n\n")[0],
                 f"```python\n{question.solved()}\n```",
                 question.explained(),
                 "\n".join(hints),
-                "\n".join(f"- {sentence}" for _, sentence in asked.mistakes),
+                "\n".join(f"- {_(mistake[1])}" for mistake in asked.mistakes),
             ]
     return "\n\n".join(part for part in parts if part) + "\n"
 

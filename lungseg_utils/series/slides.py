@@ -7,7 +7,8 @@ import nbformat
 from nbformat import NotebookNode
 
 from lungseg_utils.core.files import atomic_write, standing_path
-from lungseg_utils.series.classroom import ENGLISH, Question, find_edition
+from lungseg_utils.core.language import ENGLISH
+from lungseg_utils.series.classroom import Question, find_edition
 from lungseg_utils.series.parameters import NOTEBOOKS
 
 REVEAL = "reveal"  # beside the slides: reveal.js and require.js, for rooms without the internet
