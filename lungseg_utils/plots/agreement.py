@@ -11,7 +11,7 @@ from matplotlib.patches import Patch
 from lungseg_utils.core.classes import CLASSES, LESIONS
 from lungseg_utils.core.language import marked as N_
 from lungseg_utils.core.language import translate as _
-from lungseg_utils.plots.parts import area_patch, class_patch, describe, listed, seen_on
+from lungseg_utils.plots.parts import area_patch, class_patch, describe, listed, seen_on, whole
 from lungseg_utils.plots.slices import (
     CLASS_COLORS,
     CLASS_NORM,
@@ -75,7 +75,9 @@ def _handles() -> list[Patch]:
 
 def _counted(truth: np.ndarray, prediction: np.ndarray) -> str:
     """How many pixels of each kind in one line, for alternative texts."""
-    return ", ".join(f"{_(name)} {where.sum():,} px" for name, where in _kinds(truth, prediction).items())
+    return ", ".join(
+        f"{_(name)} {whole(where.sum())} px" for name, where in _kinds(truth, prediction).items()
+    )
 
 
 def plot_results(

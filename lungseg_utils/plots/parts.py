@@ -62,6 +62,11 @@ def name_of(region: str) -> str:
     return {"lesion": _("lesion"), "lung": _("lung")}[region]
 
 
+def whole(number: float) -> str:
+    """A whole number as the reader's language groups its digits, or does not: 4,277 may be read as 4.277."""
+    return format(number, _(",.0f"))
+
+
 def color_of(name: str) -> str:
     """The colour of a class's or region's lines, or of a score of one class by its dotted name; else INK."""
     if name.startswith("classes."):

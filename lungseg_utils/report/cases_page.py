@@ -19,8 +19,8 @@ NUMBERS = (
     (N_("consolidation, %"), "both_consolidation_percent", ".1f"),
     (N_("right lung involved, %"), "right_involved_percent", ".1f"),
     (N_("left lung involved, %"), "left_involved_percent", ".1f"),
-    (N_("involved, ml"), "both_involved_ml", ",.0f"),
-    (N_("lung, ml"), "both_lung_ml", ",.0f"),
+    (N_("involved, ml"), "both_involved_ml", N_(",.0f")),
+    (N_("lung, ml"), "both_lung_ml", N_(",.0f")),
     (N_("severity score, of 24"), "severity_score", "d"),
     (N_("slices"), "slices", "d"),
     (N_("seconds"), "seconds", ".1f"),
@@ -102,7 +102,7 @@ def _image(name: str, row: Mapping[str, Any], picture: bytes | None) -> str:
 def _cell(value: Any, form: str) -> str:
     if value is None:
         return f'<td data-value=""><span aria-label="{_("not given")}">&ndash;</span></td>'
-    return f'<td data-value="{value}">{value:{form}}</td>'
+    return f'<td data-value="{value}">{format(value, _(form))}</td>'
 
 
 PAGE = """<!DOCTYPE html>

@@ -13,7 +13,7 @@ from matplotlib.patheffects import withStroke
 from lungseg_utils.core.classes import BACKGROUND, CLASSES, LESIONS
 from lungseg_utils.core.language import marked as N_
 from lungseg_utils.core.language import translate as _
-from lungseg_utils.plots.parts import class_patch, seen_on
+from lungseg_utils.plots.parts import class_patch, seen_on, whole
 from lungseg_utils.plots.slices import CASED, mark_sides, overlay, seen, show_labels
 from lungseg_utils.report.case import Case
 from lungseg_utils.report.severity import SIDES, THIRDS
@@ -166,7 +166,7 @@ def _amount(region: dict[str, Any]) -> str:
     share, ml = region["percent_of_lung"]["involved"], region["millilitres"]
     if share is None:
         return _("no lung found")
-    return f"{share:.1f} %" + (f" ({ml['involved']:,.0f} ml)" if ml else "")
+    return f"{share:.1f} %" + (f" ({whole(ml['involved'])} ml)" if ml else "")
 
 
 def draw_zones(figure: FigureBase, case: Case) -> None:

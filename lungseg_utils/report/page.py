@@ -22,7 +22,7 @@ from lungseg_utils.core.language import language_now
 from lungseg_utils.core.language import marked as N_
 from lungseg_utils.core.language import translate as _
 from lungseg_utils.core.language import translate_many as ngettext
-from lungseg_utils.plots.parts import alt_text, describe, seen_on
+from lungseg_utils.plots.parts import alt_text, describe, seen_on, whole
 from lungseg_utils.report.case import Case
 from lungseg_utils.report.figures import (
     DRAW,
@@ -159,8 +159,8 @@ def key_numbers(summary: dict[str, Any]) -> list[tuple[str, str]]:
         numbers.append((_("{total} of {of}").format(**score), _("severity score")))
     if ml:
         numbers += [
-            (f"{ml['involved']:,.0f} ml", _("involved")),
-            (f"{ml['lung']:,.0f} ml", _("lung in the scan")),
+            (f"{whole(ml['involved'])} ml", _("involved")),
+            (f"{whole(ml['lung'])} ml", _("lung in the scan")),
         ]
     return numbers
 
@@ -395,10 +395,10 @@ def _table(summary: dict[str, Any]) -> str:
         cells = []
         for name in names:
             share = region["percent_of_lung"][name]
-            amount = f" <i>{region['millilitres'][name]:,.0f} ml</i>" if ml and share is not None else ""
+            amount = f" <i>{whole(region['millilitres'][name])} ml</i>" if ml and share is not None else ""
             cells.append(f"<td>{'-' if share is None else f'{share:.1f} %'}{amount}</td>")
         if ml:
-            cells.append(f"<td>{region['millilitres']['lung']:,.0f} ml</td>")
+            cells.append(f"<td>{whole(region['millilitres']['lung'])} ml</td>")
         bars = "".join(
             f'<i class="{CLASSES[c].short}" style="width:{_part(region, c, longest):.1f}%"></i>'
             for c in LESIONS

@@ -20,10 +20,10 @@ from nbformat import NotebookNode
 from lungseg_utils.core.files import InputError, atomic_write, replace_folder, standing_path
 from lungseg_utils.core.language import ENGLISH, set_language
 from lungseg_utils.core.language import translate as _
-from lungseg_utils.series.exercises import ANSWERS, solution_source
+from lungseg_utils.series.exercises import ANSWERS
 from lungseg_utils.series.parameters import NOTEBOOKS
 from lungseg_utils.series.run import all_notebooks, edition_of, find_notebooks, run_series
-from lungseg_utils.series.solutions import EXERCISES
+from lungseg_utils.series.solutions import EXERCISES, solution_source
 
 FORMS = ("plain", "nbgrader")
 OPEN = "`...`"  # in the paragraph under a question: what to do with it, then where the solution is
@@ -77,7 +77,7 @@ class Question:
     def solved(self) -> str:
         """The right answer as code: the function that works it out, and its call."""
         solve = EXERCISES[self.number].solve
-        source = solution_source(self.number)
+        source = solution_source(solve)
         [function] = ast.parse(source).body
         body = source.splitlines()[function.body[0].lineno - 1 :]  # type: ignore[attr-defined]
         head = f"def {solve.__name__}({', '.join(inspect.signature(solve).parameters)}):"
@@ -87,9 +87,8 @@ class Question:
     def explained(self) -> str:
         """Why the answer is right; "..." stands for one that depends on the data."""
         asked = EXERCISES[self.number]
-        if self.given:
-            return UNKNOWN.sub("...", _(asked.explained))
-        return _(asked.explained).format(answer=asked.solve())
+        explained = _(asked.explained)
+        return UNKNOWN.sub("...", explained) if self.given else explained.format(answer=asked.solve())
 
 
 def write_class(
@@ -251,7 +250,7 @@ def key_page(series: dict[str, NotebookNode]) -> str:
                 f"```python\n{question.solved()}\n```",
                 question.explained(),
                 "\n".join(hints),
-                "\n".join(f"- {_(sentence)}" for _verdict, sentence in asked.mistakes),
+                "\n".join(f"- {_(mistake[1])}" for mistake in asked.mistakes),
             ]
     return "\n\n".join(part for part in parts if part) + "\n"
 

@@ -3,7 +3,6 @@
 It explains itself, keeps what was answered, and never stops a notebook.
 """
 
-import inspect
 import json
 import math
 import re
@@ -18,7 +17,7 @@ from IPython.display import HTML
 
 from lungseg_utils.core.files import InputError, atomic_write, resolve_path
 from lungseg_utils.core.language import translate as _
-from lungseg_utils.series.solutions import EXERCISES, Exercise, solution_texts
+from lungseg_utils.series.solutions import EXERCISES, Exercise, solution_source
 
 ANSWERS = "runs/answers.json"
 PRECISION = 0.005  # of the right number: 89 is right for 88.82, 88 is not
@@ -102,17 +101,9 @@ def solution(exercise: str) -> HTML:
     """
     if exercise not in EXERCISES:
         raise InputError(f"there is no exercise {exercise}; expected one of {', '.join(EXERCISES)}.")
-    source = solution_source(exercise)
+    source = solution_source(EXERCISES[exercise].solve)
     summary = _("Solution of exercise {exercise}: click when you have tried").format(exercise=exercise)
     return HTML(f"<details><summary>{escape(summary)}</summary><pre>{escape(source)}</pre></details>")
-
-
-def solution_source(exercise: str) -> str:
-    """The function that works a right answer out, with its comments in the reader's language."""
-    source = inspect.getsource(EXERCISES[exercise].solve)
-    for text in solution_texts(EXERCISES[exercise].solve):
-        source = source.replace(text, _(text))
-    return source
 
 
 def diagnose(answer: Any, expected: float, asked: Exercise, given: dict[str, Any]) -> Diagnosis:

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from lungseg_utils.core.language import translate
+
 Solve = Callable[..., Any]
 
 
@@ -35,6 +37,14 @@ def solution_texts(solve: Solve) -> list[str]:
     """What a reader reads in the source of a right answer: its docstring and comments."""
     texts = [inspect.getdoc(solve) or "", *re.findall(r"(?<=  # ).+", inspect.getsource(solve))]
     return [text for text in texts if re.search("[a-z]{2}", text)]
+
+
+def solution_source(solve: Solve) -> str:
+    """The source of a right answer, its docstring and comments in the reader's language."""
+    source = inspect.getsource(solve)
+    for text in solution_texts(solve):
+        source = source.replace(text, translate(text))
+    return source
 
 
 def side_without_padding() -> int:

@@ -229,8 +229,10 @@ def translated_cell(cell: Mapping[str, Any], translate: Callable[[str], str], la
 
 
 def _relinked(markdown: str, language: str) -> str:
-    """Links from a folder below: to other notebooks as they are, to pages one folder further up."""
+    """Links from a folder below: to notebooks as they are, to pages further up, or their translation."""
     markdown = markdown.replace("](../", "](../../")
+    for page in sorted((CHECKOUT / "docs" / language).glob("*.md")):
+        markdown = markdown.replace(f"](../../docs/{page.name}", f"](../../docs/{language}/{page.name}")
     return re.sub(r"(/notebooks/)(\d\d_\w+\.ipynb)", rf"\1{language}/\2", markdown)
 
 

@@ -13,6 +13,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from lungseg_utils.core.files import InputError
+from lungseg_utils.core.language import translate
 from lungseg_utils.series.classroom import Question, find_edition, write_class
 from lungseg_utils.series.solutions import EXERCISES
 
@@ -107,7 +108,9 @@ def test_a_class_in_another_language(tmp_path):
     tiny(notebooks / "es", language="es")
     out = write_class(tmp_path / "class", language="es", notebooks=notebooks)
     assert 'language: str = "es"' in code(out / "student" / "notebooks" / NAME)[1]
-    assert "# La clave" in (out / "teacher" / "key.md").read_text(encoding="utf-8")
+    key = (out / "teacher" / "key.md").read_text(encoding="utf-8")
+    hint = EXERCISES["20.2"].hints[0]
+    assert translate(hint) in key and hint not in key
     with pytest.raises(InputError, match="expected one of en, es"):
         write_class(tmp_path / "other", language="fr", notebooks=notebooks)
 

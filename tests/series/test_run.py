@@ -482,6 +482,26 @@ def test_what_a_notebook_notes_is_said_on_the_terminal(tmp_path, capfd):
         run_series(run_dir=str(tmp_path / "my run"), folder=tmp_path, progress=False)
 
 
+def test_the_notebooks_of_a_language_run_and_go_on_in_it(tmp_path):
+    """Its folder decides; the English notebooks still say which parameters there are."""
+    series, out = tmp_path / "series", tmp_path / "out"
+    (series / "es").mkdir(parents=True)
+    for name in ("01_look.ipynb", "02_prepare.ipynb"):
+        for folder, said in ((series, "English"), (series / "es", "Spanish")):
+            write_notebook(folder / name, RUN + 'language: str = "en"', f"print('note: {said}', language)")
+
+    def said():
+        for copy in sorted((out / "notebooks").iterdir()):
+            yield next(o.text for c in nbformat.read(copy, 4).cells for o in c.get("outputs", ()))
+
+    run_series(run_dir=str(out), parameters={"language": "es"}, folder=series, progress=False)
+    assert list(said()) == ["note: Spanish es\n"] * 2
+    run_series(run_dir=str(out), start="02", folder=series, progress=False)
+    assert list(said()) == ["note: Spanish es\n"] * 2
+    run_series(run_dir=str(out), parameters={"language": "en"}, only="02", folder=series, progress=False)
+    assert list(said()) == ["note: Spanish es\n", "note: English en\n"]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
 @no_windows
