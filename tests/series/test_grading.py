@@ -5,7 +5,9 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from click.testing import CliRunner
 
+from lungseg_utils.cli import main
 from lungseg_utils.core.files import InputError
 from lungseg_utils.series.exercises import check
 from lungseg_utils.series.grading import collect_answers, summarise
@@ -114,3 +116,15 @@ def test_folders_without_answers_are_refused(tmp_path):
         collect_answers(tmp_path)
     with pytest.raises(InputError, match="there is no"):
         collect_answers(tmp_path / "nowhere")
+
+
+def test_the_command_writes_the_table_beside_the_answers(hand_in, monkeypatch):
+    folder = hand_in("ada", ("20.3", 13, {}), ("4.1", 0.4, {}))
+    monkeypatch.chdir(folder.parent)
+    result = CliRunner().invoke(main, ["grade", folder.name])
+    assert result.exit_code == 0 and result.stdout.splitlines()[-1] == f"table: {folder / 'grades.csv'}"
+    assert result.stdout.splitlines()[1].split() == ["ada", "1", "0", "0", "1", "0"]
+    assert len(pd.read_csv(folder / "grades.csv")) == 2
+    assert (
+        CliRunner().invoke(main, ["grade", folder.name]).stdout == result.stdout
+    )  # its own table is no student's
