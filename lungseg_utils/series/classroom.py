@@ -256,12 +256,14 @@ def key_page(series: dict[str, NotebookNode]) -> str:
 
 
 def _without_outputs(notebook: NotebookNode, language: str) -> NotebookNode:
-    """A copy without outputs; in another language, its parameter says so."""
+    """A copy without outputs; in another language, its parameter says so, and links start a folder lower."""
     made = copy.deepcopy(notebook)
     made.metadata = nbformat.from_dict({"kernelspec": KERNEL, "language_info": {"name": "python"}})
     for cell in made.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
+        elif language != ENGLISH:
+            cell.source = cell.source.replace("](../../", "](../")
         if "parameters" in cell.metadata.get("tags", ()):
             cell.source = cell.source.replace(f'language: str = "{ENGLISH}"', f'language: str = "{language}"')
     return made

@@ -30,13 +30,14 @@ def exercise(number, variable, given=""):
     ]
 
 
-def tiny(folder, language="en"):
+def tiny(folder):
     """A notebook with two exercises, one of which depends on data, as the series' are."""
     cells = [
         new_code_cell(
             "import pandas as pd\n\nfrom lungseg_utils.series import check, check_values, solution"
         ),
         new_code_cell('language: str = "en"  # of the texts', metadata={"tags": ["parameters"]}),
+        new_markdown_cell("A [word](../../docs/glossary.md)."),
         new_code_cell(ROWS),
         *exercise("20.2", "answer_1"),
         *exercise("1.2", "answer_2", ", rows=rows"),
@@ -107,6 +108,7 @@ def test_a_class_in_another_language(tmp_path):
     tiny(notebooks / "es")
     out = write_class(tmp_path / "class", language="es", notebooks=notebooks)
     assert 'language: str = "es"' in code(out / "student" / "notebooks" / NAME)[1]
+    assert "](../docs/glossary.md)" in (out / "student" / "notebooks" / NAME).read_text()
     with pytest.raises(InputError, match="expected a language of en, es"):
         write_class(tmp_path / "other", language="fr", notebooks=notebooks)
 
