@@ -600,11 +600,11 @@ def grade(answers: str, key: str | None, out: str | None) -> None:
     exercise: attempts, verdict, whether it was checked again ("differs": the file calls right what is not),
     last mistake, first and last time. Without --key, what depends on the data is not checked again.
     """
-    from lungseg_utils.core.files import write_csv
+    from lungseg_utils.core.files import input_path, write_csv
     from lungseg_utils.series.grading import collect_answers, summarise
 
     table = collect_answers(answers, key)
-    path = standing_path(out or Path(answers) / "grades.csv")
+    path = resolve_path(out) if out else input_path(answers) / "grades.csv"
     write_csv(path, table)
     click.echo(summarise(table))
     click.echo(f"table: {path}")

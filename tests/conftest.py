@@ -10,6 +10,7 @@ import matplotlib as mpl
 import pytest
 import torch
 from helpers import CPU, TINY_CONFIG
+from hypothesis import settings
 
 from lungseg_utils.core.language import ENGLISH, set_language
 from lungseg_utils.data.arrays import FILES, load_data
@@ -19,6 +20,10 @@ from lungseg_utils.data.splits import make_slices
 from lungseg_utils.training.loop import train
 
 mpl.use("Agg")
+
+
+settings.register_profile("any machine", deadline=None)  # however busy it is
+settings.load_profile("any machine")
 
 
 @pytest.fixture(autouse=True)

@@ -256,12 +256,14 @@ def key_page(series: dict[str, NotebookNode]) -> str:
 
 
 def _without_outputs(notebook: NotebookNode) -> NotebookNode:
-    """A copy without outputs."""
+    """A copy without outputs, whose links start in notebooks/, as a class has it in every language."""
     made = copy.deepcopy(notebook)
     made.metadata = nbformat.from_dict({"kernelspec": KERNEL, "language_info": {"name": "python"}})
     for cell in made.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
+        else:
+            cell.source = cell.source.replace("](../../", "](../")
     return made
 
 

@@ -150,6 +150,8 @@ def _graded(
 def _check_again(exercise: str, said: str, student: Path, key: dict[str, Any]) -> tuple[str, str]:
     """What an answer is that the student's file calls right: its verdict, and one of BEST_FIRST."""
     asked, given = EXERCISES[exercise], _number(said)
+    if not isinstance(given, int | float):  # whatever is asked
+        return "no number", "differs"
     own = list(_own_right_answers(exercise, student))
     right = own or [answer for number, answer in key.items() if number == exercise]
     verdicts = [diagnose(given, expected, asked, {})[0] for expected in right]

@@ -23,7 +23,7 @@ def pictures(sizes, seed=0):
 
 
 @given(st.lists(st.integers(1, 5), min_size=2, max_size=12), st.integers(2, 5))
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_groups_stay_whole_and_folds_are_even(sizes, folds):
     images, group = pictures(sizes)
     if len(sizes) < folds:

@@ -363,7 +363,7 @@ def test_chunks_leave_writeable_arrays_alone():
 # Volumes, duplicates ----------------------------------------------------------------------------------------
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.integers(2, 8), min_size=1, max_size=6), st.integers(0, 1000))
 def test_volumes_are_found_whatever_their_sizes(sizes, seed):
     images = volume_stack(np.random.default_rng(seed), sizes)

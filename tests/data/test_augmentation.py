@@ -30,7 +30,7 @@ def hu_and_labels():
 
 @pytest.mark.parametrize("name", AUGMENTATIONS)
 @given(key=st.tuples(*[st.integers(0, 2**31)] * 3))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_size_type_classes_and_repeatability(name, key, hu_and_labels):
     hu, labels = hu_and_labels
     pipeline = build_augmentation(name, 64, 96)

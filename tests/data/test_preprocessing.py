@@ -58,7 +58,7 @@ def expected_fit(values, clip_min=-1500, clip_max=500):
 # Fitting ----------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(hnp.arrays(np.float64, st.integers(1, 60), elements=HU), st.floats(0, 100))
 def test_streamed_percentile_is_within_half_a_unit(hu, percent):
     counts = P.hu_histogram(hu.reshape(1, 1, -1), [0])
@@ -66,7 +66,7 @@ def test_streamed_percentile_is_within_half_a_unit(hu, percent):
     assert abs(streamed - np.percentile(hu, percent)) <= 0.5 + 1e-9
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.integers(-300, 300), min_size=1, max_size=40), st.floats(0, 100))
 def test_weighted_percentile_is_exact_on_integers(hu, percent):
     values, counts = np.unique(hu, return_counts=True)
@@ -148,7 +148,7 @@ def test_nothing_to_fit_on():
 # The z-score and its file -----------------------------------------------------------------------------------
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     hnp.arrays(
         st.sampled_from([np.int16, np.float32, np.float64]),
@@ -209,7 +209,7 @@ def test_broken_json_is_refused(text, tmp_path):
 # The prepared folder ----------------------------------------------------------------------------------------
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(hnp.arrays(np.float64, 20, elements=st.floats(-32768.4, 32767.4, allow_subnormal=False)))
 def test_rounding_is_at_most_half_a_unit(hu):
     rounded = npy.round_to_int16(hu)

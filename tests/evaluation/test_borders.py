@@ -73,7 +73,7 @@ def same(ours, theirs):
 
 
 @given(pairs)
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_agrees_with_scipy(pair):
     same(border_scores(*pair, SPACING), by_scipy(*pair, SPACING))
 
@@ -157,7 +157,7 @@ def test_hd95_spares_one_stray_pixel_in_a_hundred():
 
 
 @given(pairs)
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_properties(pair):
     true, predicted = pair
     scores = border_scores(true, predicted, SPACING)

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from torchmetrics.regression import ConcordanceCorrCoef
@@ -58,7 +58,6 @@ def test_agreement_with_other_formulas():
 
 
 @given(pairs)
-@settings(deadline=None)
 def test_properties_of_agreement(pair):
     ours, mirrored = burden_agreement(*pair), burden_agreement(*pair[::-1])
     assert (

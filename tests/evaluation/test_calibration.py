@@ -73,7 +73,7 @@ def test_batches_add_up():
 
 
 @given(st.integers(0, 1000))
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 def test_flips_change_nothing_and_background_does_not_count(seed):
     probabilities, truth = make(seed, slices=1)
     error = calibration_error(reliability(probabilities, truth))

@@ -57,7 +57,7 @@ noise = arrays(np.uint8, (2, 15, 18), elements=st.integers(0, 4))
 
 
 @given(blocks, st.one_of(blocks, noise))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_agrees_with_a_flood_fill(truth, prediction):
     check(truth, prediction)
 

@@ -56,7 +56,7 @@ def check_against_scikit_learn(truth, prediction):
 
 
 @given(maps, maps_with_gaps)
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_counts_and_scores_agree_with_scikit_learn(truth, prediction):
     check_against_scikit_learn(truth, prediction)
 
@@ -93,7 +93,7 @@ def test_scores_agree_with_torchmetrics():
 
 
 @given(maps, maps)
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_properties(truth, prediction):
     counts = metrics.confusion_matrix(truth, prediction)
     for score in EVERY_SCORE:

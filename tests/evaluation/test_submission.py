@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 from helpers import CPU
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from PIL import Image
@@ -87,7 +87,6 @@ def test_the_file_is_what_pandas_would_write(tmp_path, shape):
 
 
 @given(label_maps)
-@settings(deadline=None)
 def test_what_is_written_is_read_back(tmp_path_factory, labels):
     path = tmp_path_factory.mktemp("round") / "sub.csv"
     write_submission(path, labels)
@@ -97,7 +96,6 @@ def test_what_is_written_is_read_back(tmp_path_factory, labels):
 
 
 @given(label_maps)
-@settings(deadline=None)
 def test_the_truths_own_submission_scores_one(tmp_path_factory, labels):
     folder = tmp_path_factory.mktemp("truth")
     write_submission(folder / "sub.csv", labels)
@@ -180,7 +178,6 @@ def test_a_missing_file_and_a_folder_are_refused(tmp_path):
 
 
 @given(npst.arrays(bool, (2, 4, 5, 6, 2)))
-@settings(deadline=None)
 def test_counts_hold_each_class_by_itself_also_where_they_overlap(masks):
     truth, predicted = masks
     counts = channel_counts(truth, predicted)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import AS_IS, CPU, ByValue
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage, special
 
@@ -154,7 +154,6 @@ def test_the_network_sees_in_use_what_it_saw_in_validation(segmenter, prepared_d
 
 
 @given(st.integers(2, 90), st.integers(2, 90), st.integers(1, 90))
-@settings(deadline=None)
 def test_resizing_agrees_with_opencv(height, width, size):
     image = np.random.default_rng(0).integers(0, 255, (1, height, width)).astype(np.uint8)
     expected = cv2.resize(image[0], (size, size), interpolation=cv2.INTER_NEAREST)

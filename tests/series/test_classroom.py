@@ -38,6 +38,7 @@ def tiny(folder, language="en"):
             "import pandas as pd\n\nfrom lungseg_utils.series import check, check_values, solution"
         ),
         new_code_cell(f'language: str = "{language}"  # of the texts', metadata={"tags": ["parameters"]}),
+        new_markdown_cell("A [word](../../docs/glossary.md)."),
         new_code_cell(ROWS),
         *exercise("20.2", "answer_1"),
         *exercise("1.2", "answer_2", ", rows=rows"),
@@ -108,6 +109,7 @@ def test_a_class_in_another_language(tmp_path):
     tiny(notebooks / "es", language="es")
     out = write_class(tmp_path / "class", language="es", notebooks=notebooks)
     assert 'language: str = "es"' in code(out / "student" / "notebooks" / NAME)[1]
+    assert "](../docs/glossary.md)" in (out / "student" / "notebooks" / NAME).read_text()
     key = (out / "teacher" / "key.md").read_text(encoding="utf-8")
     hint = EXERCISES["20.2"].hints[0]
     assert translate(hint) in key and hint not in key

@@ -5,7 +5,9 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from click.testing import CliRunner
 
+from lungseg_utils.cli import main
 from lungseg_utils.core.files import InputError
 from lungseg_utils.series.exercises import check
 from lungseg_utils.series.grading import collect_answers, summarise
@@ -69,6 +71,8 @@ def test_what_depends_on_the_data_is_checked_by_the_key(hand_in, tmp_path):
     hand_in("ada", ("1.2", 2, {"rows": ROWS}))
     folder = hand_in("cheat", ("1.2", 7, {"rows": ROWS}), edited=True)
     assert graded(folder)["ada", "1.2"] == graded(folder)["cheat", "1.2"] == (1, "right", "not checked")
+    hand_in("lazy", ("1.2", lambda: 1 / 0, {"rows": ROWS}), edited=True)
+    assert graded(folder)["lazy", "1.2"] == (1, "no number", "differs")  # whatever the key is
     hand_in("../teacher", ("1.2", np.int64(2), {"rows": ROWS}))
     found = graded(folder, tmp_path / "teacher")
     assert found["ada", "1.2"] == (1, "right", "yes") and found["cheat", "1.2"] == (1, "wrong", "differs")
@@ -114,3 +118,14 @@ def test_folders_without_answers_are_refused(tmp_path):
         collect_answers(tmp_path)
     with pytest.raises(InputError, match="there is no"):
         collect_answers(tmp_path / "nowhere")
+
+
+def test_the_command_writes_the_table_beside_the_answers(hand_in, monkeypatch):
+    folder = hand_in("ada", ("20.3", 13, {}), ("4.1", 0.4, {}))
+    monkeypatch.chdir(folder.parent)
+    result = CliRunner().invoke(main, ["grade", folder.name])
+    again = CliRunner().invoke(main, ["grade", folder.name])  # its own table is no student's
+    assert result.exit_code == 0 and result.stdout.splitlines()[-1] == f"table: {folder / 'grades.csv'}"
+    assert result.stdout.splitlines()[1].split() == ["ada", "1", "0", "0", "1", "0"]
+    assert len(pd.read_csv(folder / "grades.csv")) == 2
+    assert again.stdout == result.stdout
