@@ -14,7 +14,8 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 
 from lungseg_utils.core.files import InputError
 from lungseg_utils.core.language import translate
-from lungseg_utils.series.classroom import Question, find_edition, write_class
+from lungseg_utils.series.classroom import Question, find_edition, solve_key, write_class
+from lungseg_utils.series.grading import collect_answers
 from lungseg_utils.series.solutions import EXERCISES
 
 NAME = "00_tiny.ipynb"
@@ -37,7 +38,10 @@ def tiny(folder, language="en"):
         new_code_cell(
             "import pandas as pd\n\nfrom lungseg_utils.series import check, check_values, solution"
         ),
-        new_code_cell(f'language: str = "{language}"  # of the texts', metadata={"tags": ["parameters"]}),
+        new_code_cell(
+            f'run_dir: str = "runs/demo"  # unused\nlanguage: str = "{language}"  # of the texts',
+            metadata={"tags": ["parameters"]},
+        ),
         new_markdown_cell("A [word](../../docs/glossary.md)."),
         new_code_cell(ROWS),
         *exercise("20.2", "answer_1"),
@@ -169,3 +173,23 @@ def test_nbgrader_runs_the_course(tmp_path):
     grades = pd.read_csv(course / "grades.csv").set_index("student_id")
     assert grades.score.to_dict() == {"right": 2, "wrong": 0, "missing": 0}
     assert (grades.max_score == 2).all()
+
+
+@pytest.mark.slow
+def test_the_keys_own_run_checks_students_answers(tmp_path, monkeypatch):
+    monkeypatch.setenv("LUNGSEG_HOME", str(tmp_path))
+    notebooks = tiny(tmp_path / "notebooks")
+    out = write_class(tmp_path / "class", notebooks=notebooks)
+    key = solve_key(out)
+    assert key == out / "teacher" / "runs" / "answers.json" and os.environ["LUNGSEG_HOME"] == str(tmp_path)
+    handed_in = tmp_path / "handed_in"
+    handed_in.mkdir()
+    (handed_in / "ada.json").write_text(key.read_text())
+    (handed_in / "cheat.json").write_text(key.read_text().replace('"answer": "2"', '"answer": "7"'))
+    table = collect_answers(handed_in, out / "teacher").set_index(["student", "exercise"])
+    assert table.checked.to_dict() == {
+        ("ada", "1.2"): "yes",
+        ("ada", "20.2"): "yes",
+        ("cheat", "1.2"): "differs",
+        ("cheat", "20.2"): "yes",
+    }
