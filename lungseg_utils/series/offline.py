@@ -23,7 +23,7 @@ BUILDS = "https://download.pytorch.org/whl/"  # as in start.py
 PYPI = "pypi"
 CUDA = re.compile(r"(nvidia|cuda|triton)\b|torch(vision)?==")  # what PyTorch's own builds stand for
 SHIPPED = (
-    *("lungseg_utils", "benchmarks/results", "docs", "notebooks/profiles", "notebooks/templates"),
+    *("lungseg_utils", "benchmarks", "docs", "notebooks/profiles", "notebooks/templates", "data/README.md"),
     *("start.py", "pyproject.toml", "requirements.txt", "constraints.txt", "README.md", "LICENSE"),
 )
 LEFT_OUT = shutil.ignore_patterns("__pycache__", "*.egg-info")
