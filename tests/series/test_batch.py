@@ -290,7 +290,7 @@ def start(tiny, jobs):
     for process in started:
         if process.poll() is None:
             process.kill()
-        process.communicate()
+            process.communicate()
 
 
 @pytest.mark.slow
