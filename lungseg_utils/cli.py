@@ -229,10 +229,10 @@ def phantom(
         click.echo(f"phantom: {write_phantom(resolve_path(out), **sizes, seed=seed or 0)}")
         return
     from lungseg_utils.core.files import quoted
-    from lungseg_utils.series.contest import SUBMISSIONS, TEACHER, TRUTH, write_contest
+    from lungseg_utils.series.contest import STUDENTS, SUBMISSIONS, TEACHER, TRUTH, write_contest
 
     teacher = write_contest(out, seed, **sizes) / TEACHER
-    click.echo(f"students: {teacher.parent / 'students'}")
+    click.echo(f"students: {teacher.parent / STUDENTS}")
     click.echo(f"lungseg score {quoted(teacher / SUBMISSIONS)} {quoted(teacher / TRUTH)}")
 
 

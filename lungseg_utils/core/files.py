@@ -109,6 +109,14 @@ def input_path(path: str | Path) -> Path:
     return found
 
 
+def new_folder(path: str | Path) -> Path:
+    """Where a folder for a class is to stand; InputError if something is there already."""
+    path = standing_path(path)
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise InputError(f"{path} is there, maybe with students' work; expected a new folder; name another.")
+    return path
+
+
 def link(path: Path, target: Path) -> None:
     """Let `target` be the file that stands at `path`; a copy where links are not allowed, as on Windows."""
     try:

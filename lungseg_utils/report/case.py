@@ -69,14 +69,14 @@ class Case:
         return plan_montage(self.summary["profile"], self.labels, self.scan.spacing)
 
     @cached_property
-    def has_text(self) -> bool:
+    def shows_text(self) -> bool:
         """Whether writing stands beside the body in a slice that the report shows; looked for once."""
         return any(has_text(self.scan.hu[i]) for i in self.montage.chosen)
 
     def picture(self, index: int) -> np.ndarray:
         """A slice in HU, float32, cropped as the report shows it, without what is written beside the body."""
         plan, hu = self.montage, self.scan.hu[index].astype(np.float32)
-        if self.has_text:
+        if self.shows_text:
             hu[~body_with_rim(self.scan.hu[index])] = LUNG_WINDOW[0]
         return hu[plan.rows, plan.columns]
 

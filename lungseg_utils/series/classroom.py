@@ -17,7 +17,7 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
-from lungseg_utils.core.files import InputError, atomic_write, replace_folder, standing_path
+from lungseg_utils.core.files import InputError, atomic_write, new_folder, replace_folder
 from lungseg_utils.core.language import ENGLISH, set_language
 from lungseg_utils.core.language import translate as _
 from lungseg_utils.series.exercises import ANSWERS
@@ -113,9 +113,7 @@ def write_class(
     Raises:
         InputError: There is something in `out`, or there are no notebooks, or none in this language.
     """
-    out = standing_path(out)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out} is there, maybe with students' work; expected a new folder; name another.")
+    out = new_folder(out)
     if form not in FORMS:
         raise InputError(f"the format is {form!r}; expected one of {', '.join(FORMS)}.")
     series = {path.name: nbformat.read(path, as_version=4) for path in find_edition(language, notebooks)}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lungseg_utils.core.files import InputError, atomic_write, replace_folder, standing_path
+from lungseg_utils.core.files import atomic_write, new_folder, replace_folder
 from lungseg_utils.data.arrays import FILES
 from lungseg_utils.data.phantom import STAMP, kept_labels, write_phantom
 from lungseg_utils.evaluation.submission import write_submission
@@ -37,9 +37,7 @@ def write_contest(out: str | Path, seed: int | None = None, model: str = "pretra
     Raises:
         InputError: There is something in `out`, or for impossible sizes.
     """
-    out = standing_path(out)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out} is there, maybe with students' work; expected a new folder; name another.")
+    out = new_folder(out)
     with replace_folder(out) as new:
         data = write_phantom(new / STUDENTS, seed=secrets.randbelow(SEEDS) if seed is None else seed, **sizes)
         stamp = json.loads((data / STAMP).read_text(encoding="utf-8"))
