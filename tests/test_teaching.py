@@ -7,27 +7,28 @@ import pytest
 
 from lungseg_utils.core.files import CHECKOUT
 
-WORDS, LINES, FIGURE, EXERCISE = (
-    130,
-    12,
-    0.5,
-    3,
-)  # a slow reader's, as the guide says; a minute, or minutes each
+# a slow reader's, as the guide says; a minute, or minutes each
+WORDS, LINES, FIGURE, EXERCISE = 130, 12, 0.5, 3
 GUIDE = (CHECKOUT / "docs" / "teaching.md").read_text(encoding="utf-8")
 LESSONS = [part for part in re.split(r"^## ", GUIDE, flags=re.MULTILINE) if part.startswith("Lesson")]
 
 
-def minutes_of(number):
-    """Minutes of each section of a notebook, by its heading's first word; "head" comes before the first."""
+def cells_of(number):
     [path] = (CHECKOUT / "notebooks").glob(f"{number}_*.ipynb")
+    return nbformat.read(path, as_version=4).cells
+
+
+def minutes_of(number, exercises="123"):
+    """Minutes of each section of a notebook, by its heading's first word; "head" comes before the first."""
     section, minutes = "head", {}
-    for cell in nbformat.read(path, as_version=4).cells:
+    for cell in cells_of(number):
         if cell.cell_type == "markdown":
             for part in re.split(r"^(?=## )", cell.source, flags=re.MULTILINE):
                 if found := re.match(r"## (\S+)", part):
                     section = found[1]
                 words = len(re.findall(r"[\w'.]+", re.sub(r"\]\([^)]*\)", " ", part)))
-                spent = words / WORDS + EXERCISE * part.count("**Exercise ")
+                solved = sum(f"**Exercise {k}." in part for k in exercises)
+                spent = words / WORDS + EXERCISE * solved
                 minutes[section] = minutes.get(section, 0) + spent
         else:
             tags = cell.metadata.get("tags", [])
@@ -54,3 +55,15 @@ def test_no_row_is_too_short_for_its_sections(lesson):
     for minutes, number, sections in rows_of(lesson):
         needed = sum(minutes_of(number)[section] for section in sections)
         assert needed <= minutes + 0.5, (number, sections)
+
+
+@pytest.mark.parametrize("number", ["00", "01", "02", "03", "04", "05", "10", "20"])
+def test_the_way_through_a_notebook_in_15_minutes_takes_no_longer(number):
+    words, all_of_it = re.search(
+        r"· in 15 minutes: (.*?);.* all of it (\d+)", cells_of(number)[0].source
+    ).groups()
+    alone = {"without the exercises": "", "with exercise 1": "1"}
+    minutes = minutes_of(number, next((alone[end] for end in alone if words.endswith(end)), "123"))
+    sections = ["head", *re.findall(r"\d+\.\d+", words), "Recap"]
+    assert sum(minutes[section] for section in sections) <= 15.5, minutes
+    assert abs(sum(minutes_of(number).values()) - int(all_of_it)) < 5

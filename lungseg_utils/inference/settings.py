@@ -1,7 +1,8 @@
 """The steps between network and labels, checked when they are made."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -49,3 +50,27 @@ class InferenceSettings:
             raise InputError(
                 f"min_lesion_pixels is {self.min_lesion_pixels}; expected 0 (off) or more pixels."
             )
+
+    @classmethod
+    def from_names(cls, names: Mapping[str, Any]) -> "InferenceSettings":
+        """The steps by 04's names for them; other names are left out.
+
+        Args:
+            names: Such as a notebook's `globals()`: `flip`, `angle` (degrees, to either side), `temperature`,
+                `ground_glass_threshold`, `consolidation_threshold`, `min_lung_share`, `min_lesion_pixels`.
+                What is missing does nothing.
+
+        Returns:
+            The steps.
+
+        Raises:
+            InputError: A step cannot work.
+        """
+        angle = names.get("angle", 0.0)
+        lesions = (names.get(f"{lesion}_threshold", 1.0) for lesion in ("ground_glass", "consolidation"))
+        same = ("flip", "temperature", "min_lung_share", "min_lesion_pixels")
+        return cls(
+            angles=(-angle, angle) if angle else (),
+            thresholds=(*lesions, 1.0, 1.0),
+            **{name: names[name] for name in same if name in names},
+        )

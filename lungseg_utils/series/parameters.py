@@ -247,17 +247,7 @@ def _check_inference(values: Mapping[str, Any]) -> None:
     from lungseg_utils.inference.pretrained import model_folder
     from lungseg_utils.inference.settings import InferenceSettings
 
-    thresholds = [values.get(f"{name}_threshold", 1.0) for name in ("ground_glass", "consolidation")]
-    angle = values.get("angle", 0.0)
-    InferenceSettings(
-        angles=(-angle, angle) if angle else (),
-        thresholds=(*thresholds, 1.0, 1.0),
-        **{
-            name: values[name]
-            for name in ("temperature", "min_lung_share", "min_lesion_pixels")
-            if name in values
-        },
-    )
+    InferenceSettings.from_names(values)
     if model := values.get("model"):
         folder = model_folder(model, "")
         if not (folder / "config.json").is_file():

@@ -173,6 +173,13 @@ def test_settings_that_cannot_work_are_refused(field, values):
             InferenceSettings(**{field: value})
 
 
+def test_the_steps_come_from_the_names_of_a_notebook_and_do_nothing_where_a_name_is_missing():
+    names = {"flip": True, "angle": 10, "consolidation_threshold": 0.5, "min_lesion_pixels": 20, "epochs": 3}
+    expected = InferenceSettings(flip=True, angles=(-10, 10), thresholds=(1, 0.5, 1, 1), min_lesion_pixels=20)
+    assert InferenceSettings.from_names(names) == expected
+    assert InferenceSettings.from_names({"angle": 0.0}) == InferenceSettings()
+
+
 def test_a_mirrored_view_changes_nothing_where_the_network_does_not_care(segmenter):
     hu = smooth_slices(64, 48)
     toy = replace(segmenter, model=Toy(), config={**segmenter.config, "preprocessing": UNSCALED.to_dict()})
