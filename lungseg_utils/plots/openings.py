@@ -127,7 +127,7 @@ def _which_is_better() -> Figure:
     for name, answer in (("A", a), ("B", b)):
         counts = confusion_matrix(labels[0], answer)
         titles.append(
-            _("{name}: accuracy {accuracy:.3f}, Dice {lesion_dice:.2f}").format(
+            _("{name}: accuracy {accuracy:.3f}\nDice {lesion_dice:.2f}").format(
                 name=name, accuracy=accuracy(counts), lesion_dice=lesion_dice(counts)
             )
         )
