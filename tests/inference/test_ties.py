@@ -147,6 +147,7 @@ def test_a_run_directory_has_one_writer(run, tiny_phantom, monkeypatch):
             prepare(load_data(tiny_phantom), prepared.slices, prepared.preprocessing, run / "prepared")
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")  # torch says that it may not read this
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut off", b"\x80\x04N.", b"not a checkpoint"])
 def test_a_damaged_checkpoint_is_one_sentence(run, content):
     (run / "checkpoint").mkdir()
