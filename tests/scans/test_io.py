@@ -222,6 +222,44 @@ def test_metaimage_and_nrrd_are_read_with_simpleitk(tmp_path, name):
             read_scan(tmp_path / "cut.mha")
 
 
+def itk_header(spacing=True, placed=True, step=5.0) -> bytes:
+    """Of a MetaImage whose pixels, `chest()`'s, follow; without its lines on sizes or on directions."""
+    lines = ["ObjectType = Image", "NDims = 3", "BinaryData = True", "BinaryDataByteOrderMSB = False"]
+    lines += ["TransformMatrix = 1 0 0 0 1 0 0 0 1"] if placed else []
+    lines += ["Offset = 50 -30 110", f"DimSize = {' '.join(map(str, chest().shape[::-1]))}"]
+    lines += [f"ElementSpacing = 0.9 0.75 {step}"] if spacing else []
+    return "\n".join([*lines, "ElementType = MET_SHORT", "ElementDataFile = LOCAL\n"]).encode()
+
+
+def test_pixels_in_the_files_own_order_outlive_simpleitks_image(tmp_path):
+    pytest.importorskip("SimpleITK")
+    (tmp_path / "a.mha").write_bytes(itk_header() + chest().tobytes())
+    np.testing.assert_array_equal(read_scan(tmp_path / "a.mha").hu, chest())
+
+
+def test_a_negative_step_of_metaimage_is_a_direction(tmp_path):
+    pytest.importorskip("SimpleITK")
+    (tmp_path / "a.mha").write_bytes(itk_header(step=-5.0) + chest()[::-1].tobytes())
+    scan = read_scan(tmp_path / "a.mha")
+    np.testing.assert_array_equal(scan.hu, chest())
+    assert scan.spacing == (5.0, 0.75, 0.9) and write_masks(scan, marked(scan), tmp_path / "out")
+
+
+def test_what_metaimage_and_nrrd_do_not_say_is_not_assumed_in_silence(tmp_path):
+    pytest.importorskip("SimpleITK")
+    pixels = chest().tobytes()
+    (tmp_path / "a.mha").write_bytes(itk_header(spacing=False) + pixels)
+    assert read_scan(tmp_path / "a.mha").spacing is None
+    (tmp_path / "b.mha").write_bytes(itk_header(placed=False) + pixels)
+    header = f"NRRD0004\ntype: short\ndimension: 3\nsizes: {' '.join(map(str, chest().shape[::-1]))}\n"
+    nrrd = header + "spacings: 0.9 0.75 5\nendian: little\nencoding: raw\n\n"
+    (tmp_path / "c.nrrd").write_bytes(nrrd.encode() + pixels)
+    for name in ("b.mha", "c.nrrd"):
+        scan = read_scan(tmp_path / name)
+        assert scan.spacing == (5.0, 0.75, 0.9)
+        assert any("does not say how the patient lies" in note for note in scan.notes)
+
+
 def test_without_simpleitk_the_way_to_it_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "SimpleITK", None)
     (tmp_path / "a.mha").write_bytes(b"ObjectType = Image\nNDims = 3\n")
