@@ -40,6 +40,8 @@ def read_itk(path: Path) -> Scan:
             found = f"{reader.GetNumberOfComponents()} values a voxel in {len(shape)} dimensions"
             raise InputError(f"{path} holds {found}; expected one number a voxel in 3; export one volume.")
         spacing, origin = np.array(reader.GetSpacing()), np.array(reader.GetOrigin())
+        if not spacing.all():
+            raise InputError(f"{path} has voxels of 0 mm; expected sizes above 0; export it again.")
         directions = np.reshape(reader.GetDirection(), (3, 3)).T * np.sign(spacing)[:, None]
         spacing = abs(spacing)
         orientation, between, notes = placement(directions, spacing, path)

@@ -243,6 +243,9 @@ def test_a_negative_step_of_metaimage_is_a_direction(tmp_path):
     scan = read_scan(tmp_path / "a.mha")
     np.testing.assert_array_equal(scan.hu, chest())
     assert scan.spacing == (5.0, 0.75, 0.9) and write_masks(scan, marked(scan), tmp_path / "out")
+    (tmp_path / "b.mha").write_bytes(itk_header(step=0) + chest().tobytes())
+    with pytest.raises(InputError, match="voxels of 0 mm"):
+        read_scan(tmp_path / "b.mha")
 
 
 def test_what_metaimage_and_nrrd_do_not_say_is_not_assumed_in_silence(tmp_path):
