@@ -14,6 +14,7 @@ from lungseg_utils.core.language import translate as _
 from lungseg_utils.core.npy import INT16
 
 AIR_LIMIT = -300  # HU; no tissue but lung and air lies below
+FAT_LIMIT = -50  # HU; in every slice of a body something lies below
 LEAST_SPREAD = 100  # from lowest to highest: HU of a chest span a thousand
 LEAST_LEVELS = 16  # fewer grey levels are labels
 GREY_SAMPLE = 9  # slices that a volume's grey scale is fitted on
@@ -43,6 +44,13 @@ def settle_values(hu: np.ndarray) -> tuple[bool, list[str]]:
     notes = [_("{blank} of {count} slices are blank.").format(blank=blank, count=len(hu))] if blank else []
     if low < AIR_LIMIT:
         _check_offset(hu, low)
+        if odd := int(((lows > FAT_LIMIT) & (lows < highs)).sum()):
+            notes.append(
+                _(
+                    "{count} of {total} slices hold neither air nor fat, as if their values were not in HU "
+                    "like the others' (no rescale intercept?): what is measured in them is wrong."
+                ).format(count=odd, total=len(hu))
+            )
         return True, notes
     if low < 0 or high > 255:
         raise InputError(

@@ -31,14 +31,16 @@ from lungseg_utils.scans.scan import Scan
 
 # Shares of all pixels; the competition's slices have at least 0.04 and 0.15.
 LEAST_AIR, LEAST_TISSUE = 0.01, 0.02
+DENSEST, MOST_DENSER = 4000, 0.01  # HU; metal is denser, and never a hundredth of the pixels
 LEAST_LUNG = 0.02  # air as a share of the body, in one slice at least
 LUNG_AREA, BODY_AREA = (40, 800), (150, 1800)  # cm2 that the largest slice of an adult's chest may have
 THICK = 5.0  # mm
 # The ranges are widened by a tenth at each end, where a per cent of the training slices lies outside.
 MARGIN = 0.1
 # Aerated lung as a share of the body, in the fullest slice of a volume and in single slices: with less it is
-# no chest. Measured in benchmarks/chest_check.md: real chests have 0.16 and more, other regions up to 0.011.
-CHEST_VOLUME, CHEST_SLICE = 0.05, 0.012
+# no chest. Measured in benchmarks/chest_check.md: real chests have 0.16 and more, one with three quarters of its
+# lungs airless 0.035, other regions up to 0.013.
+CHEST_VOLUME, CHEST_SLICE = 0.03, 0.012
 FEW_SLICES = 6  # fewer are judged as single slices
 # A slice differs so many times more from the next than from the next but one: real volumes have up to 0.92.
 ALTERNATING = 1.2
@@ -96,10 +98,12 @@ def aerated_share(hu: np.ndarray) -> float:
 
 def joined_doubt(scan: Scan) -> str | None:
     """Where a volume changes as between two scans: a sentence, or None."""
-    new = np.flatnonzero(np.diff(infer_volumes(scan.hu))) + 1
+    shown = np.flatnonzero([picture.min() < picture.max() for picture in scan.hu])  # blank ones are padding
+    new = np.flatnonzero(np.diff(infer_volumes(scan.hu if len(shown) == len(scan.hu) else scan.hu[shown])))
     if not len(new):
         return None
-    places = ", ".join(_("{first} and {second}").format(first=i, second=i + 1) for i in new[:3])
+    between = [(shown[i] + 1, shown[i + 1] + 1) for i in new[:3]]
+    places = ", ".join(_("{first} and {second}").format(first=i, second=j) for i, j in between)
     return _(
         "Between slices {places} the picture changes as between two scans: no millilitres, "
         "no thirds and no severity score."
@@ -198,6 +202,11 @@ def _check_units(slices: np.ndarray) -> None:
     if low == high:
         raise InputError(
             f"all pixels are {low}; expected a picture of a chest; look at the file in a viewer."
+        )
+    if (denser := (slices > DENSEST).mean()) > MOST_DENSER:
+        raise InputError(
+            f"{denser:.0%} of the values lie above {DENSEST}, up to {high}, which no tissue reaches; expected "
+            "Hounsfield units; give padding outside the body the value of air, -1000, or export it again."
         )
     air, tissue = (slices < SOLID).mean(), (np.abs(slices) < SOFT_TISSUE).mean()
     if air < LEAST_AIR or tissue < LEAST_TISSUE:

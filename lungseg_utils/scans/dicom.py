@@ -17,7 +17,7 @@ from lungseg_utils.core.progress import tqdm
 from lungseg_utils.data.grey import AIR_LIMIT, settle_values
 from lungseg_utils.scans.archives import open_source
 from lungseg_utils.scans.orientation import Orientation, placement
-from lungseg_utils.scans.scan import Scan, SeveralScans, check_size, to_int16
+from lungseg_utils.scans.scan import Scan, SeveralScans, check_size, to_int16, with_sign
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -754,6 +754,8 @@ def _decode(slice_: Slice, path: Path, inverted: bool) -> np.ndarray:
                 stored = pixel_array(cast(BinaryIO, handle), index=slice_.frame, decoding_plugin=plugin)
             else:
                 stored = pixel_array(dataset, decoding_plugin=plugin)
+            if (_number(slice_, "RescaleSlope") or 1) >= 1 and not _is_monochrome1(slice_):
+                stored = with_sign(stored)  # no HU is so high; with smaller slopes one may be
             if inverted:  # both limits of what the bits can hold, so that it stays in them
                 bits = int(dataset.BitsStored)
                 stored = (-1 if dataset.PixelRepresentation else 2**bits - 1) - stored.astype(np.int32)
@@ -795,13 +797,17 @@ def _is_inverted(slice_: Slice, path: Path) -> bool:
     values, too: then the edge of the slice is air only after inverting them back. Grey levels are inverted by
     definition.
     """
-    if slice_.header.get("PhotometricInterpretation") != "MONOCHROME1":
+    if not _is_monochrome1(slice_):
         return False
     hu, back = (_decode(slice_, path, inverted) for inverted in (False, True))
     if hu.min() >= 0 and hu.max() <= 255:
         return True
     edges = [np.median(np.r_[image[0], image[-1], image[:, 0], image[:, -1]]) for image in (hu, back)]
     return bool(edges[0] > AIR_LIMIT > edges[1])
+
+
+def _is_monochrome1(slice_: Slice) -> bool:
+    return slice_.header.get("PhotometricInterpretation") == "MONOCHROME1"
 
 
 def _number(slice_: Slice, keyword: str) -> float | None:

@@ -85,12 +85,17 @@ def check_size(shape: tuple[int, ...]) -> None:
         raise InputError(f"the header claims {size}; expected at most {most}; give a part of the scan.")
 
 
+def with_sign(values: np.ndarray) -> np.ndarray:
+    """Stored values; those without a sign of which some are so high that they were negative get theirs."""
+    wrapped = values.dtype == np.uint16 and values.max(initial=0) > WRAPPED
+    return np.ascontiguousarray(values).view(np.int16) if wrapped else values
+
+
 def to_int16(values: np.ndarray) -> np.ndarray:
     """Values rounded and clipped to int16, the type of HU. Raises InputError for NaN and infinity."""
+    values = with_sign(values)
     if values.dtype == np.int16:
         return np.asarray(values)
-    if values.dtype == np.uint16 and values.max(initial=0) > WRAPPED:
-        return np.asarray(values).view(np.int16)
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         raise InputError(
             "the scan holds NaN or infinite values; expected Hounsfield units; repair or export it again."

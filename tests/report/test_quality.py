@@ -20,6 +20,7 @@ from lungseg_utils.report.quality import (
     aerated_share,
     check_scan,
     chest_doubt,
+    joined_doubt,
     lung_outside,
     size_doubt,
 )
@@ -46,6 +47,7 @@ def test_a_chest_passes_without_a_word(chest):
             lambda hu: ((np.clip(hu, -1350, 150) + 1350) / 1500 * 255).astype(np.int16),
             "values run from 0 to 255",
         ),
+        (lambda hu: np.where(np.arange(128) < 4, 31073, hu), "values lie above 4000, up to 31073"),
         (lambda hu: hu + 1024, "expected Hounsfield units"),  # the rescale intercept was forgotten
         (lambda hu: np.where(hu < -400, -1000, 1500).astype(np.int16), "0% within 150 of 0"),
         (lambda hu: np.where(body_mask(hu[4]), 40, -1000)[None].astype(np.int16), "no body with lungs"),
@@ -159,6 +161,14 @@ def test_gas_is_no_aerated_lung(chest):
         hu[body_mask(hu) & (hu < -500)] = -980
     assert max(map(aerated_share, chest.hu)) > CHEST_VOLUME > 2 * max(map(aerated_share, gas))
     assert chest_doubt(chest) is None and "look like a chest" in chest_doubt(replace(chest, hu=gas))
+
+
+def test_blank_slices_at_the_ends_are_no_other_scan(chest):
+    hu = chest.hu.copy()
+    hu[[0, -1]] = -1024
+    assert joined_doubt(replace(chest, hu=hu)) is None
+    two = np.concatenate([chest.hu, hu[:1], chest.hu[:, ::-1] // 2])
+    assert "8 and 10" in joined_doubt(replace(chest, hu=two))
 
 
 def profile(*lung, step=10.0):

@@ -222,6 +222,24 @@ def test_rescale_is_applied_slice_by_slice(tmp_path):
     np.testing.assert_array_equal(read_scan(tmp_path / "scan").hu, chest())
 
 
+def test_a_slice_without_its_rescale_is_named(tmp_path):
+    def change(dataset, i):
+        if i == 2:
+            del dataset.RescaleIntercept
+
+    notes = read_scan(write_series(tmp_path / "scan", chest(), change=change)).notes
+    assert any("1 of 6 slices hold neither air nor fat" in note for note in notes)
+
+
+def test_negative_values_stored_without_a_sign_are_read_as_they_were(tmp_path):
+    def change(dataset, i):
+        dataset.BitsStored, dataset.HighBit, dataset.RescaleIntercept = 16, 15, 0
+        dataset.PixelData = (dataset.pixel_array.astype(int) - 1100).astype("<i2").tobytes()
+
+    write_series(tmp_path / "scan", chest(), change=change)
+    np.testing.assert_array_equal(read_scan(tmp_path / "scan").hu, chest())
+
+
 def test_monochrome1_changes_nothing_where_the_rescale_gives_hu(tmp_path):
     def label(dataset, i):
         dataset.PhotometricInterpretation = "MONOCHROME1"
