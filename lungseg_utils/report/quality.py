@@ -38,8 +38,8 @@ THICK = 5.0  # mm
 # The ranges are widened by a tenth at each end, where a per cent of the training slices lies outside.
 MARGIN = 0.1
 # Aerated lung as a share of the body, in the fullest slice of a volume and in single slices: with less it is
-# no chest. Measured in benchmarks/chest_check.md: real chests have 0.16 and more, one with three quarters of its
-# lungs airless 0.035, other regions up to 0.013.
+# no chest. Measured in benchmarks/chest_check.md: real chests have 0.16 and more, one with three quarters of
+# its lungs airless 0.035, other regions up to 0.013.
 CHEST_VOLUME, CHEST_SLICE = 0.03, 0.012
 FEW_SLICES = 6  # fewer are judged as single slices
 # A slice differs so many times more from the next than from the next but one: real volumes have up to 0.92.
@@ -205,8 +205,9 @@ def _check_units(slices: np.ndarray) -> None:
         )
     if (denser := (slices > DENSEST).mean()) > MOST_DENSER:
         raise InputError(
-            f"{denser:.0%} of the values lie above {DENSEST}, up to {high}, which no tissue reaches; expected "
-            "Hounsfield units; give padding outside the body the value of air, -1000, or export it again."
+            f"{denser:.0%} of the values lie above {DENSEST}, up to {high}, which no tissue reaches; "
+            "expected Hounsfield units; give padding outside the body the value of air, -1000, or export it "
+            "again."
         )
     air, tissue = (slices < SOLID).mean(), (np.abs(slices) < SOFT_TISSUE).mean()
     if air < LEAST_AIR or tissue < LEAST_TISSUE:

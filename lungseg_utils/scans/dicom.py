@@ -16,7 +16,7 @@ from lungseg_utils.core.language import translate as _
 from lungseg_utils.core.progress import tqdm
 from lungseg_utils.data.grey import AIR_LIMIT, settle_values
 from lungseg_utils.scans.archives import open_source
-from lungseg_utils.scans.orientation import Orientation, placement
+from lungseg_utils.scans.orientation import LARGE_ANGLE, Orientation, placement
 from lungseg_utils.scans.scan import Scan, SeveralScans, check_size, to_int16, with_sign
 
 if TYPE_CHECKING:
@@ -97,6 +97,8 @@ READ = (
     "RescaleType",
     "RescaleSlope",
     "RescaleIntercept",
+    "GantryDetectorTilt",
+    "DirectoryRecordSequence",
     "SharedFunctionalGroupsSequence",
     "PerFrameFunctionalGroupsSequence",
     *APART,
@@ -140,8 +142,12 @@ NO_SLICES = {
     "RENDERING": "renderings",
 }
 REFORMATTED = ("MPR", "REFORMATTED", "CURVED", "CPR", "OBLIQUE")  # values of ImageType
-SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+PROJECTED = {"mip", "minip", "vrt"}  # words of the SeriesDescription of a derived series that is no slices
+SECONDARY_CAPTURE, DIRECTORY = "1.2.840.10008.5.1.4.1.1.7", "1.2.840.10008.1.3.10"
 FOREIGN, CAPTURES = "files that are not DICOM", "secondary captures"
+DIRECTORIES, MISSING = "a medium's directory", "files that the DICOMDIR names and that are not there"
+UNPLACED, UNSIZED = "CT images without a position", "CT images without a possible pixel spacing"
+IMPOSSIBLE = "CT images with an impossible position"
 OTHER_IMAGES = "images of modality"
 # The words of a SeriesDescription that are shown: any other may be somebody's name.
 WORDS = frozenset(
@@ -211,7 +217,9 @@ def read_dicom(path: Path, series: str | int | None = None, members: Collection[
             cannot be decoded. Missing slices are reported, not filled in.
     """
     with open_source(path, members) as openers, pydicom_quiet():
-        chosen, left_out = _choose(_stacks(path, openers), series)
+        stacks, problems = _stacks(path, openers)
+        chosen, left_out = _choose(stacks, series)
+        left_out += _lost(chosen, problems)
         stack, notes = _in_order(chosen, path)
         first = stack[0]
         places = np.array([slice_.place for slice_ in stack])
@@ -259,6 +267,7 @@ def read_dicom(path: Path, series: str | int | None = None, members: Collection[
                 "as NIfTI, in straightened slices."
             )
         )
+    notes += _untold_tilt(first)
     # The lowest slice is the first.
     above = places - places[0] if not orientation.reversed[0] else (places[-1] - places)[::-1]
     all_notes = (*left_out, *notes, *oblique, *said)
@@ -273,6 +282,23 @@ def read_dicom(path: Path, series: str | int | None = None, members: Collection[
         frame,
         None if even else tuple(above.tolist()),
     )
+
+
+def _untold_tilt(slice_: Slice) -> list[str]:
+    """A note where the header names a gantry tilt that the slice's orientation does not show."""
+    try:
+        tilt = abs(float(slice_.header.get("GantryDetectorTilt") or 0))
+    except (TypeError, ValueError):
+        return []
+    shown = np.degrees(np.arccos(min(abs(slice_.directions[0, 2]), 1)))
+    if not LARGE_ANGLE < tilt < 45 or shown > tilt / 2:
+        return []
+    return [
+        _(
+            "The header names a gantry tilt of {tilt:g} degrees, and the slices' orientation shows none: if "
+            "they are tilted, millilitres are {share:.0%} too large."
+        ).format(tilt=tilt, share=1 / np.cos(np.radians(tilt)) - 1)
+    ]
 
 
 def _is_sheared(stack: list[Slice]) -> bool:
@@ -313,20 +339,46 @@ def find_series(path: Path, members: Collection[str] = ()) -> tuple[list[Series]
     for stack in stacks:
         study = (*_patient(stack), str(stack[0].header.get("StudyInstanceUID", "")))
         studies.setdefault(study, []).append(stack)
-    return [series for study in studies.values() for series in _series_of(study)], problems
+    return [series for study in studies.values() for series in _series_of(study, problems)], problems
 
 
 def in_order(problem: str) -> bool:
     """Whether a file that is no slice, for this reason of `find_series`, is none that somebody will miss."""
-    return problem.startswith(OTHER_IMAGES) or problem in {*NO_SLICES.values(), FOREIGN, CAPTURES}
+    return problem.startswith(OTHER_IMAGES) or problem in {
+        *NO_SLICES.values(),
+        FOREIGN,
+        CAPTURES,
+        DIRECTORIES,
+    }
 
 
-def _series_of(study: list[list[Slice]]) -> list[Series]:
+def _lost(stack: list[Slice], problems: Mapping[str, str]) -> list[str]:
+    """A note on files beside a stack's own that could be slices of it, and cannot be read."""
+    folders = {Path(slice_.name).parent for slice_ in stack}
+    endings = {Path(slice_.name).suffix for slice_ in stack}
+    lost = [
+        problem
+        for name, problem in problems.items()
+        if Path(name).parent in folders
+        and not Path(name).name.startswith(".")
+        and (Path(name).suffix in endings if problem == FOREIGN else not in_order(problem))
+    ]
+    if not lost:
+        return []
+    return [
+        _(
+            "{count} files beside the slices were left out ({why}): if they are slices of this scan, it is "
+            "measured without them."
+        ).format(count=len(lost), why=", ".join(sorted(set(lost))))
+    ]
+
+
+def _series_of(study: list[list[Slice]], problems: Mapping[str, str]) -> list[Series]:
     """The series of one study, the chosen ones first."""
     files = [tuple(sorted({slice_.name for slice_ in stack})) for stack in study]
     lines = [f"{label}: {_described(stack, study)}" for label, stack in zip(_labels(study), study)]
     if len(study) == 1:
-        return [Series(files[0], lines[0], True)]
+        return [Series(files[0], lines[0], True, tuple(_lost(study[0], problems)))]
     chosen: list[int] = []
     for i in sorted(_fitting(study), key=lambda i: (_thickness(study[i]), -len(study[i]))):
         if not any(_same_acquisition(study[i], study[other]) for other in chosen):
@@ -341,7 +393,9 @@ def _series_of(study: list[list[Slice]]) -> list[Series]:
         said = _("Of {count} series of the study, {used} was used; left out: {others}.")
     left_out = "; ".join(lines[i] for i in others)
     notes = [said.format(count=len(study), used=lines[i], others=left_out) for i in chosen]
-    taken = [Series(files[i], lines[i], True, (note,)) for i, note in zip(chosen, notes)]
+    taken = [
+        Series(files[i], lines[i], True, (note, *_lost(study[i], problems))) for i, note in zip(chosen, notes)
+    ]
     return taken + [Series(files[i], lines[i], False) for i in others]
 
 
@@ -364,13 +418,21 @@ def _same_acquisition(one: list[Slice], other: list[Slice]) -> bool:
     return _overlap([one, other]) and not apart
 
 
-def _stacks(path: Path, openers: Mapping[str, Callable[[], IO[bytes]]]) -> list[list[Slice]]:
-    """As `_look`, without the files that belong to none. Raises InputError if that are all."""
+def _stacks(
+    path: Path, openers: Mapping[str, Callable[[], IO[bytes]]]
+) -> tuple[list[list[Slice]], dict[str, str]]:
+    """As `_look`. Raises InputError if no file belongs to a stack."""
     stacks, problems = _look(openers)
     if not stacks:
-        found = " and ".join(sorted(set(problems.values())))
-        raise InputError(f"{path} has no CT slice, but {found}; expected a chest CT; name its folder.")
-    return stacks
+        found = set(problems.values())
+        how = "name its folder"
+        if found & {UNPLACED, UNSIZED, IMPOSSIBLE}:
+            how = "export it again with position, orientation and pixel spacing, or give it as NIfTI"
+        elif MISSING in found:
+            how = "copy the whole medium"
+        found_all = " and ".join(sorted(found))
+        raise InputError(f"{path} has no CT slice, but {found_all}; expected a chest CT; {how}.")
+    return stacks, problems
 
 
 def _look(openers: Mapping[str, Callable[[], IO[bytes]]]) -> tuple[list[list[Slice]], dict[str, str]]:
@@ -395,6 +457,7 @@ def _look(openers: Mapping[str, Callable[[], IO[bytes]]]) -> tuple[list[list[Sli
             try:
                 header = dcmread(handle, stop_before_pixels=True, specific_tags=list(READ), force=True)
                 _drop_damaged(header)
+                others.update(dict.fromkeys(_not_there(header, name, openers), MISSING))
                 headers = frames(header) if (header.get("NumberOfFrames") or 1) > 1 else [header]
                 slices = [_slice(frame, name, opener, i) for i, frame in enumerate(headers)]
             except Exception:  # whatever pydicom makes of a damaged header
@@ -416,6 +479,15 @@ def _look(openers: Mapping[str, Callable[[], IO[bytes]]]) -> tuple[list[list[Sli
         )
     )
     return parts, others
+
+
+def _not_there(header: "Dataset", name: str, openers: Collection[str]) -> list[str]:
+    """The images that a medium's directory lists, and that are not beside it, as `openers` would call them."""
+    records = header.get("DirectoryRecordSequence") or []
+    parts = [record.ReferencedFileID for record in records if record.get("DirectoryRecordType") == "IMAGE"]
+    listed = [str(Path(name).parent.joinpath(*([part] if isinstance(part, str) else part))) for part in parts]
+    there = {one.lower() for one in openers}
+    return [one for one in listed if one.lower() not in there]
 
 
 def _drop_damaged(header: "Dataset") -> None:
@@ -528,6 +600,8 @@ def _slice(
     header: "Dataset", name: str, opener: Callable[[], IO[bytes]], frame: int
 ) -> tuple[Slice | None, str]:
     """The slice, or None and what the file is instead."""
+    if str(header.file_meta.get("MediaStorageSOPClassUID", "")) == DIRECTORY:
+        return None, DIRECTORIES
     modality = str(header.get("Modality", ""))
     if modality != "CT":
         known = modality.isalpha() and modality.isupper()
@@ -537,6 +611,9 @@ def _slice(
     kinds = _image_type(header)
     for kind in kinds & set(NO_SLICES):
         return None, NO_SLICES[kind]
+    description = re.findall(r"[a-z]+", str(header.get("SeriesDescription") or "").lower())
+    if "DERIVED" in kinds and PROJECTED & set(description):
+        return None, NO_SLICES["MIP"]
     meta = header.file_meta
     for keyword in (
         "SOPClassUID",
@@ -553,21 +630,22 @@ def _slice(
         return None, "CT files without a grey image"
     if str(header.get("RescaleType") or "") not in HU_TYPES:
         return None, "CT maps that are not in HU"
-    if "PixelSpacing" not in header:
-        return None, "CT images without a pixel spacing"
+    try:
+        spacing = np.array(header.PixelSpacing, float)
+    except (AttributeError, TypeError, ValueError):
+        return None, UNSIZED
+    if spacing.shape != (2,) or not (np.isfinite(spacing).all() and spacing.min() > 0):
+        return None, UNSIZED
     try:
         position = np.array(header.ImagePositionPatient, float)
         across, down = np.array(header.ImageOrientationPatient, float).reshape(2, 3)
-        spacing = np.array(header.PixelSpacing, float)
         directions = np.stack([np.cross(across, down), down, across])
     except (AttributeError, TypeError, ValueError):
-        return None, "CT images without a position"
+        return None, UNPLACED
     lengths = np.linalg.norm(directions, axis=1)
-    whole = position.shape == (3,) and spacing.shape == (2,) and np.isfinite(position).all()
-    if not (
-        whole and np.isfinite(spacing).all() and spacing.min() > 0 and np.allclose(lengths, 1, atol=0.01)
-    ):
-        return None, "CT images with an impossible position"
+    whole = position.shape == (3,) and np.isfinite(position).all()
+    if not (whole and np.allclose(lengths, 1, atol=0.01)):
+        return None, IMPOSSIBLE
     return Slice(header, name, opener, position, directions / lengths[:, None], spacing, frame), ""
 
 
@@ -666,11 +744,13 @@ def _described(stack: list[Slice], stacks: list[list[Slice]]) -> str:
 
 def _in_order(stack: list[Slice], path: Path) -> tuple[list[Slice], list[str]]:
     """Slices sorted along their normal, each place once; and notes on repeated, missing and uneven ones."""
-    files: dict[tuple, Slice] = {}
-    for i, slice_ in enumerate(reversed(stack)):  # copies have the same identifier and the same place
+    files: dict[tuple, list[Slice]] = {}
+    for i, slice_ in enumerate(stack):  # copies have the same identifier, the same place and the same pixels
         uid = str(slice_.header.get("SOPInstanceUID") or "") or i
-        files[uid, round(slice_.place, 3), _number(slice_, "InstanceNumber")] = slice_
-    single = list(files.values())
+        same = files.setdefault((uid, round(slice_.place, 3), _number(slice_, "InstanceNumber")), [])
+        if not any(_same_picture(slice_, other, path) for other in same):
+            same.append(slice_)
+    single = [slice_ for same in files.values() for slice_ in same]
     copies = len(stack) - len(single)
     single.sort(key=lambda slice_: (slice_.place, _number(slice_, "InstanceNumber") or 0))
     ordered = [
@@ -726,6 +806,14 @@ def _in_order(stack: list[Slice], path: Path) -> tuple[list[Slice], list[str]]:
                 ).format(low=steps.min(), high=steps.max())
             )
     return ordered, notes
+
+
+def _same_picture(one: Slice, other: Slice, path: Path) -> bool:
+    """Whether two slices hold the same values; also where one of them cannot be read."""
+    try:
+        return np.array_equal(_decode(one, path, False), _decode(other, path, False))
+    except InputError:
+        return True
 
 
 def _millimetres(position: np.ndarray) -> str:

@@ -39,6 +39,7 @@ from lungseg_utils.core.classes import BACKGROUND, CLASSES
 from lungseg_utils.core.files import InputError
 from lungseg_utils.scans.io import check_writable, read_scan, write_masks
 from lungseg_utils.scans.orientation import LPS
+from lungseg_utils.scans.sources import find_scans
 
 MARKER = "MARKER7"
 
@@ -283,6 +284,44 @@ def test_missing_slices_are_reported_and_the_mask_leaves_them_out(tmp_path):
     np.testing.assert_allclose(mask_places(segmentation, 1)[0][0], source_place(folder)[0], atol=1e-4)
     references = segmentation.ReferencedSeriesSequence[0].ReferencedInstanceSequence
     assert len(references) == 9
+
+
+def test_files_beside_the_slices_that_may_be_slices_are_named(tmp_path):
+    folder = write_series(tmp_path / "scan", chest(12))
+    first, second, *_rest, last = sorted(
+        folder.iterdir(), key=lambda file: pydicom.dcmread(file).InstanceNumber
+    )
+    first.write_bytes(b"")
+    last.write_bytes(last.read_bytes()[:300])
+    dataset = pydicom.dcmread(second)
+    del dataset.ImagePositionPatient
+    dataset.save_as(second)
+    for name in ("._hidden", "notes.txt", "Thumbs.db"):
+        (folder / name).write_bytes(b"no slice" * 100)
+    scan = read_scan(folder)
+    assert len(scan.hu) == 9
+    (note,) = [note for note in scan.notes if "beside the slices" in note]
+    assert note.startswith("3 files") and "without a position" in note and "not DICOM" in note
+    source, *_unreadable = find_scans([folder])
+    assert any(note.startswith("2 files beside") for note in source.read().notes)
+
+
+def test_same_identifiers_with_other_pixels_are_no_copies(tmp_path):
+    folder = write_series(tmp_path / "scan", chest())
+    for path in list(folder.iterdir()):
+        dataset = pydicom.dcmread(path)
+        dataset.PixelData = np.roll(dataset.pixel_array, 9, 1).tobytes()
+        dataset.save_as(folder / f"again{path.name}")
+    with pytest.raises(InputError, match="12 slices at 6 places"):
+        read_scan(folder)
+
+
+@pytest.mark.parametrize(("tilt", "said"), [("15", True), ("-20.5", True), ("0", False), ("2", False)])
+def test_a_tilt_that_only_the_header_names_is_a_note(tmp_path, tilt, said):
+    folder = write_series(
+        tmp_path / "scan", chest(), change=lambda dataset, i: setattr(dataset, "GantryDetectorTilt", tilt)
+    )
+    assert any("gantry tilt" in note for note in read_scan(folder).notes) == said
 
 
 def test_copies_and_repeated_places_are_left_out_and_reported(tmp_path):
@@ -578,6 +617,16 @@ def test_a_dicomdir_stands_for_its_folder(tmp_path):
         files.add(dataset)
     files.write(tmp_path / "disc")
     np.testing.assert_array_equal(read_scan(tmp_path / "disc" / "DICOMDIR").hu, chest())
+    first, *others = (
+        path for path in (tmp_path / "disc").rglob("*") if path.is_file() and path.name != "DICOMDIR"
+    )
+    first.unlink()
+    notes = read_scan(tmp_path / "disc" / "DICOMDIR").notes
+    assert any("1 files beside the slices" in note and "DICOMDIR names" in note for note in notes)
+    for path in others:
+        path.unlink()
+    with pytest.raises(InputError, match="DICOMDIR names and that are not there; .* copy the whole medium"):
+        read_scan(tmp_path / "disc" / "DICOMDIR")
 
 
 def sequence(**attributes):
@@ -659,13 +708,14 @@ def test_a_damaged_archive_and_one_without_a_scan_are_refused(tmp_path):
 @pytest.mark.parametrize(("change", "words"), [
     (dict(Modality="MR"), "images of modality MR"),
     (dict(ImageType=["DERIVED", "SECONDARY", "LOCALIZER"]), "scout views"),
+    (dict(ImageType=["DERIVED", "PRIMARY", "AXIAL"], SeriesDescription="Thorax MIP 8"), "projections"),
     (dict(NumberOfFrames=20), "multi-frame"),
     (dict(RescaleType="MGML"), "not in HU"),
     (dict(SamplesPerPixel=3), "without a grey image"),
     (dict(ImagePositionPatient=None), "impossible position"),
     (dict(ImageOrientationPatient=None), "without a position"),
     (dict(ImageOrientationPatient=[0, 0, 0, 0, 0, 0]), "impossible position"),
-    (dict(PixelSpacing=[0, 0]), "impossible position"),
+    (dict(PixelSpacing=[0, 0]), "pixel spacing; .* export it again with position"),
     (dict(Rows=40_000, Columns=40_000), "the header claims 6 slices of 40000 x 40000"),
     (dict(Rows=64, Columns=64), "expected at least 96"),
     (dict(Rows=101), "cut short"),
