@@ -42,6 +42,7 @@ from lungseg_utils.report.figures import (
     zone_words,
 )
 from lungseg_utils.report.severity import SIDES, THIRDS
+from lungseg_utils.scans.archives import REPORT, is_case
 from lungseg_utils.scans.io import write_masks
 from lungseg_utils.scans.scan import Scan
 
@@ -52,9 +53,10 @@ TITLE = N_("Lung involvement in chest CT")
 REPORT_BYTES = 16 * 2**20  # for the reports, which are some megabytes
 THUMBNAIL = "thumbnail.jpg"
 CASE_FILES = {
-    *("report.json", "report.html", "report.png", THUMBNAIL),
+    *(REPORT, "report.html", "report.png", THUMBNAIL),
     *("mask.nii.gz", "mask.dcm", "mask.npy", "mask.png"),
 }
+LITTER = {".DS_Store", "Thumbs.db", "desktop.ini"}  # of file managers that looked at a folder
 
 
 def check_case_folder(folder: str | Path) -> Path:
@@ -62,8 +64,8 @@ def check_case_folder(folder: str | Path) -> Path:
     folder = resolve_path(folder)
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file; expected a folder for the results; choose another name.")
-    inside = {path.name for path in folder.iterdir()} if folder.exists() else set()
-    others = sorted(inside - CASE_FILES) or sorted(inside if inside and not _is_case(folder) else ())
+    inside = {path.name for path in folder.iterdir()} - LITTER if folder.exists() else set()
+    others = sorted(inside - CASE_FILES) or sorted(inside if inside and not is_case(folder) else ())
     if others:
         raise InputError(
             f"{folder} holds {others[0]}; expected nothing but an earlier case; choose another folder."
@@ -91,13 +93,6 @@ def check_room(folder: str | Path, scan: Scan) -> Path:
 
 class _Enough(Exception):
     """Ends a trial of `replace_folder`, which then leaves everything as it was."""
-
-
-def _is_case(folder: Path) -> bool:
-    try:
-        return "case" in json.loads((folder / "report.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, TypeError):
-        return False
 
 
 def save_case(
@@ -129,7 +124,7 @@ def save_case(
 
 def write_report(case: Case, folder: Path) -> None:
     """Write report.json, report.html and report.png into `folder`."""
-    with atomic_write(folder / "report.json") as handle:
+    with atomic_write(folder / REPORT) as handle:
         json.dump(case.summary, handle, indent=2, allow_nan=False)
     with atomic_write(folder / "report.html") as handle:
         handle.write(report_html(case))

@@ -5,6 +5,7 @@ An archive is never unpacked to disk.
 
 import gzip
 import io
+import json
 import os
 import stat
 import tarfile
@@ -20,6 +21,7 @@ from lungseg_utils.core.files import InputError
 from lungseg_utils.scans.scan import SeveralScans
 
 GZIP = b"\x1f\x8b"
+REPORT = "report.json"  # in each case's folder
 MAX_FILES = 20_000
 MAX_UNPACKED = 4 * 2**30  # bytes in a zip, all members together
 MAX_MEMBER = 2**28  # bytes of one member: it is held in memory
@@ -68,7 +70,10 @@ def open_source(path: Path, members: Collection[str] = ()) -> Iterator[dict[str,
 
 
 def files_in(folder: Path, most: int = MAX_FILES) -> list[Path]:
-    """The files of a folder and its subfolders, by name. Raises InputError for none or more than `most`."""
+    """The files of a folder and its subfolders, by name, without the results of earlier predictions.
+
+    Raises InputError for none or more than `most`.
+    """
 
     def refuse(error: OSError) -> None:
         raise error  # os.walk would pass over a folder without rights
@@ -78,7 +83,8 @@ def files_in(folder: Path, most: int = MAX_FILES) -> list[Path]:
     for place, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
         folders[:] = [name for name in folders if os.path.realpath(Path(place, name)) not in seen]
         seen.update(os.path.realpath(Path(place, name)) for name in folders)  # a link may lead up
-        files += [Path(place, name) for name in names]
+        if REPORT not in names or not is_case(Path(place)):
+            files += [Path(place, name) for name in names]
         if len(files) > most:
             break
     files = sorted(file for file in files if file.is_file())
@@ -87,6 +93,14 @@ def files_in(folder: Path, most: int = MAX_FILES) -> list[Path]:
         kind = SeveralScans if files else InputError
         raise kind(f"{folder} has {len(files)} files; expected {expected}; name the scan's own folder.")
     return files
+
+
+def is_case(folder: Path) -> bool:
+    """Whether a folder holds what a prediction wrote: a case and no scan."""
+    try:
+        return "case" in json.loads((folder / REPORT).read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError):
+        return False
 
 
 def open_plain(path: Path) -> IO[bytes]:

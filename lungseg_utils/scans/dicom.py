@@ -148,6 +148,7 @@ FOREIGN, CAPTURES = "files that are not DICOM", "secondary captures"
 DIRECTORIES, MISSING = "a medium's directory", "files that the DICOMDIR names and that are not there"
 UNPLACED, UNSIZED = "CT images without a position", "CT images without a possible pixel spacing"
 IMPOSSIBLE = "CT images with an impossible position"
+UNFRAMED = "a multi-frame CT whose frames have no positions"
 OTHER_IMAGES = "images of modality"
 # The words of a SeriesDescription that are shown: any other may be somebody's name.
 WORDS = frozenset(
@@ -254,6 +255,13 @@ def read_dicom(path: Path, series: str | int | None = None, members: Collection[
             _(
                 "Slices have no identifiers (UIDs) of their own: the mask can be placed, but refers "
                 "to none of them."
+            )
+        )
+    if len({str(slice_.header.get("SeriesInstanceUID", "")) for slice_ in stack}) > 1:
+        notes.append(
+            _(
+                "Each slice names a series of its own; they share patient, study and frame of reference, and "
+                "were taken as one scan."
             )
         )
     frame = DicomFrame(
@@ -367,8 +375,8 @@ def _lost(stack: list[Slice], problems: Mapping[str, str]) -> list[str]:
         return []
     return [
         _(
-            "{count} files beside the slices were left out ({why}): if they are slices of this scan, it is "
-            "measured without them."
+            "{count} files beside the slices, or frames in them, were left out ({why}): if they are slices "
+            "of this scan, it is measured without them."
         ).format(count=len(lost), why=", ".join(sorted(set(lost))))
     ]
 
@@ -426,7 +434,7 @@ def _stacks(
     if not stacks:
         found = set(problems.values())
         how = "name its folder"
-        if found & {UNPLACED, UNSIZED, IMPOSSIBLE}:
+        if found & {UNPLACED, UNSIZED, IMPOSSIBLE, UNFRAMED}:
             how = "export it again with position, orientation and pixel spacing, or give it as NIfTI"
         elif MISSING in found:
             how = "copy the whole medium"
@@ -470,7 +478,7 @@ def _look(openers: Mapping[str, Callable[[], IO[bytes]]]) -> tuple[list[list[Sli
                 fitting[0].append(slice_)
             else:
                 same.append([slice_])
-    found_stacks = [stack for same in stacks.values() for stack in same]
+    found_stacks = _joined([stack for same in stacks.values() for stack in same])
     parts = [part for stack in found_stacks for part in _parted(stack, SCANS)]
     parts.sort(
         key=lambda stack: (
@@ -481,8 +489,30 @@ def _look(openers: Mapping[str, Callable[[], IO[bytes]]]) -> tuple[list[list[Sli
     return parts, others
 
 
+def _joined(stacks: list[list[Slice]]) -> list[list[Slice]]:
+    """Single slices that differ in nothing but their series and their places, as one stack.
+
+    Some anonymisers give each slice a series of its own; a frame of reference in common shows one body.
+    """
+    keywords = [keyword for keyword in (*APART, *SCANS, "SeriesNumber") if keyword != "SeriesInstanceUID"]
+    joined: list[list[Slice]] = []
+    alike: dict[tuple[str, ...], list[Slice]] = {}
+    for stack in stacks:
+        header = stack[0].header
+        if len(stack) == 1 and header.get("FrameOfReferenceUID"):
+            alike.setdefault(tuple(str(header.get(keyword, "")) for keyword in keywords), []).append(stack[0])
+        else:
+            joined.append(stack)
+    for slices in alike.values():
+        places = {round(slice_.place, 2) for slice_ in slices}
+        one = len(slices) > FEW_SLICES and len(places) == len(slices)
+        whole = one and all(_same_grid(slices[0], slice_) for slice_ in slices)
+        joined += [slices] if whole else [[slice_] for slice_ in slices]
+    return joined
+
+
 def _not_there(header: "Dataset", name: str, openers: Collection[str]) -> list[str]:
-    """The images that a medium's directory lists, and that are not beside it, as `openers` would call them."""
+    """The images that a medium's directory lists and that are not beside it, by their names in `openers`."""
     records = header.get("DirectoryRecordSequence") or []
     parts = [record.ReferencedFileID for record in records if record.get("DirectoryRecordType") == "IMAGE"]
     listed = [str(Path(name).parent.joinpath(*([part] if isinstance(part, str) else part))) for part in parts]
@@ -607,7 +637,7 @@ def _slice(
         known = modality.isalpha() and modality.isupper()
         return None, f"{OTHER_IMAGES} {modality}" if known else "files without images"
     if (header.get("NumberOfFrames") or 1) > 1:
-        return None, "a multi-frame CT whose frames have no positions"
+        return None, UNFRAMED
     kinds = _image_type(header)
     for kind in kinds & set(NO_SLICES):
         return None, NO_SLICES[kind]
@@ -691,8 +721,13 @@ def _labels(stacks: list[list[Slice]]) -> list[str]:
     The scanner's series number, and a letter where several have the same.
     """
     numbers = [f"{_number(stack[0], 'SeriesNumber') or 0:.0f}" for stack in stacks]
-    letters = [chr(ord("a") + numbers[:i].count(number) % 26) for i, number in enumerate(numbers)]
+    letters = [_letters(numbers[:i].count(number)) for i, number in enumerate(numbers)]
     return [n if numbers.count(n) == 1 else n + letter for n, letter in zip(numbers, letters, strict=True)]
+
+
+def _letters(index: int) -> str:
+    """a to z, then aa, ab and so on."""
+    return (_letters(index // 26 - 1) if index > 25 else "") + chr(ord("a") + index % 26)
 
 
 def _patient(stack: list[Slice]) -> tuple[str, ...]:

@@ -31,6 +31,19 @@ NAMES = {
     "dicom": "DICOM",
     "archive": "archives",
 }
+AS_FOLDER, AS_PNG = "unpack it and name its folder", "save it as PNG"
+OTHER_KINDS = (  # how the file begins, what it is, what to do
+    (b"7z\xbc\xaf", "a 7z archive", AS_FOLDER),
+    (b"Rar!", "a RAR archive", AS_FOLDER),
+    (b"BZh", "packed by bzip2", AS_FOLDER),
+    (b"\xfd7zXZ", "packed by xz", AS_FOLDER),
+    (b"BM", "a BMP picture", AS_PNG),
+    (b"GIF8", "a GIF picture", AS_PNG),
+    (b"II*\0", "a TIFF picture", AS_PNG),
+    (b"MM\0*", "a TIFF picture", AS_PNG),
+    (b"RIFF", "a WebP picture", AS_PNG),
+    (b"\x89HDF", "an HDF5 or MINC file", "convert it to NIfTI"),
+)
 
 
 def read_scan(path: str | Path, series: str | int | None = None, members: Collection[str] = ()) -> Scan:
@@ -59,7 +72,8 @@ def read_scan(path: str | Path, series: str | int | None = None, members: Collec
         if kind == "pictures":
             from lungseg_utils.scans.pictures import read_pictures
 
-            return read_pictures(path, [path / name for name in members])
+            files = [path / name for name in members] or files_in(path)
+            return read_pictures(path, [file for file in files if kind_of(file) == "picture"])
         return _reader(kind)(path)
     except OSError as error:  # not there, no right to read, a disk that fails
         why = error.strerror or error
@@ -93,18 +107,20 @@ def _source(path: Path, members: Collection[str] = ()) -> tuple[str, Path]:
     if not path.is_dir():
         kind = kind_of(path)
         if kind is None:
-            raise InputError(f"{path} is empty or of another kind; expected {KINDS}; name the scan itself.")
+            found, how = _other_kind(path)
+            raise InputError(f"{path} is {found}; expected {KINDS}; {how}.")
         if kind == "dicom":
             with path.open("rb") as handle:
                 if DICOMDIR in handle.read(2048):
                     return kind, path.parent
         if kind == "archive":
             with open_source(path, members) as openers:
-                kinds = [kind_in(opener) for opener in openers.values()]
-            if kinds == ["nifti"] and members and zipfile.is_zipfile(path):
-                return "nifti", cast(Path, zipfile.Path(path, *members))
-            if "dicom" not in kinds and (others := [NAMES[one] for one in kinds if one]):
-                found = f"an archive of {len(kinds)} files, {' and '.join(sorted(set(others)))}"
+                kinds = {name: found for name, opener in openers.items() if (found := kind_in(opener))}
+            if list(kinds.values()) == ["nifti"] and zipfile.is_zipfile(path):
+                return "nifti", cast(Path, zipfile.Path(path, *kinds))
+            if kinds and "dicom" not in kinds.values():
+                others = sorted({NAMES[one] for one in kinds.values()})
+                found = f"an archive of {len(kinds)} files, {' and '.join(others)}"
                 raise SeveralScans(
                     f"{path} is {found}; expected DICOM in an archive; unpack it and name the file."
                 )
@@ -120,6 +136,16 @@ def _source(path: Path, members: Collection[str] = ()) -> tuple[str, Path]:
         found = f"{len(scans)} files, {' and '.join(sorted(NAMES[kind] for kind in found_kinds))}"
         raise SeveralScans(f"{path} has {found}; expected one scan; name the file itself.")
     return scans[0]
+
+
+def _other_kind(path: Path) -> tuple[str, str]:
+    """What a file that is no scan is, and what to do about it."""
+    with path.open("rb") as handle:
+        head = handle.read(348)
+    named = [(what, how) for start, what, how in OTHER_KINDS if head.startswith(start)]
+    if head[344:347] == b"ni1" or path.suffix.lower() in (".img", ".hdr"):
+        named = [("one half of a pair of files, of Analyze or NIfTI", "convert the pair to one .nii")]
+    return named[0] if named else ("empty or of another kind", "name the scan itself")
 
 
 def write_masks(
@@ -207,7 +233,7 @@ def kind_in(opener: Callable[[], IO[bytes]]) -> str | None:
 
 
 def _read_array(path: Path) -> Scan:
-    """(N, H, W), (N, H, W, 1) or (H, W), numbers in HU or grey levels; memory-mapped, never unpickled."""
+    """(N, H, W), also with axes of length 1, or (H, W), in HU or grey; memory-mapped, never unpickled."""
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except OSError:
@@ -217,8 +243,8 @@ def _read_array(path: Path) -> Scan:
             f"{path} is no array of numbers, or not all of it; expected .npy; save it again."
         ) from error
     shape = array.shape
-    if array.ndim == 4 and array.shape[3] == 1:
-        array = array[..., 0]
+    if array.ndim > 3:
+        array = array.squeeze()
     if array.ndim == 2:
         array = array[None]
     if array.ndim != 3 or array.dtype.kind not in "iuf":

@@ -73,7 +73,7 @@ def _read(path: Path, version: int, image) -> Scan:
             f"{path} holds {found}; expected one number a voxel in 3 dimensions; export one volume."
         )
     affine, sform, qform = image.affine, header.get_sform(coded=True), header.get_qform(coded=True)
-    unit = header.get_xyzt_units()[0]
+    unit = _unit(header)
     steps = affine[:3, :3].T * MILLIMETRES.get(unit, 1.0)
     spacing = np.linalg.norm(steps, axis=1)
     if (
@@ -103,6 +103,14 @@ def _read(path: Path, version: int, image) -> Scan:
     return Scan(hu, between if sized else None, None, "nifti", is_hu, None, (*notes, *said), frame)
 
 
+def _unit(header: Any) -> str:
+    """The header's unit of length; a code that no standard has says nothing."""
+    try:
+        return header.get_xyzt_units()[0]
+    except KeyError:
+        return "unknown"
+
+
 def _contradictions(
     header: Any,
     affine: np.ndarray,
@@ -118,15 +126,15 @@ def _contradictions(
     """
     notes = []
     pixdim = np.array(header.get_zooms()[:3], float) * MILLIMETRES.get(unit, 1.0)
-    pixdim = np.append(pixdim, [1.0] * (3 - len(pixdim)))
-    given, named = (" x ".join(f"{mm:.4g}" for mm in sizes) for sizes in (spacing, pixdim))
     default = np.allclose(pixdim, MILLIMETRES.get(unit, 1.0))
+    pixdim = np.append(pixdim, spacing[len(pixdim) :])  # a slice in two dimensions has two
+    given, named = (" x ".join(f"{mm:.4g}" for mm in sizes) for sizes in (spacing, pixdim))
     same = np.isclose(pixdim, spacing, rtol=0.01) | np.isclose(pixdim, plane_step, rtol=0.01)
     sized = True
     if not (sform[1] or qform[1]):
         notes.append(_(UNPLACED))
         sized = not default
-    elif np.array_equal(affine, np.eye(4)) and default:
+    elif np.array_equal(abs(affine), np.eye(4)) and default:  # ITK's reverses two axes
         notes.append(
             _("The affine is the identity, as programs write it that know no sizes. {unplaced}").format(
                 unplaced=_(UNPLACED)

@@ -14,7 +14,6 @@ from lungseg_utils.core.classes import CLASSES
 from lungseg_utils.core.files import InputError, atomic_write
 from lungseg_utils.core.language import translate as _
 from lungseg_utils.data.grey import settle_values
-from lungseg_utils.scans.archives import files_in
 from lungseg_utils.scans.orientation import AS_IT_IS, ArrayFrame
 from lungseg_utils.scans.scan import Scan, check_size
 
@@ -29,12 +28,12 @@ def read_picture(path: Path) -> Scan:
     return read_pictures(path, [path])
 
 
-def read_pictures(folder: Path, files: list[Path] | None = None) -> Scan:
-    """The slices of one scan from a folder's pictures, in the order of the numbers in their names.
+def read_pictures(folder: Path, files: list[Path]) -> Scan:
+    """The slices of one scan from a folder's pictures, `files`, in the order of the numbers in their names.
 
     Raises InputError.
     """
-    files = sorted(files or files_in(folder), key=_in_order)
+    files = sorted(files, key=_in_order)
     slices = [_grey(file) for file in files]
     sizes = {grey.shape for grey in slices}
     if len(sizes) > 1:

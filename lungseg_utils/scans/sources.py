@@ -15,6 +15,7 @@ from lungseg_utils.scans.scan import Scan
 
 MOST_FILES = 1_000_000  # in a folder of patients
 SCAN_NAMES = (".nii", ".nii.gz", ".dcm", ".mha", ".mhd", ".nrrd", ".npy", ".zip", ".tar", ".tgz", ".tar.gz")
+MACS_OWN = "._"  # begins the name of what macOS keeps beside a file on other disks
 LIST = ".txt"  # ends the name of a text file of paths
 BLOCK = 2**20  # bytes
 
@@ -160,7 +161,7 @@ def _in_folder(folder: Path) -> list[Source]:
             pictures.setdefault(file.parent, []).append(file.name)
         elif kind == "archive":
             sources += _found(file)
-        elif kind or file.name.lower().endswith(SCAN_NAMES):
+        elif kind or (file.name.lower().endswith(SCAN_NAMES) and not file.name.startswith(MACS_OWN)):
             sources.append(Source(file))
     with_dicom = {(folder / name).parent for name in dicom}
     sources += [Source(place, tuple(names)) for place, names in pictures.items() if place not in with_dicom]

@@ -187,6 +187,7 @@ def test_results_replace_an_earlier_case_and_nothing_else(case, tmp_path, monkey
     assert {path.name for path in folder.iterdir()} == {"report.json", "mask.npy"}
     np.testing.assert_array_equal(np.load(folder / "mask.npy"), case.labels)
     before = (folder / "mask.npy").stat().st_ino
+    (folder / ".DS_Store").touch()  # a file manager's own
     save_case(case, folder)
     assert (folder / "mask.npy").stat().st_ino != before
     (folder / "letter.txt").write_text("mine")

@@ -286,11 +286,13 @@ def test_missing_slices_are_reported_and_the_mask_leaves_them_out(tmp_path):
     assert len(references) == 9
 
 
+def number_of(path):
+    return pydicom.dcmread(path).InstanceNumber
+
+
 def test_files_beside_the_slices_that_may_be_slices_are_named(tmp_path):
     folder = write_series(tmp_path / "scan", chest(12))
-    first, second, *_rest, last = sorted(
-        folder.iterdir(), key=lambda file: pydicom.dcmread(file).InstanceNumber
-    )
+    first, second, *_rest, last = sorted(folder.iterdir(), key=number_of)
     first.write_bytes(b"")
     last.write_bytes(last.read_bytes()[:300])
     dataset = pydicom.dcmread(second)
@@ -430,6 +432,27 @@ def test_two_scans_in_one_series_are_told_apart_and_never_mixed(tmp_path, keywor
     assert "3a: 12 slices" in str(caught.value) and "3b: 12 slices" in str(caught.value)
     assert "A^B" not in str(caught.value) and "1950" not in str(caught.value)
     np.testing.assert_array_equal(read_scan(folder, "3a").hu, chest(12))
+
+
+def test_slices_with_a_series_each_are_one_scan_of_one_frame_of_reference(tmp_path):
+    def apart(dataset, i):
+        dataset.SeriesInstanceUID = generate_uid()
+
+    folder = write_series(tmp_path / "scan", chest(), change=apart)
+    scan = read_scan(folder)
+    np.testing.assert_array_equal(scan.hu, chest())
+    assert any("a series of its own" in note for note in scan.notes)
+    assert write_masks(scan, marked(scan), tmp_path / "out")
+
+
+def test_each_of_many_series_of_one_number_has_a_label_of_its_own(tmp_path):
+    def patient(dataset, i):
+        dataset.PatientID, dataset.SeriesInstanceUID = str(i), generate_uid()
+
+    folder = write_series(tmp_path / "scan", chest(28), change=patient)
+    with pytest.raises(InputError, match="1z: .*; 1aa: .*; 1ab: "):
+        read_scan(folder)
+    assert len(read_scan(folder, "1ab").hu) == 1
 
 
 def test_two_scans_that_only_their_numbering_tells_apart(tmp_path):
@@ -617,9 +640,8 @@ def test_a_dicomdir_stands_for_its_folder(tmp_path):
         files.add(dataset)
     files.write(tmp_path / "disc")
     np.testing.assert_array_equal(read_scan(tmp_path / "disc" / "DICOMDIR").hu, chest())
-    first, *others = (
-        path for path in (tmp_path / "disc").rglob("*") if path.is_file() and path.name != "DICOMDIR"
-    )
+    disc = (path for path in (tmp_path / "disc").rglob("*") if path.is_file())
+    first, *others = (path for path in disc if path.name != "DICOMDIR")
     first.unlink()
     notes = read_scan(tmp_path / "disc" / "DICOMDIR").notes
     assert any("1 files beside the slices" in note and "DICOMDIR names" in note for note in notes)

@@ -39,7 +39,9 @@ def test_mask_values_are_background_0_and_the_classes_from_1():
     assert MASK_TABLE[[BACKGROUND, GROUND_GLASS, CONSOLIDATION, LUNG_OTHER]].tolist() == [0, 1, 2, 3]
 
 
-@pytest.mark.parametrize("shape", [(6, 100, 112), (6, 100, 112, 1), (100, 112)])
+@pytest.mark.parametrize(
+    "shape", [(6, 100, 112), (6, 100, 112, 1), (1, 6, 100, 112), (6, 1, 100, 112), (100, 112)]
+)
 @pytest.mark.parametrize("dtype", [np.int16, np.float64, np.float32, np.int32])
 def test_arrays_of_numbers_are_read_and_their_masks_have_the_same_shape(tmp_path, shape, dtype):
     hu = chest()
@@ -127,7 +129,9 @@ def test_a_header_that_claims_a_billion_pixels_is_refused_before_memory_is_taken
     ("scan.dcm", b"text", "of another kind"),
     ("scan.nii", b"", "is empty"),
     ("scan.npy", b"\x93NUMPY\x01\x00", "no array of numbers"),
-    ("scan.gif", b"GIF89a" + bytes(600), "of another kind"),
+    ("scan.gif", b"GIF89a" + bytes(600), "a GIF picture; .* save it as PNG"),
+    ("scan.7z", b"7z\xbc\xaf\x27\x1c" + bytes(600), "a 7z archive; .* unpack it"),
+    ("scan.img", bytes(600), "one half of a pair"),
 ])  # fmt: skip
 def test_files_that_only_have_a_scans_name_are_refused(tmp_path, name, content, words):
     (tmp_path / name).write_bytes(content)
@@ -171,8 +175,8 @@ def test_the_one_scan_of_a_folder_is_read_and_several_are_named(tmp_path):
     )
     with pytest.raises(InputError, match="2 files, .npy arrays and NIfTI; expected one scan"):
         read_scan(tmp_path / "in")
-    zipfile.ZipFile(tmp_path / "a.zip", "w").write(tmp_path / "in" / "b.nii.gz", "b.nii.gz")
-    with pytest.raises(InputError, match="an archive of 1 files, NIfTI; .* unpack it and name the file"):
+    zipfile.ZipFile(tmp_path / "a.zip", "w").write(tmp_path / "in" / "a.npy", "a.npy")
+    with pytest.raises(InputError, match="an archive of 1 files, .npy arrays; .* unpack it"):
         read_scan(tmp_path / "a.zip")
 
 
@@ -182,6 +186,7 @@ def test_pictures_of_a_folder_are_the_slices_of_one_scan(tmp_path):
     for i, picture in enumerate(grey):
         picture[:8, :8] = 20 * i
         Image.fromarray(picture).save(tmp_path / f"slice{5 + i}.png")
+    (tmp_path / "Thumbs.db").write_bytes(b"\xd0\xcf\x11\xe0" + bytes(600))
     scan = read_scan(tmp_path)
     assert scan.hu.shape == chest().shape and (np.diff(scan.hu[:, 2, 2]) > 0).all()
     assert any("order of their names" in note for note in scan.notes)

@@ -127,6 +127,24 @@ def test_one_slice_in_two_dimensions(tmp_path):
     np.testing.assert_array_equal(scan.hu, chest()[LANDMARK[0]][None])
     (mask,) = write_masks(scan, marked(scan), tmp_path / "out")
     assert nib.load(mask).shape == (112, 100)
+    image = nib.Nifti1Image(chest()[LANDMARK[0]].T, np.diag([-0.9, -0.75, 5, 1]))
+    nib.save(image, tmp_path / "b.nii")
+    scan = read_scan(tmp_path / "b.nii")
+    assert not scan.notes and scan.spacing == pytest.approx((5, 0.75, 0.9))
+
+
+def test_a_unit_that_no_standard_has_is_none(tmp_path):
+    path = save(tmp_path / "a.nii", *rearrange(chest(), affine_of(), (2, 1, 0), (1, 1, 1)))
+    assert read_scan(with_header(path, xyzt_units=7)).spacing == pytest.approx(SPACING)
+
+
+@pytest.mark.parametrize("signs", [(1, 1, 1), (-1, -1, 1)])
+def test_steps_of_one_millimetre_from_an_origin_of_zero_are_no_sizes(tmp_path, signs):
+    path = save(tmp_path / "a.nii", chest().transpose(2, 1, 0), np.diag([*signs, 1.0]))
+    scan = read_scan(path)
+    assert scan.spacing is None and any("know no sizes" in note for note in scan.notes)
+    resampled = np.diag([*signs, 1.0]) + np.outer([30.0, 20, 10, 0], [0, 0, 0, 1])
+    assert read_scan(save(tmp_path / "b.nii", chest().transpose(2, 1, 0), resampled)).spacing == (1, 1, 1)
 
 
 def test_a_file_that_says_nothing_of_its_place_gives_a_note_and_no_spacing(tmp_path):

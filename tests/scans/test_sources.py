@@ -144,6 +144,24 @@ def test_volumes_in_a_zip_are_read_and_other_files_in_archives_say_what_to_do(tm
         read_scan(tmp_path / "a.zip")
 
 
+def test_neither_results_nor_what_a_mac_leaves_are_scans(tmp_path):
+    write_nifti(tmp_path / "p1.nii.gz")
+    (tmp_path / "._p1.nii.gz").write_bytes(b"\0\5\x16\7" + bytes(400))
+    case = tmp_path / "cases" / "case-1"
+    case.mkdir(parents=True)
+    write_nifti(case / "mask.nii.gz")
+    (case / "report.json").write_text('{"case": "case-1"}')
+    (source,) = find_scans([tmp_path])
+    assert source.path.name == "p1.nii.gz" and len(read_scan(tmp_path).hu)
+
+
+def test_the_one_volume_of_a_zip_is_read_beside_what_is_no_scan(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.write(write_nifti(tmp_path / "b.nii.gz"), "p/b.nii.gz")
+        archive.writestr("__MACOSX/p/._b.nii.gz", b"\0\5\x16\7" + bytes(400))
+    np.testing.assert_array_equal(read_scan(tmp_path / "a.zip").hu, chest())
+
+
 def test_other_images_are_listed_and_not_chosen(tmp_path):
     folder = tmp_path / "two"
     write_series(folder, chest(), change=of_patient(1))
