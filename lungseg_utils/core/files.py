@@ -35,6 +35,7 @@ ADVICE = {  # what to do about an error of the operating system
     errno.ENOTDIR: "a file stands where a folder has to be: name another path",
     errno.EEXIST: "a file stands where a folder has to be: name another path",
     errno.EISDIR: "name a file, not a folder",
+    errno.ENAMETOOLONG: "take a shorter name",
     errno.ENOENT: "correct the path, or run what writes that file",
 }
 
@@ -92,8 +93,10 @@ def standing_path(path: str | Path) -> Path:
 
     As shell completion names it.
 
-    Else as `resolve_path`.
+    Else as `resolve_path`. Raises InputError for an empty one, as a variable that is not set leaves.
     """
+    if not str(path):
+        raise InputError("a path is empty; expected a file or a folder; see whether a variable is not set.")
     here = (Path.cwd() / Path(path).expanduser()).resolve()
     return here if here.exists() else resolve_path(path)
 

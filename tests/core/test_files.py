@@ -218,6 +218,8 @@ def test_what_is_read_may_lie_where_the_caller_stands(tmp_path, monkeypatch):
     assert input_path("file") == home / "file"
     with pytest.raises(InputError) as caught:
         input_path("none")
+    with pytest.raises(InputError, match="a variable is not set"):  # and not all that lies here
+        input_path("")
     assert str(home / "none") in str(caught.value) and str(here / "none") in str(caught.value)
 
 
