@@ -76,9 +76,9 @@ def chest_doubt(scan: Scan) -> str | None:
     if share >= least:
         return None
     return _(
-        "This does not look like a chest: aerated lung fills at most {share:.1%} of the body "
-        "in a slice, of a chest at least {least:.1%}; the masks are written, but no numbers "
-        "are given."
+        "This does not look like a chest, or its lungs hold hardly any air: aerated lung fills at most "
+        "{share:.1%} of the body in a slice, of a chest at least {least:.1%}; the masks are written, but no "
+        "numbers are given."
     ).format(share=share, least=least)
 
 
