@@ -15,6 +15,8 @@ from lungseg_utils.core.stopping import NOT_FINISHED, stops_interrupt
 if TYPE_CHECKING:
     from lungseg_utils.scans.scan import Scan
 
+LISTED = 20  # series at most that the terminal lists
+
 
 class Group(click.Group):
     """What people can mend is one message without a traceback.
@@ -473,7 +475,12 @@ def _predict_cases(
     before = sum(not outcome.made for outcome in ended)
     click.echo(f"{count} scans: {count - len(failed)} cases, {before} made earlier; {len(failed)} not read")
     if left_out := len(sources) - count:
-        click.echo(f"{left_out} series of these studies were not chosen; {SOURCES} lists them")
+        click.echo(
+            f"{left_out} series of these studies were not chosen; {SOURCES} lists them, and --series takes "
+            "one of a single study"
+        )
+        for source in sources if len(sources) <= LISTED else ():
+            click.echo(f"{'chosen' if source.chosen else 'not chosen':>10}  {source.series}")
     for outcome in failed:
         text = f"{outcome.case}: {outcome.message}"
         click.echo(textwrap.fill(text, 110, subsequent_indent="  "), err=True)

@@ -320,6 +320,24 @@ def test_the_command_says_what_failed_and_exits_1(scans, tmp_path, monkeypatch):
     assert result.exit_code == 2 and "--series chooses of one scan" in result.stderr
 
 
+def test_the_command_lists_what_tells_the_series_of_a_study_apart(tmp_path, monkeypatch):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
+    for series, kernel in (("2", "B70f"), ("3", "B30f")):
+        kernels = {"ConvolutionKernel": kernel, "PatientName": MARKER}
+        write_series(
+            tmp_path / "s", phantom_chest()[:4], series=series, change=lambda d, i, k=kernels: d.update(k)
+        )
+    options = ["--model", str(tmp_path / "model"), "--out", str(tmp_path / "out")]
+    result = CliRunner().invoke(main, ["predict", str(tmp_path / "s"), *options])
+    assert result.exit_code == 0, result.output
+    lines = [line.split() for line in result.stdout.splitlines()]
+    assert ["chosen", "2:", "4", "slices"] in [line[:4] for line in lines]
+    assert ["not", "chosen", "3:", "4"] in [line[:4] for line in lines]
+    assert "B70f" in result.stdout and "B30f" in result.stdout
+    assert MARKER not in result.stdout.replace(str(tmp_path), "")
+
+
 @pytest.mark.slow
 def test_two_processes_make_the_same_cases_as_one(scans, tmp_path, trained_dir, monkeypatch):
     monkeypatch.undo()
