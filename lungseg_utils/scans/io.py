@@ -115,7 +115,7 @@ def _source(path: Path, members: Collection[str] = ()) -> tuple[str, Path]:
                     return kind, path.parent
         if kind == "archive":
             with open_source(path, members) as openers:
-                kinds = {name: found for name, opener in openers.items() if (found := kind_in(opener))}
+                kinds = {name: inside for name, opener in openers.items() if (inside := kind_in(opener))}
             if list(kinds.values()) == ["nifti"] and zipfile.is_zipfile(path):
                 return "nifti", cast(Path, zipfile.Path(path, *kinds))
             if kinds and "dicom" not in kinds.values():
