@@ -18,12 +18,31 @@ if TYPE_CHECKING:
 LISTED = 20  # series at most that the terminal lists
 
 
+class Command(click.Command):
+    """Refuses an argument without text, as a shell makes of an unset variable."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run it; an option that is left out is None, so an empty one is a slip."""
+        for parameter in self.params:
+            value = ctx.params.get(str(parameter.name))
+            if value == "" or (isinstance(value, tuple) and "" in value):
+                name = (
+                    parameter.opts[0]
+                    if parameter.param_type_name == "option"
+                    else parameter.human_readable_name
+                )
+                raise InputError(f"{name} is empty; expected a value; is a shell variable unset?")
+        return super().invoke(ctx)
+
+
 class Group(click.Group):
     """What people can mend is one message without a traceback.
 
     Exit status 2 for bad input and for what the operating system refuses, 1 for a failed notebook, 75 for
     what was stopped.
     """
+
+    command_class = Command
 
     def invoke(self, ctx: click.Context) -> object:
         """Run a command; an error that people can mend ends it with its sentence."""
@@ -47,6 +66,17 @@ class Group(click.Group):
         with suppress(OSError):  # the terminal may be closed
             click.echo(message, err=True)
         ctx.exit(status)
+
+
+def as_given(parameters: tuple[tuple[str, str], ...]) -> dict[str, str]:
+    """What -p gave. Raises InputError for a name with two values, one of which would do nothing."""
+    given: dict[str, str] = {}
+    for name, value in parameters:
+        if given.setdefault(name, value) != value:
+            raise InputError(
+                f"-p {name} is given twice, {given[name]!r} and {value!r}; expected one; leave one out"
+            )
+    return given
 
 
 def shares_work(command: Callable) -> Callable:
@@ -123,7 +153,7 @@ def run(
         profile=profile,
         data_dir=data_dir,
         run_dir=run_dir,
-        parameters=dict(parameters) | ({"language": language} if language else {}),
+        parameters=({"language": language} if language else {}) | as_given(parameters),
         only=only,
         start=start,
     )
@@ -201,7 +231,7 @@ def train(
     """
     from lungseg_utils.series.alone import train_alone
 
-    ctx.exit(train_alone(run_dir, prepared, profile, dict(parameters)))
+    ctx.exit(train_alone(run_dir, prepared, profile, as_given(parameters)))
 
 
 @main.command()
@@ -521,7 +551,7 @@ def kaggle(
         raise InputError(
             "--profile or -p stand beside --plan; expected one of them; put the others into the plan"
         )
-    dataset, *kernels = write_kernels(out, owner, profile or "best", dict(parameters), one_each, plan)
+    dataset, *kernels = write_kernels(out, owner, profile or "best", as_given(parameters), one_each, plan)
     click.echo(f"kaggle datasets create -p {quoted(dataset)}")
     for kernel in kernels:
         click.echo(f"kaggle kernels push -p {quoted(kernel)}")

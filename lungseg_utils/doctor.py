@@ -72,7 +72,7 @@ class Machine:
     probe: dict[str, Any] | None  # what device.probe says; None if torch is broken
     nvidia: bool  # NVIDIA's driver is installed
     cuda: int  # bytes of CUDA's libraries beside torch
-    memory: tuple[int, int]  # of the container, if it has less than the machine
+    memory: tuple[int, int] | None  # of the container, if it has less than the machine; None: it does not say
     shared_memory: int | None  # free in /dev/shm, where there is one
     cores: int  # that this process may use
     load: float  # processes that want to compute, on average over a minute
@@ -116,7 +116,7 @@ def examine() -> Machine:
         memory=_memory(),
         shared_memory=shutil.disk_usage(shared).free if shared.is_dir() else None,
         cores=usable_cores(),
-        load=psutil.getloadavg()[0],
+        load=_load(),
         waiting=", ".join(f"{name}={os.environ[name]}" for name in WAITS if name in os.environ),
         runs=_folder("runs"),
         data=_folder("data"),
@@ -153,9 +153,23 @@ def _cuda() -> int:
     return sum(file.stat().st_size for place in places for file in Path(place).rglob("*") if file.is_file())
 
 
-def _memory() -> tuple[int, int]:
-    """Total and available bytes of the machine, or of the tightest container around this process."""
-    total, available = psutil.virtual_memory()[:2]
+def _load() -> float:
+    """Processes that want to compute; 0 where the machine does not say."""
+    try:
+        return psutil.getloadavg()[0]
+    except Exception:  # as in _memory
+        return 0.0
+
+
+def _memory() -> tuple[int, int] | None:
+    """Total and available bytes of the machine, or of the tightest container around this process.
+
+    None where the machine does not say.
+    """
+    try:
+        total, available = psutil.virtual_memory()[:2]
+    except Exception:  # a sandbox without /proc: psutil raises anything
+        return None
     for group in control_groups("memory"):
         limit, used, cache = "memory.max", "memory.current", "inactive_file"
         if not (group / limit).exists():  # version 1
@@ -171,7 +185,7 @@ def _memory() -> tuple[int, int]:
 def _folder(name: str) -> Folder:
     path = resolve_path(name)
     there = next(folder for folder in (path, *path.parents) if folder.exists())
-    return Folder(path, shutil.disk_usage(there).free, os.access(there, os.W_OK))
+    return Folder(path, shutil.disk_usage(there).free, there.is_dir() and os.access(there, os.W_OK))
 
 
 def _arrays() -> tuple[Path | None, str]:
@@ -313,9 +327,12 @@ def _judge_device(machine: Machine, probe: dict[str, Any]) -> list[Finding]:
 
 
 def _judge_resources(machine: Machine) -> list[Finding]:
-    (total, free), shared, cores = machine.memory, machine.shared_memory, machine.cores
-    found, fix = f"{_gib(free)} free of {_gib(total)}", f"close other programs; {LESS}"
-    findings = [_judge_amount("memory", found, free, DEMO_MEMORY, REFERENCE_MEMORY, fix)]
+    shared, cores = machine.shared_memory, machine.cores
+    findings = [Finding("note", "memory", "the machine does not say", f"see that 2 GiB are free; {LESS}")]
+    if machine.memory:
+        total, free = machine.memory
+        found, fix = f"{_gib(free)} free of {_gib(total)}", f"close other programs; {LESS}"
+        findings = [_judge_amount("memory", found, free, DEMO_MEMORY, REFERENCE_MEMORY, fix)]
     if shared is not None:
         fix = "keep workers at 0, or give the container more: docker run --shm-size=1g"
         findings.append(_judge_amount("shared memory", f"{_gib(shared)} free", shared, 0, SHARED_MEMORY, fix))

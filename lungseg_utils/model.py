@@ -4,6 +4,7 @@ import difflib
 import hashlib
 import json
 import math
+import operator
 from collections.abc import Iterable
 from importlib import import_module
 from pathlib import Path
@@ -260,7 +261,8 @@ def load_model(folder: str | Path, name: str = "weights") -> tuple[nn.Module, di
     try:
         config = json.loads(config_path.read_text(encoding="utf-8"))
         needed = (f"{name}_sha256", "encoder", "architecture", "image_size", "preprocessing")
-        checksum, encoder, architecture, *_ = (config[key] for key in needed)
+        checksum, encoder, architecture, size, _ = (config[key] for key in needed)
+        check_image_size(operator.index(size))
         weights = folder / config.get("member_of", weights.name)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(

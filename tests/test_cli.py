@@ -259,3 +259,28 @@ def test_how_threads_wait_is_settled_before_torch_loads_and_the_users_setting_wi
     code += "; assert 'torch' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     assert (done.stdout, done.stderr) == (f"{expected}\n", "")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["run", "--only", ""],
+        ["run", "--profile", ""],
+        ["run", "--run-dir", ""],
+        ["run", "--data-dir", ""],
+        ["phantom", ""],
+        ["compare", "a", ""],
+        ["check", ""],
+        ["run", "-p", "run_dir", ""],
+    ],
+)
+def test_an_unset_variable_of_a_shell_is_refused(command):
+    done = invoke(*command)
+    assert done.exit_code == 2 and "is empty; expected" in done.output and "variable unset?" in done.output
+
+
+def test_a_parameter_with_two_values_is_refused_and_with_one_wins(called):
+    done = invoke("run", "-p", "epochs", "2", "-p", "epochs", "3")
+    assert done.exit_code == 2 and "-p epochs is given twice, '2' and '3'" in done.output
+    assert invoke("run", "--language", "es", "-p", "language", "en").exit_code == 0
+    assert called["parameters"] == {"language": "en"}

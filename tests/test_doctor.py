@@ -230,6 +230,7 @@ def test_little_disk_or_none_to_write_on(folder, phantom, level):
 def test_little_memory_and_too_many_threads():
     assert said(replace(LAPTOP, memory=(2 * GIB, GIB)), "memory")[0] == "problem"
     assert said(replace(LAPTOP, memory=(8 * GIB, 4 * GIB)), "memory")[0] == "note"
+    assert said(replace(LAPTOP, memory=None), "memory")[:2] == ("note", "the machine does not say")
     assert "--shm-size" in said(replace(LAPTOP, shared_memory=2**26), "shared memory")[2]
     assert said(replace(LAPTOP, cores=2), "threads")[2].startswith("set OMP_NUM_THREADS=2")
 

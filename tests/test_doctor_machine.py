@@ -102,6 +102,18 @@ def groups(tmp_path, monkeypatch):
     return write
 
 
+def test_a_machine_that_does_not_say(monkeypatch, tmp_path):
+    def closed(*_):
+        raise PermissionError(13, "Permission denied", "/proc/meminfo")
+
+    for name in ("virtual_memory", "getloadavg"):
+        monkeypatch.setattr(f"psutil.{name}", closed)
+    assert (machine._memory(), machine._load()) == (None, 0.0)
+    (tmp_path / "home").touch()
+    monkeypatch.setenv("LUNGSEG_HOME", str(tmp_path / "home"))
+    assert not machine._folder("runs").writable
+
+
 def test_no_container(groups):
     assert (machine._memory(), machine.usable_cores()) == ((64 * GIB, 60 * GIB), 16)
 

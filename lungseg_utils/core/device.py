@@ -178,7 +178,7 @@ def usable_cores() -> int:
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with suppress(ValueError):
-        cores = min(cores, int(os.environ.get("PYTHON_CPU_COUNT", cores)))
+        cores = max(1, min(cores, int(os.environ.get("PYTHON_CPU_COUNT", cores))))
     for group in control_groups("cpu"):
         with suppress(OSError, ValueError):  # no such file, or "max"
             if (group / "cpu.max").exists():

@@ -78,14 +78,22 @@ def resolve_path(path: str | Path) -> Path:
 
     Returns:
         The absolute path; it need not exist.
+
+    Raises:
+        InputError: It is empty, as an unset variable of a shell is, or no path can be so.
     """
-    if os.environ.get("LUNGSEG_HOME"):
-        home = Path(os.environ["LUNGSEG_HOME"]).expanduser()
-    elif (CHECKOUT / "notebooks" / "01_eda.ipynb").exists():
-        home = CHECKOUT
-    else:
-        home = Path.cwd()
-    return (home / Path(path).expanduser()).resolve()
+    if not str(path).strip():
+        raise InputError("a path is empty; expected a file or folder; name one (is a shell variable unset?)")
+    try:
+        if os.environ.get("LUNGSEG_HOME"):
+            home = Path(os.environ["LUNGSEG_HOME"]).expanduser()
+        elif (CHECKOUT / "notebooks" / "01_eda.ipynb").exists():
+            home = CHECKOUT
+        else:
+            home = Path.cwd()
+        return (home / Path(path).expanduser()).resolve()
+    except (ValueError, RuntimeError) as error:  # a NUL; ~ of nobody, or without HOME
+        raise InputError(f"{str(path)!r} is no path ({error}); expected one; write it in full") from error
 
 
 def standing_path(path: str | Path) -> Path:
@@ -95,10 +103,9 @@ def standing_path(path: str | Path) -> Path:
 
     Else as `resolve_path`. Raises InputError for an empty one, as a variable that is not set leaves.
     """
-    if not str(path):
-        raise InputError("a path is empty; expected a file or a folder; see whether a variable is not set.")
+    elsewhere = resolve_path(path)
     here = (Path.cwd() / Path(path).expanduser()).resolve()
-    return here if here.exists() else resolve_path(path)
+    return here if here.exists() else elsewhere
 
 
 def input_path(path: str | Path) -> Path:

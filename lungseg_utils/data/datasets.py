@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from lungseg_utils.core.classes import CLASSES, LESIONS, NUM_CLASSES
+from lungseg_utils.core.classes import CLASSES, LESIONS, NOT_LESION, NUM_CLASSES
 from lungseg_utils.core.device import Device, usable_cores
 from lungseg_utils.core.files import InputError
 from lungseg_utils.core.stopping import outlive_signals
@@ -74,6 +74,11 @@ class SliceDataset(Dataset):
         # spawned worker.
         hu = np.load(self.folder / f"images_{source}.npy", mmap_mode="r")[index].astype(np.float32)
         labels = np.array(np.load(self.folder / f"labels_{source}.npy", mmap_mode="r")[index])
+        if labels.max() > NOT_LESION:
+            raise InputError(
+                f"{self.folder}/labels_{source}.npy holds {labels.max()} in slice {index}; expected the "
+                "classes 0 to 3; run 02_preprocessing again."
+            )
         size = self.growth[epoch] if epoch < len(self.growth) else self.image_size
         pipeline = _pipeline(self.augmentation, size, min(hu.shape), self.resize)
         hu, labels = augment(pipeline, hu, labels, (self.seed, epoch, row))
@@ -81,10 +86,15 @@ class SliceDataset(Dataset):
         return image, torch.from_numpy(np.ascontiguousarray(labels)), row
 
 
-def check_sampling(sampling: str) -> None:
-    """Raises InputError for a name that is not in SAMPLINGS."""
+def check_sampling(sampling: str, shares: str = "") -> None:
+    """Raises InputError for a name that is not in SAMPLINGS, and for shares that it does not heed."""
     if sampling not in SAMPLINGS:
         raise InputError(f"sampling is {sampling!r}; expected one of {', '.join(SAMPLINGS)}.")
+    if parse_shares(shares) and sampling == "every_slice":
+        raise InputError(
+            f"shares is {shares!r}, and sampling 'every_slice' has none; set sampling to 'sources' or "
+            "'lesions'."
+        )
 
 
 def parse_growth(growth: str) -> list[int]:
@@ -94,14 +104,11 @@ def parse_growth(growth: str) -> list[int]:
     """
     sizes: list[int] = []
     for part in filter(None, (part.strip() for part in growth.split(","))):
-        try:
-            size, epochs = map(int, part.split("x"))
-        except ValueError as error:
-            raise InputError(
-                f"growth is {growth!r}; expected sizes and epochs, such as '192x5, 256x2'."
-            ) from error
-        check_image_size(size)
-        sizes += [size] * epochs
+        size, _, epochs = part.partition("x")
+        if not (size.isdecimal() and epochs.isdecimal() and int(epochs)):
+            raise InputError(f"growth is {growth!r}; expected sizes and epochs, such as '192x5, 256x2'.")
+        check_image_size(int(size))
+        sizes += [int(size)] * int(epochs)
     return sizes
 
 
@@ -110,10 +117,12 @@ def parse_shares(shares: str) -> dict[str, float]:
 
     Raises InputError if it is not of that form.
     """
-    found = {}
+    found: dict[str, float] = {}
     for part in filter(None, (part.strip() for part in shares.split(","))):
         try:
             source, share = part.split()
+            if source in found:
+                raise ValueError(f"{source} twice")
             found[source] = float(share)
         except ValueError as error:
             raise InputError(
@@ -133,13 +142,8 @@ def slice_chances(slices: pd.DataFrame, sampling: str, shares: str = "") -> np.n
     binary label leaves open which). shares: of the sources, where they should not be alike. Raises InputError
     for an unknown name or other sources.
     """
-    check_sampling(sampling)
+    check_sampling(sampling, shares)
     wanted, sources = parse_shares(shares), slices.source.to_numpy()
-    if wanted and sampling == "every_slice":
-        raise InputError(
-            f"shares is {shares!r}, and sampling 'every_slice' has none; set sampling to 'sources' or "
-            "'lesions'."
-        )
     if wanted and wanted.keys() != set(sources):
         raise InputError(f"shares is {shares!r}; expected one for each of {', '.join(sorted(set(sources)))}.")
     if sampling == "every_slice":

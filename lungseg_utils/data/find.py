@@ -58,7 +58,7 @@ def listed_folders(text: str) -> list[Path]:
 
     Raises InputError for what is no folder.
     """
-    if resolve_path(text).is_dir() and text:
+    if text and resolve_path(text).is_dir():
         return [resolve_path(text)]  # one folder, whatever its name holds
     try:
         folders = [resolve_path(part) for part in split_words(text)]

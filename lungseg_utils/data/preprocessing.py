@@ -19,7 +19,15 @@ import pandas as pd
 
 from lungseg_utils.core import files
 from lungseg_utils.core.classes import SHORT_NAMES
-from lungseg_utils.core.files import InputError, atomic_write, locked, replace_folder, resolve_path, write_csv
+from lungseg_utils.core.files import (
+    InputError,
+    atomic_write,
+    locked,
+    quoted,
+    replace_folder,
+    resolve_path,
+    write_csv,
+)
 from lungseg_utils.core.npy import INT16, chunks, round_to_int16, write_npy_header
 from lungseg_utils.data.arrays import FILES, CTData, to_labels
 
@@ -27,7 +35,12 @@ PERCENTILES = (5, 95)
 UNITS = "HU; mean and std after clipping"
 INTEGER_COLUMNS = ("volume", *SHORT_NAMES)
 FINGERPRINT_LENGTH = 32  # older models have 16 digits, which covered neither pixels nor labels
-RUN_FIRST = "run 02_preprocessing first (notebooks/02_preprocessing.ipynb, or `lungseg run --only 02`)"
+
+
+def run_first(prepared_dir: Path) -> str:
+    """What makes a prepared folder, as the end of a message."""
+    command = f"lungseg run --run-dir {quoted(resolve_path(prepared_dir).parent)} --only 02"
+    return f"run 02_preprocessing first (notebooks/02_preprocessing.ipynb, or `{command}`)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +102,9 @@ class Preprocessing:
         try:
             return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
         except (OSError, ValueError) as error:  # InputError is a ValueError
-            raise InputError(f"{path} is not a usable preprocessing.json: {error}; {RUN_FIRST}") from error
+            raise InputError(
+                f"{path} is not a usable preprocessing.json: {error}; {run_first(Path(path).parent)}"
+            ) from error
 
 
 @dataclass(frozen=True)
@@ -112,6 +127,8 @@ class Prepared:
         They are of one source.
         """
         rows = self.slices[self.slices.split == "validation"]
+        if rows.empty:
+            raise InputError(f"{self.dir}/slices.csv has no validation slice; {run_first(self.dir)}")
         source, index = rows.source.iloc[0], rows["index"].to_numpy(int)
         return rows, self.images[source][index], self.labels[source][index]
 
@@ -257,12 +274,17 @@ def load_prepared(prepared_dir: str | Path) -> Prepared:
             {s: np.load(folder / f"{kind}_{s}.npy", mode, allow_pickle=False) for s in sources}
             for kind, sources in (("images", FILES), ("labels", labelled))
         )
+        if "split" not in slices:
+            raise ValueError("slices.csv has no column split")
         misfit = _misfit(slices, images, labels)
     except (OSError, ValueError, KeyError, EOFError) as error:
-        raise InputError(f"{folder} is not a complete prepared folder: {error}; {RUN_FIRST}") from error
+        raise InputError(
+            f"{folder} is not a complete prepared folder: {error}; {run_first(folder)}"
+        ) from error
     if misfit:
         raise InputError(
-            f"{folder}: the {misfit} images, labels and slices.csv differ in number or size; {RUN_FIRST}"
+            f"{folder}: the {misfit} images, labels and slices.csv differ in number or size; "
+            f"{run_first(folder)}"
         )
     return Prepared(folder, images, labels, slices, preprocessing)
 

@@ -31,6 +31,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "results": ["conclusions", "save_results", "split_statement", "worst_to_best"],
         "scores": ["HEADLINE", "Score"],
         "settings": ["compare_settings"],
-        "submission": ["read_submission", "scored_by", "submit", "write_submission"],
+        "submission": ["read_submission", "scored_model", "submit", "write_submission"],
     },
 )

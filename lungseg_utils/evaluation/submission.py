@@ -24,7 +24,7 @@ from lungseg_utils.evaluation import metrics
 from lungseg_utils.inference.pretrained import model_folder
 from lungseg_utils.inference.segmenter import Segmenter
 from lungseg_utils.inference.settings import InferenceSettings
-from lungseg_utils.inference.ties import check_tie
+from lungseg_utils.inference.ties import Tie, check_tie
 from lungseg_utils.scans.pictures import write_picture
 
 HEADER = b"Id,Predicted\n"
@@ -60,17 +60,35 @@ def submit(source: str | Path) -> tuple[Path, int]:
 def _answer(run_dir: Path) -> np.ndarray:
     """Labels (N, H, W) of a run's test slices."""
     hu = load_prepared(run_dir / "prepared").images["test"]
+    folder, settings, _ = scored_model(run_dir)
+    segmenter = Segmenter.load(folder, settings=settings)
+    return segmenter.labels(hu, batch_size=2, description="test slices")
+
+
+def scored_model(run_dir: str | Path) -> tuple[Path, InferenceSettings, Tie]:
+    """What 04_results scored in a run directory, as long as it is still there; see `scored_by`.
+
+    Args:
+        run_dir: The run directory.
+
+    Returns:
+        The model's folder, the steps of the inference, and what ties the model to the run's prepared slices.
+
+    Raises:
+        InputError: It is another model than 04_results scored, or the run's own that learned from other
+            slices.
+    """
+    run_dir = resolve_path(run_dir)
     path = run_dir / "results" / "metrics.json"
     model, settings, weights = scored_by(path)
-    segmenter = Segmenter.load(model_folder(model, run_dir), settings=settings)
-    tie = check_tie(model_folder(model, run_dir), run_dir)
+    folder = model_folder(model, run_dir)
+    tie = check_tie(folder, run_dir)
     if weights not in (None, tie.weights):
         raise InputError(
-            f"{path} is of an earlier model than {model_folder(model, run_dir)}; run 04_results again, or "
-            "delete it for "
-            "plain argmax."
+            f"{path} is of an earlier model than {folder}; run 04_results again, or delete it for plain "
+            "argmax."
         )
-    return segmenter.labels(hu, batch_size=2, description="test slices")
+    return folder, settings, tie
 
 
 def write_labels(path: Path, labels: np.ndarray) -> Path:
@@ -109,7 +127,7 @@ def scored_by(path: Path) -> tuple[str, InferenceSettings, str | None]:
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         weights = record.get("tie", {}).get("weights")
-        return record.get("model", ""), InferenceSettings(**record["inference"]), weights
+        return str(record.get("model", "")), InferenceSettings(**record["inference"]), weights
     except (
         FileNotFoundError,
         KeyError,

@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from lungseg_utils.core.device import Device
-from lungseg_utils.core.files import InputError, resolve_path
+from lungseg_utils.core.files import InputError, first_line, resolve_path
 from lungseg_utils.inference.segmenter import Segmenter
 from lungseg_utils.inference.settings import InferenceSettings
 
@@ -65,10 +65,22 @@ def read_history(model_dir: Path) -> pd.DataFrame:
 
     Returns:
         One row an epoch.
+
+    Raises:
+        InputError: There is none, or it is no training's.
     """
     for path in (model_dir / "history.csv", model_dir.parent / "history.csv"):
         if path.exists():
-            return pd.read_csv(path)
+            try:
+                history = pd.read_csv(path)
+                if history.empty or not {"epoch", "train_loss", "val_loss", "best"} <= {*history}:
+                    raise ValueError("a column is missing, or all rows are")
+            except (OSError, ValueError) as error:
+                raise InputError(
+                    f"{path} is no training's ({first_line(error)}); expected a row an epoch; run "
+                    "03_training again."
+                ) from error
+            return history
     raise InputError(f"there is no history.csv in {model_dir} or beside it; copy the training's there.")
 
 

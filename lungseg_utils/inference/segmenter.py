@@ -15,10 +15,10 @@ import torch
 from torch import nn
 
 from lungseg_utils.core.device import Device, choose_device
-from lungseg_utils.core.files import InputError
+from lungseg_utils.core.files import InputError, first_line, resolve_path
 from lungseg_utils.core.image import resize_nearest, shrink_by_area
 from lungseg_utils.core.progress import tqdm
-from lungseg_utils.data.preprocessing import Preprocessing
+from lungseg_utils.data.preprocessing import Preprocessing, check_clip
 from lungseg_utils.inference.openvino import compile_network, is_installed
 from lungseg_utils.inference.postprocess import predict
 from lungseg_utils.inference.settings import BACKENDS, InferenceSettings
@@ -89,6 +89,14 @@ class Segmenter:
         """
         device = device or choose_device()
         model, config = load_model(model_dir, name)
+        try:
+            Preprocessing.from_dict(config["preprocessing"])
+            check_clip(*map(float, config.get("window") or (0, 1)))
+        except (TypeError, ValueError) as error:  # InputError is a ValueError
+            raise InputError(
+                f"{resolve_path(model_dir) / 'config.json'} is damaged ({first_line(error)}); run "
+                "03_training again."
+            ) from error
         model = model.to(device=device.type).to(memory_format=torch.channels_last)
         return cls(model, config, device, settings, backend)
 

@@ -8,9 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from lungseg_utils.core.files import InputError, resolve_path
 from lungseg_utils.core.language import marked as N_
 from lungseg_utils.data.preprocessing import FINGERPRINT_LENGTH, fingerprint
+from lungseg_utils.inference.pretrained import read_history
 
 OTHER_SLICES = N_(
     "This model has learned from other prepared slices: **what is validated here may have been among them**, "
@@ -40,7 +43,7 @@ def check_tie(model_dir: str | Path, run_dir: str | Path) -> Tie:
     """Tie a model to the prepared slices of a run directory.
 
     Raises InputError if the run's own model has learned from other slices than those that now lie beside it:
-    they may be the very ones on which it is scored.
+    they may be the very ones on which it is scored; and if the history beside it is another training's.
     """
     model_dir, run_dir = resolve_path(model_dir), resolve_path(run_dir)
     here = fingerprint(run_dir / "prepared")
@@ -54,9 +57,26 @@ def check_tie(model_dir: str | Path, run_dir: str | Path) -> Tie:
             f"{here}), maybe from those that are scored; run 03_training again, or 02_preprocessing as it "
             "was before."
         )
+    if model_dir == run_dir / "model":
+        _check_history(model_dir, run_dir, config)
     if learned != here:
         doubt = OTHER_SLICES if known else UNNAMED_SLICES
     return Tie(here, config.get("weights_sha256", ""), doubt)
+
+
+def _check_history(model_dir: Path, run_dir: Path, config: dict[str, Any]) -> None:
+    """Raises InputError if the run's history is of another training than the model: one was copied."""
+    best = config.get("best_epoch")
+    unfinished = (run_dir / "checkpoint" / "last.pt").exists()  # which load_model refuses
+    if unfinished or not best or not (run_dir / "history.csv").exists():
+        return
+    history = read_history(model_dir)
+    losses = history.val_loss[history.epoch == best["epoch"]]
+    if not np.isclose(losses, best["val_loss"], equal_nan=True).any():
+        raise InputError(
+            f"{run_dir / 'history.csv'} is of another training than {model_dir}; expected the model's own; "
+            "copy that there as well, or run 03_training again."
+        )
 
 
 def read_config(model_dir: Path) -> dict[str, Any]:

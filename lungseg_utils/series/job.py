@@ -195,13 +195,19 @@ def job_environment(order: Order, alone: bool) -> dict[str, str]:
         elif order.gpus:
             place = int(worker.name)  # a local cluster counts its workers; a new one has the old number
     cores = max(1, usable_cores() // max(1, jobs))
-    env = {name: str(min(cores, int(os.environ.get(name) or cores))) for name in THREADS}
+    env = {name: str(_threads(os.environ.get(name, ""), cores)) for name in THREADS}
     env |= {"PYTHON_CPU_COUNT": str(cores), "LUNGSEG_HOME": order.home}
     if order.gpus:
         visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
         gpus = [gpu for gpu in visible if gpu] or list(map(str, range(order.gpus)))
         env["CUDA_VISIBLE_DEVICES"] = gpus[place % len(gpus)]
     return env
+
+
+def _threads(wanted: str, cores: int) -> int:
+    """What a variable wants, no more than the cores; OpenMP takes a list, the first is of the outer level."""
+    first = wanted.partition(",")[0]
+    return min(cores, int(first)) if first.isdecimal() and int(first) else cores
 
 
 def main(text: str) -> int:

@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 
 import yaml
 
-from lungseg_utils.core.files import CHECKOUT, InputError, resolve_path
+from lungseg_utils.core.files import CHECKOUT, InputError, standing_path
 from lungseg_utils.core.language import ENGLISH, check_language, language_now, set_language
 
 NOTEBOOKS = CHECKOUT / "notebooks"
@@ -147,22 +147,23 @@ def load_profile(profile: str | Path, folder: Path = NOTEBOOKS) -> dict[str, obj
     """The YAML mapping of a profile.
 
     Args:
-        profile: A name in `folder`/profiles ("demo"), or a file.
+        profile: A name in `folder`/profiles ("demo"), or a file; relative to where the caller stands, or to
+            the checkout.
         folder: The notebooks'.
 
     Returns:
         Parameter -> value, unchecked.
     """
-    named = folder / "profiles" / f"{profile}.yaml"
-    path = named if named.exists() else resolve_path(profile)
+    known_profiles = {path.stem: path for path in sorted((folder / "profiles").glob("*.yaml"))}
+    path = known_profiles.get(str(profile)) or standing_path(profile)
     if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in named.parent.glob("*.yaml")))
+        known = ", ".join(known_profiles)
         raise InputError(
             f"there is no profile {str(profile)!r} ({path}); expected one of {known}, or a YAML file"
         )
     try:
         values = yaml.load(path.read_text(encoding="utf-8"), Yaml12)
-    except (yaml.YAMLError, ValueError, TypeError) as error:
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
         problem = " ".join(str(error).split())
         raise InputError(f"{path} is not YAML ({problem}); expected lines like `epochs: 10`") from None
     if not isinstance(values, dict):
@@ -259,9 +260,18 @@ def _check_inference(values: Mapping[str, Any]) -> None:
 
 def _check_training(values: Mapping[str, Any]) -> None:
     """`check_meaning` of the parameters of 02 and 03."""
+    from lungseg_utils.data.arrays import FILES
+    from lungseg_utils.data.datasets import parse_shares
+    from lungseg_utils.data.published_sets import KINDS as SETS
     from lungseg_utils.model import check_encoder_weights
     from lungseg_utils.training.config import TrainingConfig
 
     settings = [field.name for field in fields(TrainingConfig)]
     TrainingConfig(**{name: values[name] for name in settings if values.get(name) is not None})
     check_encoder_weights(values.get("encoder_weights", "none"))
+    sources, known = parse_shares(values.get("shares", "")), {kind.source for kind in SETS.values()}
+    if sources and not set(FILES) - {"test"} <= set(sources) <= known:
+        raise InputError(
+            f"shares is {values['shares']!r}; expected medseg, radiopaedia and what further_data adds, of "
+            f"{', '.join(sorted(known))}; correct the names"
+        )

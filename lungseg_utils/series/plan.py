@@ -181,6 +181,9 @@ def _combinations(plan: Mapping[str, Any], path: Path) -> Iterator[dict[str, Any
     if "seeds" in plan:
         axes["seed"] = _values(plan["seeds"], "seeds", path)
     parameters = _mapping(plan.get("parameters"), "parameters", path)
+    for name in grid:
+        if name in parameters:
+            raise InputError(f"{path} has {name} in parameters and in grid; expected it once; leave one out")
     for key, name in (("folds", "validation_volume"), ("folds", "split"), ("seeds", "seed")):
         if key in plan and (name in parameters or any(name in row for row in rows)):
             raise InputError(f"{path} has {key} and sets {name} too; expected one of them; leave one out")

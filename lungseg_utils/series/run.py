@@ -157,6 +157,25 @@ def _read_json(path: Path) -> dict:
     return found if isinstance(found, dict) else {}
 
 
+def _last_run(run_dir: Path, needed: bool) -> dict:
+    """run.json of a run directory; empty if there is none that a runner wrote.
+
+    Raises InputError if it is damaged and needed: a run that goes on takes its parameters from there.
+    """
+    path = run_dir / "run.json"
+    found = _read_json(path)
+    given, notebooks = found.get("given", {}), found.get("notebooks", {})
+    entries = notebooks.values() if isinstance(notebooks, dict) else [None]
+    if found and all(isinstance(part, dict) for part in (given, *entries)):
+        return found
+    if needed and path.exists():
+        raise InputError(
+            f"{path} is damaged; expected the parameters of the last run, to go on with them; name them by "
+            "--profile, or delete that file to go on with the notebooks' own"
+        )
+    return {}
+
+
 def _write_record(run_dir: Path, record: dict) -> None:
     record["device"] = _read_json(run_dir / "model" / "config.json").get(
         "device"
@@ -278,8 +297,8 @@ def run_series(
     }
     _check_effect(explicit, chosen, declared_by)
     base = check_parameters(declared, load_profile(profile, folder) if profile else {}, f"profile {profile}")
-    out = resolve_path(str(explicit.get("run_dir") or base.get("run_dir") or declared["run_dir"].default))
-    last = _read_json(out / "run.json")
+    out = resolve_path(str((base | explicit).get("run_dir", declared["run_dir"].default)))
+    last = _last_run(out, needed=bool((only or start) and not profile))
     earlier = last if only or start else {}
     if not profile:
         base = check_parameters(declared, earlier.get("given", {}), f"{out / 'run.json'}")
@@ -297,10 +316,9 @@ def run_series(
     edition = edition_of(resolved.get("language", ENGLISH), folder)
     used = {name: resolved[name] for path in chosen for name in declared_by[path]}
     check_meaning(used)
-    if used.get("data_dir", "phantom") != "phantom":
-        from lungseg_utils.data.find import find_data
-
-        find_data(used["data_dir"])
+    if "data_dir" in used:
+        _check_data(used["data_dir"], out)
+    _check_inputs(chosen[0].stem, out, used.get("model", ""))
     check_loopback()
     with locked(out, "lungseg run", RUNNER_LOCK, patience):
         # A notebook that is open elsewhere may be writing.
@@ -326,6 +344,34 @@ def _check_effect(
                 "what runs; "
                 f"leave it out, or run {owners[0]} too"
             )
+
+
+def _check_data(data_dir: str, run_dir: Path) -> None:
+    """Raises InputError if there are no data, or if the results would land among them."""
+    from lungseg_utils.data.find import find_data
+
+    phantom = resolve_path("data/phantom")  # made by the notebooks, if it is not there
+    if run_dir == (phantom if data_dir == "phantom" else find_data(data_dir)):
+        raise InputError(
+            f"the run directory {run_dir} is the data's; expected another, so that they stay as they "
+            "are; name one"
+        )
+
+
+def _check_inputs(stem: str, run_dir: Path, model: str) -> None:
+    """Raises InputError if what the first notebook reads there is missing or does not belong together."""
+    if stem not in ("03_training", "04_results", "05_how_sure"):
+        return
+    from lungseg_utils.data.preprocessing import load_prepared
+    from lungseg_utils.evaluation.submission import scored_model
+    from lungseg_utils.inference.pretrained import model_folder
+    from lungseg_utils.inference.ties import check_tie
+
+    load_prepared(run_dir / "prepared")
+    if stem == "04_results":
+        check_tie(model_folder(model, run_dir), run_dir)
+    if stem == "05_how_sure":
+        scored_model(run_dir)
 
 
 def _run(

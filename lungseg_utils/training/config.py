@@ -6,7 +6,7 @@ from typing import Any
 
 from lungseg_utils.core.files import InputError
 from lungseg_utils.data.augmentation import check_augmentation, check_resize
-from lungseg_utils.data.datasets import check_sampling, parse_growth, parse_shares
+from lungseg_utils.data.datasets import check_sampling, parse_growth
 from lungseg_utils.model import check_architecture, check_encoder, check_image_size
 from lungseg_utils.training.losses import build_loss
 
@@ -60,9 +60,8 @@ class TrainingConfig:
         check_architecture(self.architecture)
         check_encoder(self.encoder)
         check_augmentation(self.augmentation)
-        check_sampling(self.sampling)
+        check_sampling(self.sampling, self.shares)
         check_resize(self.resize)
-        parse_shares(self.shares)
         if len(parse_growth(self.growth)) >= self.epochs and self.growth:
             raise InputError(
                 f"growth is {self.growth!r} and epochs {self.epochs}; expected some epochs at image_size."
@@ -82,6 +81,11 @@ class TrainingConfig:
         for name in ("weight_decay", "max_grad_norm", "freeze_encoder_epochs", "max_minutes"):
             if not getattr(self, name) >= 0:
                 raise InputError(f"{name} is {getattr(self, name)}; expected 0 or a number above it.")
+        if self.accumulation > self.batch_size:
+            raise InputError(
+                f"accumulation is {self.accumulation} and batch_size {self.batch_size}; expected no more "
+                "pieces than slices; raise batch_size or lower it."
+            )
         if self.workers < -1:
             raise InputError(
                 f"workers is {self.workers}; expected a number of processes, or -1: the device decides."

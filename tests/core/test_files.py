@@ -16,6 +16,7 @@ from lungseg_utils.core.files import (
     locked,
     replace_folder,
     resolve_path,
+    standing_path,
 )
 
 
@@ -305,3 +306,13 @@ def test_a_file_in_the_place_of_a_folder_is_one_sentence(tmp_path):
             pass
     with pytest.raises(InputError, match="a file stands"), locked(tmp_path / "runs", "this test"):
         pass
+
+
+@pytest.mark.parametrize("path", ["", "  ", "a\0b", "~nobody-of-that-name/runs"])
+@pytest.mark.parametrize("resolve", [resolve_path, standing_path])
+def test_what_no_path_can_be_is_one_sentence(path, resolve):
+    if path.startswith("~") and os.name == "nt":
+        pytest.skip("Windows knows ~ of others")
+    with pytest.raises(InputError, match="path") as caught:
+        resolve(path)
+    assert "\n" not in str(caught.value)

@@ -15,8 +15,8 @@ from lungseg_utils.data.preprocessing import fingerprint, load_prepared, prepare
 from lungseg_utils.evaluation.compare import Unfinished, load_runs
 from lungseg_utils.evaluation.evaluator import collect_predictions, evaluate
 from lungseg_utils.evaluation.results import save_results, split_statement
-from lungseg_utils.evaluation.submission import submit
-from lungseg_utils.inference.pretrained import pretrained_dir
+from lungseg_utils.evaluation.submission import scored_model, submit
+from lungseg_utils.inference.pretrained import pretrained_dir, read_history
 from lungseg_utils.inference.segmenter import Segmenter
 from lungseg_utils.inference.settings import InferenceSettings
 from lungseg_utils.inference.ties import check_tie
@@ -97,13 +97,25 @@ def test_another_model_is_scored_but_the_split_vouches_for_nothing(run, tmp_path
         assert len(statement) == 2 and "may have been among them" in statement[1]
 
 
+def test_a_model_from_another_run_is_told_by_the_history_beside_it(run, tmp_path):
+    other = shutil.copytree(run, tmp_path / "other")
+    train(other / "prepared", other, replace(TINY_CONFIG, seed=1), CPU)
+    shutil.rmtree(run / "model")
+    shutil.copytree(other / "model", run / "model")
+    with pytest.raises(InputError, match="history.csv is of another training than .*model"):
+        check_tie(run / "model", run)
+    shutil.copy(other / "history.csv", run / "history.csv")
+    assert check_tie(run / "model", run).doubt is None
+
+
 def test_results_of_an_earlier_model_or_of_earlier_slices_are_left_out(run, tmp_path):
     score(run)
     other = shutil.copytree(run, tmp_path / "other")
     submit(run)
     train(run / "prepared", run, replace(TINY_CONFIG, seed=1), CPU)
-    with pytest.raises(InputError, match="of an earlier model.*run 04_results again"):
-        submit(run)
+    for use in (submit, scored_model):
+        with pytest.raises(InputError, match="of an earlier model.*run 04_results again"):
+            use(run)
     left_out = []
     assert [r.name for r in load_runs([run, other], left_out)] == ["other"]
     assert "earlier model/" in left_out[0]
@@ -164,3 +176,47 @@ def test_a_damaged_model_is_one_sentence(run, file, content):
     with pytest.raises(InputError, match="run 03_training again") as caught:
         load_model(run / "model")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"image_size": float("nan")},
+        {"image_size": "64"},
+        {"image_size": 100},
+        {"window": "lung"},
+        {"window": [1, 2, 3]},
+        {"preprocessing": {"mean": 3}},
+    ],
+)
+def test_a_config_that_says_nonsense_is_refused_before_a_prediction(run, wrong):
+    path = run / "model" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | wrong))
+    with pytest.raises(InputError, match="config.json .*damaged.*run 03_training again"):
+        Segmenter.load(run / "model", CPU)
+
+
+@pytest.mark.parametrize("content", ["", "epoch,loss\n1,2\n", "epoch,train_loss,val_loss,best\n"])
+def test_a_damaged_history_is_one_sentence(run, content):
+    (run / "history.csv").write_text(content)
+    with pytest.raises(InputError, match="history.csv is no training's.*run 03_training again"):
+        read_history(run / "model")
+
+
+def test_labels_that_are_none_are_named(run):
+    labels = np.load(run / "prepared" / "labels_medseg.npy")
+    labels[:, 0, 0] = 9
+    np.save(run / "prepared" / "labels_medseg.npy", labels)
+    with pytest.raises(InputError, match="labels_medseg.npy holds 9 in slice .*run 02_preprocessing again"):
+        train(run / "prepared", run, replace(TINY_CONFIG, augmentation="none"), CPU)
+
+
+def test_a_table_without_a_column_or_a_validation_slice_is_named(run):
+    path = run / "prepared" / "slices.csv"
+    slices = pd.read_csv(path)
+    slices.assign(split="train").to_csv(path, index=False)
+    with pytest.raises(InputError, match="slices.csv has no validation slice; run 02_preprocessing"):
+        load_prepared(path.parent).validation_slices()
+    slices.drop(columns="split").to_csv(path, index=False)
+    with pytest.raises(InputError, match="no complete prepared folder|not a complete prepared folder"):
+        load_prepared(path.parent)

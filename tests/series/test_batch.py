@@ -131,6 +131,7 @@ def test_explicit_runs_and_values_that_are_no_names(tiny):
         ("seeds: [a]", "seed is 'a' in .*; expected int"),
         ("grid: {seed: [1]}\nseeds: [1, 2]", "has seeds and sets seed too"),
         ("grid: {loss: [cross_entropy]}\nruns: [{epochs: 3}]", "has both grid and runs"),
+        ("parameters: {epochs: 3}\ngrid: {epochs: [4, 5]}", "has epochs in parameters and in grid"),
         ("runs: [{epochs: 2}, {epochs: 2}]", "has {'epochs': 2} twice"),
         ("runs: [{epochs: 2}, {workers: -1}]", "runs 1 and 2 of .* are the same"),
         ("grid: {run_dir: [a, b]}", "sets run_dir; expected none"),
@@ -384,6 +385,9 @@ def test_cores_are_shared_out_and_what_the_user_set_is_not_raised(monkeypatch):
     environment = job.job_environment(order(jobs=2), alone=True)
     assert (environment["OMP_NUM_THREADS"], environment["MKL_NUM_THREADS"]) == ("1", "4")
     assert environment["PYTHON_CPU_COUNT"] == "4" and environment["LUNGSEG_HOME"] == "/home"
+    for odd, threads in (("2,1", "2"), ("0", "4"), ("many", "4")):
+        monkeypatch.setenv("OMP_NUM_THREADS", odd)
+        assert job.job_environment(order(jobs=2), alone=True)["OMP_NUM_THREADS"] == threads
     assert "CUDA_VISIBLE_DEVICES" not in environment
 
 

@@ -21,7 +21,7 @@ from helpers import no_windows, wait_for
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from lungseg_utils.cli import main
-from lungseg_utils.core.files import LOCK, InputError, locked
+from lungseg_utils.core.files import LOCK, InputError, locked, resolve_path
 from lungseg_utils.series import run as series
 from lungseg_utils.series.parameters import (
     MISSPELT,
@@ -365,6 +365,7 @@ def test_mistakes_are_refused_before_anything_runs(tiny, tmp_path, options, mess
         ("epocs: 3", "did you mean epochs"),
         ("- epochs", "holds list; expected a YAML mapping"),
         ("a: b: c", "is not YAML"),
+        ("a: " + 2000 * "[", "is not YAML"),
         ("", "holds NoneType"),
     ],
 )
@@ -398,6 +399,16 @@ def test_a_profile_is_yaml_1_2(tmp_path):
         ({"angle": 90.0}, "degrees from -45 to 45"),
         ({"consolidation_threshold": 0.0}, "numbers above 0"),
         ({"processes": -1}, "expected 0 or more"),
+        ({"growth": "64x-2"}, "expected sizes and epochs"),
+        ({"growth": "64x0"}, "expected sizes and epochs"),
+        ({"shares": "medseg 0.5, medseg 1", "sampling": "lesions"}, "shares is"),
+        (
+            {"shares": "medseg 0.5, radiopaedi 0.5", "sampling": "lesions"},
+            "of covid19_ct_seg, medseg",
+        ),
+        ({"shares": "medseg 1", "sampling": "lesions"}, "expected medseg, radiopaedia"),
+        ({"shares": "medseg 0.5, radiopaedia 0.5", "sampling": "every_slice"}, "'every_slice' has none"),
+        ({"accumulation": 25, "batch_size": 24}, "no more pieces than slices"),
     ],
 )
 def test_what_means_nothing_is_refused_with_what_would(values, message):
@@ -452,6 +463,36 @@ def test_every_notebook_checks_its_parameters_and_takes_every_profile():
         ):  # README: papermill -f hands all of it to each
             for name in load_profile(profile).keys() - declared.keys():
                 assert not difflib.get_close_matches(name, declared, 1, MISSPELT), (notebook.name, name)
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", '{"given": null}', '{"notebooks": []}', '{"notebooks": {"01_look": null}}']
+)
+def test_a_damaged_record_is_not_gone_on_from(tiny, tmp_path, monkeypatch, content):
+    monkeypatch.setattr(series, "_execute", lambda *_: None)
+    (tmp_path / "run.json").write_text(content)
+    for options in ({"start": "03"}, {"only": "01"}):
+        with pytest.raises(InputError, match="run.json is damaged; expected the parameters of the last run"):
+            run_series(run_dir=str(tmp_path), folder=tiny, **options)
+    run_series(run_dir=str(tmp_path), folder=tiny, start="03", profile="demo", progress=False)
+    assert json.loads((tmp_path / "run.json").read_text())["parameters"]["epochs"] == 3
+
+
+@pytest.mark.parametrize("stem", ["03_training", "04_results", "05_how_sure"])
+def test_what_a_notebook_reads_is_looked_at_before_it_runs(stem, tmp_path):
+    write_notebook(tmp_path / f"{stem}.ipynb", RUN, "pass")
+    out = tmp_path / "my run"
+    with pytest.raises(InputError, match="run 02_preprocessing first.*--run-dir '.*my run' --only 02"):
+        run_series(run_dir=str(out), only=stem, folder=tmp_path)
+    assert not out.exists()
+
+
+def test_a_profile_is_found_where_the_caller_stands(tiny, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").write_text("epochs: 5")
+    assert load_profile("mine.yaml", tiny) == {"epochs": 5}
+    with pytest.raises(InputError, match="expected one of demo, or"):
+        load_profile(tmp_path / "none", tiny)
 
 
 def test_one_runner_at_a_time_and_none_beside_a_writing_notebook(tiny, tmp_path):
@@ -528,6 +569,13 @@ def test_a_stop_ends_in_good_order_and_a_kill_is_told_by_the_next_call(tmp_path,
     write_notebook(tmp_path / "03_train.ipynb", RUN, "pass")
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0 and f"note: the last run in {out} was killed in 03_train" in done.stderr
+
+
+def test_run_directory_among_the_data_is_refused(tiny, tmp_path):
+    for data_dir, place in ((str(tmp_path), tmp_path), ("phantom", resolve_path("data/phantom"))):
+        with pytest.raises(InputError, match="is the data's; expected another"):
+            run_series(run_dir=str(place), data_dir=data_dir, folder=tiny)
+    assert not any(tmp_path.iterdir())
 
 
 def test_run_directory_that_is_a_file_is_refused(tiny, tmp_path):
