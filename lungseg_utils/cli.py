@@ -1,5 +1,7 @@
 """The command line: `lungseg` or `python -m lungseg_utils`. Heavy libraries load only where needed."""
 
+import os
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -46,8 +48,12 @@ class Group(click.Group):
 
     def invoke(self, ctx: click.Context) -> object:
         """Run a command; an error that people can mend ends it with its sentence."""
+        for name in ("stdout", "stderr"):
+            if getattr(sys, name) is None:  # closed, as by 2>&-: bars and libraries write there all the same
+                setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115  # for good
         from lungseg_utils.series.run import NotebookError, NotebookStopped
 
+        os.environ["MPLBACKEND"] = "agg"  # a command draws files, whatever a notebook's shell says
         with stops_interrupt():
             try:
                 return super().invoke(ctx)
@@ -63,6 +69,9 @@ class Group(click.Group):
             except KeyboardInterrupt:
                 message = "stopped before its end; nothing half-written is left; run the same command again"
                 status = NOT_FINISHED
+                # Python notes an interrupt that leaves an exec of text, as many imports do, and at its end
+                # would die of SIGINT whatever the status; another exec makes it forget.
+                exec("")
         with suppress(OSError):  # the terminal may be closed
             click.echo(message, err=True)
         ctx.exit(status)

@@ -284,3 +284,32 @@ def test_a_parameter_with_two_values_is_refused_and_with_one_wins(called):
     assert done.exit_code == 2 and "-p epochs is given twice, '2' and '3'" in done.output
     assert invoke("run", "--language", "es", "-p", "language", "en").exit_code == 0
     assert called["parameters"] == {"language": "en"}
+
+
+def test_a_backend_that_cannot_be_loaded_does_not_matter(tmp_path):
+    """As of a notebook's shell, or of a desktop that a server has not."""
+    arguments = ["submit", "--check", str(tmp_path / "none.csv")]
+    code = f"from lungseg_utils.cli import main; import sys; sys.argv[1:] = {arguments}; main()"
+    environment = {**os.environ, "MPLBACKEND": "odd"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert done.returncode == 2 and "none.csv cannot be read" in done.stderr
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a shell's 2>&-")
+def test_a_closed_screen_does_not_end_a_command(tmp_path):
+    command = f"exec '{sys.executable}' -m lungseg_utils phantom '{tmp_path / 'data'}' {' '.join(SMALL)}"
+    assert subprocess.run(["sh", "-c", f"{command} >&- 2>&-"]).returncode == 0
+    assert len(list((tmp_path / "data").iterdir())) == 6
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such end")
+def test_a_stop_in_the_middle_of_an_import_has_the_status_of_a_stop():
+    code = (
+        "from lungseg_utils import cli\n"
+        "@cli.main.command()\n"
+        "def stops():\n"
+        "    exec('raise KeyboardInterrupt')\n"
+        "cli.main(['stops'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 75 and "stopped before its end" in done.stderr

@@ -84,16 +84,18 @@ def resolve_path(path: str | Path) -> Path:
     """
     if not str(path).strip():
         raise InputError("a path is empty; expected a file or folder; name one (is a shell variable unset?)")
+    named = os.environ.get("LUNGSEG_HOME", "").strip()
     try:
-        if os.environ.get("LUNGSEG_HOME"):
-            home = Path(os.environ["LUNGSEG_HOME"]).expanduser()
+        if named:
+            home = Path(named).expanduser()
         elif (CHECKOUT / "notebooks" / "01_eda.ipynb").exists():
             home = CHECKOUT
         else:
             home = Path.cwd()
         return (home / Path(path).expanduser()).resolve()
     except (ValueError, RuntimeError) as error:  # a NUL; ~ of nobody, or without HOME
-        raise InputError(f"{str(path)!r} is no path ({error}); expected one; write it in full") from error
+        found = f"{str(path)!r}{f' below LUNGSEG_HOME, {named!r},' if named else ''} is no path"
+        raise InputError(f"{found} ({error}); expected one; write it in full") from error
 
 
 def standing_path(path: str | Path) -> Path:

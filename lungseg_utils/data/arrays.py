@@ -213,6 +213,8 @@ def _open_array(
     """
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
+        if not isinstance(array, np.ndarray):
+            raise ValueError("an archive of arrays (.npz)")
         found = f"{array.shape} {array.dtype}"
     except FileNotFoundError:
         return None, Finding("error", path.name, "no such file", contract)

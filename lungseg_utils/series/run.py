@@ -317,7 +317,7 @@ def run_series(
     used = {name: resolved[name] for path in chosen for name in declared_by[path]}
     check_meaning(used)
     if "data_dir" in used:
-        _check_data(used["data_dir"], out)
+        _check_data(used["data_dir"], out, values=chosen[0].stem == "02_preprocessing")
     _check_inputs(chosen[0].stem, out, used.get("model", ""))
     check_loopback()
     with locked(out, "lungseg run", RUNNER_LOCK, patience):
@@ -346,12 +346,19 @@ def _check_effect(
             )
 
 
-def _check_data(data_dir: str, run_dir: Path) -> None:
-    """Raises InputError if there are no data, or if the results would land among them."""
+def _check_data(data_dir: str, run_dir: Path, values: bool) -> None:
+    """Raises InputError if there are no data, or if the results would land among them.
+
+    values: also if the data break the contract, which else 01_eda looks at.
+    """
+    from lungseg_utils.data.checks import check_data
     from lungseg_utils.data.find import find_data
 
     phantom = resolve_path("data/phantom")  # made by the notebooks, if it is not there
-    if run_dir == (phantom if data_dir == "phantom" else find_data(data_dir)):
+    folder = phantom if data_dir == "phantom" else find_data(data_dir)
+    if values and folder != phantom:
+        check_data(folder).require_usable()
+    if run_dir == folder:
         raise InputError(
             f"the run directory {run_dir} is the data's; expected another, so that they stay as they "
             "are; name one"

@@ -8,12 +8,14 @@ import errno
 import functools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import papermill
 import pytest
 from click.testing import CliRunner
@@ -22,6 +24,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from lungseg_utils.cli import main
 from lungseg_utils.core.files import LOCK, InputError, locked, resolve_path
+from lungseg_utils.data.arrays import FILES
 from lungseg_utils.series import run as series
 from lungseg_utils.series.parameters import (
     MISSPELT,
@@ -569,6 +572,16 @@ def test_a_stop_ends_in_good_order_and_a_kill_is_told_by_the_next_call(tmp_path,
     write_notebook(tmp_path / "03_train.ipynb", RUN, "pass")
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0 and f"note: the last run in {out} was killed in 03_train" in done.stderr
+
+
+def test_unusable_data_are_refused_when_the_notebook_that_looks_at_them_is_left_out(tiny_phantom, tmp_path):
+    write_notebook(tmp_path / "02_preprocessing.ipynb", DATA + RUN, "pass")
+    data = shutil.copytree(tiny_phantom, tmp_path / "data")
+    masks = np.load(data / FILES["medseg"][1])
+    np.save(data / FILES["medseg"][1], 255 * masks)
+    with pytest.raises(InputError, match="values other than 0 or 1"):
+        run_series(run_dir=str(tmp_path / "run"), only="02", data_dir=str(data), folder=tmp_path)
+    assert not (tmp_path / "run").exists()
 
 
 def test_run_directory_among_the_data_is_refused(tiny, tmp_path):
