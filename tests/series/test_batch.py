@@ -131,7 +131,7 @@ def test_explicit_runs_and_values_that_are_no_names(tiny):
         ("seeds: [a]", "seed is 'a' in .*; expected int"),
         ("grid: {seed: [1]}\nseeds: [1, 2]", "has seeds and sets seed too"),
         ("grid: {loss: [cross_entropy]}\nruns: [{epochs: 3}]", "has both grid and runs"),
-        ("parameters: {epochs: 3}\ngrid: {epochs: [4, 5]}", "has epochs in parameters and in grid"),
+        ("grid: {data_dir: [a, b]}", "has data_dir in parameters and in grid"),
         ("runs: [{epochs: 2}, {epochs: 2}]", "has {'epochs': 2} twice"),
         ("runs: [{epochs: 2}, {workers: -1}]", "runs 1 and 2 of .* are the same"),
         ("grid: {run_dir: [a, b]}", "sets run_dir; expected none"),
