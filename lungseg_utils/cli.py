@@ -33,7 +33,7 @@ class Command(click.Command):
                     if parameter.param_type_name == "option"
                     else parameter.human_readable_name
                 )
-                raise InputError(f"{name} is empty; expected a value; is a shell variable unset?")
+                raise InputError(f"{name} is empty; expected a value; see whether a variable is not set.")
         return super().invoke(ctx)
 
 

@@ -276,7 +276,9 @@ def test_how_threads_wait_is_settled_before_torch_loads_and_the_users_setting_wi
 )
 def test_an_unset_variable_of_a_shell_is_refused(command):
     done = invoke(*command)
-    assert done.exit_code == 2 and "is empty; expected" in done.output and "variable unset?" in done.output
+    assert (
+        done.exit_code == 2 and "is empty; expected" in done.output and "variable is not set" in done.output
+    )
 
 
 def test_a_parameter_with_two_values_is_refused_and_with_one_wins(called):

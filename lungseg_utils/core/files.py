@@ -83,7 +83,7 @@ def resolve_path(path: str | Path) -> Path:
         InputError: It is empty, as an unset variable of a shell is, or no path can be so.
     """
     if not str(path).strip():
-        raise InputError("a path is empty; expected a file or folder; name one (is a shell variable unset?)")
+        raise InputError("a path is empty; expected a file or a folder; see whether a variable is not set.")
     named = os.environ.get("LUNGSEG_HOME", "").strip()
     try:
         if named:
