@@ -711,7 +711,8 @@ def _choose(stacks: list[list[Slice]], series: str | int | None) -> tuple[list[S
     whose = f" of {patients} patients" if patients > 1 else ""
     asked = f"and none is {series}" if series is not None and not named else "and none was chosen"
     found = f"there are {len(stacks)} series or acquisitions{whose}, {asked}"
-    kind = SeveralScans if series is None else InputError
+    uids = {str(stack[0].header.get("SeriesInstanceUID")) for stack in stacks}
+    kind = SeveralScans if series is None and len(uids) > 1 else InputError  # what one series mixes is asked
     raise kind(f"{found}; expected the number of one; choose with --series from ({'; '.join(lines)}).")
 
 

@@ -24,7 +24,7 @@ def test_every_notebook_has_an_opening(notebook):
 
 def test_the_two_answers_of_the_opening_of_04_have_one_accuracy_and_two_dice():
     titles = [ax.get_title() for ax in openings.opening("04").axes]
-    (a, dice_a), (b, dice_b) = (title.split(": accuracy ")[1].split(", Dice ") for title in titles[1:])
+    (a, dice_a), (b, dice_b) = (title.split(": accuracy ")[1].split("\nDice ") for title in titles[1:])
     assert a == b and float(dice_a) > float(dice_b) + 0.2
 
 

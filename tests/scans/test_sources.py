@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from helpers import LPS, affine_of, chest, write_series
 from PIL import Image
+from pydicom.uid import generate_uid
 
 from lungseg_utils.core.files import InputError
 from lungseg_utils.scans.io import read_scan
@@ -101,6 +102,19 @@ def test_of_a_study_the_thinnest_axial_reconstruction_of_each_acquisition_is_cho
     (note, *_) = taken[0].read().notes
     assert note.startswith("Of 5 series of the study, 3: 6 slices") and "left out: 2: 6 slices" in note
     assert {source.read().thickness for source in taken} == {1.0, 3.0}
+
+
+def test_two_patients_in_one_series_are_asked_about_and_two_series_are_two_scans(tmp_path):
+    uid = generate_uid()
+    for number, patient in (("1", 7), ("2", 8)):
+        write_series(tmp_path / "apart", chest(), series=number, change=of_patient(patient))
+        one = of_patient(patient, SeriesInstanceUID=uid)
+        write_series(tmp_path / "mixed", chest(), series=number, change=one)
+    with pytest.raises(InputError, match="2 series or acquisitions of 2 patients.*--series from") as caught:
+        read_scan(tmp_path / "mixed")
+    assert not isinstance(caught.value, SeveralScans)
+    with pytest.raises(SeveralScans):
+        read_scan(tmp_path / "apart")
 
 
 def test_a_study_without_an_axial_series_says_so_when_it_is_read(tmp_path):
