@@ -41,7 +41,7 @@ def describe(figure: Figure, text: str) -> Figure:
 
     Notebooks and saved files carry the text along.
     """
-    figure.set_label(text)
+    figure.set_label(text.replace("\n", ", "))  # a title may have lines, an attribute has none
     return figure
 
 
