@@ -17,7 +17,8 @@ SIZES = dict(medseg=1, volumes=1, slices_per_volume=2, size=64)
 
 @pytest.fixture(scope="module")
 def contest(tmp_path_factory):
-    return write_contest(tmp_path_factory.mktemp("data") / "contest", model="pretrained-small", **SIZES)
+    folder = tmp_path_factory.mktemp("data") / "contest"
+    return write_contest(folder, seed=271828, model="pretrained-small", **SIZES)
 
 
 def test_students_get_data_but_neither_labels_nor_seed(contest):
