@@ -518,7 +518,8 @@ def _predict_cases(
             f"{left_out} series of these studies were not chosen; {SOURCES} lists them, and --series takes "
             "one of a single study"
         )
-        for source in sources if len(sources) <= LISTED else ():
+        listed = [source for source in sources if source.series]  # DICOM; others have no series
+        for source in listed if len(listed) <= LISTED else ():
             click.echo(f"{'chosen' if source.chosen else 'not chosen':>10}  {source.series}")
     for outcome in failed:
         text = f"{outcome.case}: {outcome.message}"

@@ -7,6 +7,7 @@ from lungseg_utils.core.files import InputError, resolve_path, split_words
 from lungseg_utils.data.arrays import FILES, how_to_get
 
 KAGGLE_INPUT = Path("/kaggle/input")
+PHANTOM_DIR = "data/phantom"  # below the home of relative paths
 
 
 def find_data(data_dir: str | Path = "phantom") -> Path:
@@ -25,7 +26,7 @@ def find_data(data_dir: str | Path = "phantom") -> Path:
     if data_dir == "phantom":
         from lungseg_utils.data.phantom import default_phantom  # it imports this module
 
-        return default_phantom(resolve_path("data/phantom"))
+        return default_phantom(resolve_path(PHANTOM_DIR))
     if data_dir != "auto":
         folder = resolve_path(data_dir)
         if not folder.is_dir():

@@ -50,14 +50,15 @@ def check_tie(model_dir: str | Path, run_dir: str | Path) -> Tie:
     config = read_config(model_dir)
     learned = str(config["training"].get("prepared"))
     known, doubt = len(learned) == FINGERPRINT_LENGTH, None
-    if known and learned != here and model_dir == run_dir / "model":
+    own = model_dir == run_dir / "model"
+    if own and known and learned != here:
         raise InputError(
             f"{model_dir} has learned from other slices than {run_dir / 'prepared'} holds now (fingerprint "
             f"{learned}, now "
             f"{here}), maybe from those that are scored; run 03_training again, or 02_preprocessing as it "
             "was before."
         )
-    if model_dir == run_dir / "model":
+    if own:
         _check_history(model_dir, run_dir, config)
     if learned != here:
         doubt = OTHER_SLICES if known else UNNAMED_SLICES

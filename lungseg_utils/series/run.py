@@ -352,9 +352,9 @@ def _check_data(data_dir: str, run_dir: Path, values: bool) -> None:
     values: also if the data break the contract, which else 01_eda looks at.
     """
     from lungseg_utils.data.checks import check_data
-    from lungseg_utils.data.find import find_data
+    from lungseg_utils.data.find import PHANTOM_DIR, find_data
 
-    phantom = resolve_path("data/phantom")  # made by the notebooks, if it is not there
+    phantom = resolve_path(PHANTOM_DIR)  # made by the notebooks, if it is not there
     folder = phantom if data_dir == "phantom" else find_data(data_dir)
     if values and folder != phantom:
         check_data(folder).require_usable()
