@@ -45,11 +45,13 @@ def ship(
     name: str = "weights",
     image_size: int = 0,
     validation: dict[str, float] | None = None,
+    factors: Sequence[float] = (1.0, 1.0),
 ) -> Path:
     """Write the weights `name` of each model to `out`, as one model in half precision.
 
     With `card` and the licence. image_size: what it answers at; 0: as it was trained. validation: the scores
     of what ships, as a report says them; best_epoch's are those of one network at the size of training.
+    factors: on the odds of ground glass and consolidation, chosen by folds (factors.py): see `Adjusted`.
 
     Of several models the first is a model of its own as well, in `small/`, on slices of SMALL pixels.
 
@@ -68,6 +70,7 @@ def ship(
         write_csv(folder / "history.csv", read_history(resolve_path(model_dirs[0])))
         config = {key: value for key, value in configs[0].items() if not key.endswith("_sha256")}
         config |= {"license": LICENCE, "weights_precision": "float16", "weights_of": name}
+        config |= {"lesion_factors": list(factors)} if set(factors) != {1} else {}
         config["image_size"] = image_size or config["image_size"]
         config |= {"validation": validation} if validation else {}
         if len(models) > 1:
@@ -102,6 +105,12 @@ def shipped_card(config: dict, table: str) -> str:
             f"Best epoch {best['epoch']} of {training['epochs']} by {training['monitor']}, chosen on the "
             "slices of the scores "
             "above, which flatters them a little."
+        )
+    if "lesion_factors" in config:
+        ground_glass, consolidation = config["lesion_factors"]
+        weights += (
+            f" The odds of ground glass are multiplied by {ground_glass} and of consolidation by "
+            f"{consolidation}, as folds of the training slices chose."
         )
     if "members" in config:
         weights = f"Mean probability of {config['members']} networks. {weights}"
@@ -158,12 +167,16 @@ Weights: CC BY-NC-SA 4.0 (LICENSE in this folder), as the Radiopaedia cases. Cod
 @click.argument("run_dirs", nargs=-1, required=True)
 @click.option("--weights", default="weights", help="weights: of each run's best epoch; last: of its last.")
 @click.option("--image-size", default=0, help="Pixels a side to answer at.  [default: as trained]")
+@click.option("--factors", nargs=2, default=(1.0, 1.0), help="On the odds of ground glass and consolidation.")
 @click.option("--out", default=str(WEIGHTS), help="Where the model goes.  [default: lungseg_utils/weights]")
-def main(run_dirs: tuple[str, ...], weights: str, image_size: int, out: str) -> None:
+def main(
+    run_dirs: tuple[str, ...], weights: str, image_size: int, factors: tuple[float, float], out: str
+) -> None:
     model_dirs = [resolve_path(run_dir) / "model" for run_dir in run_dirs]
     rows, hu, truth = load_prepared(resolve_path(run_dirs[0]) / "prepared").validation_slices()
     with tempfile.TemporaryDirectory() as folder:  # what is scored is what ships, rounded and put together
-        segmenter = Segmenter.load(ship(model_dirs, "", Path(folder) / "model", weights, image_size))
+        made = ship(model_dirs, "", Path(folder) / "model", weights, image_size, factors=factors)
+        segmenter = Segmenter.load(made)
         config = json.loads((Path(folder) / "model" / "config.json").read_text(encoding="utf-8"))
     source = rows.source.iloc[0]
     predictions = collect_predictions(segmenter, hu, truth, batch_size=4)
@@ -191,7 +204,7 @@ def main(run_dirs: tuple[str, ...], weights: str, image_size: int, out: str) -> 
     full = record["full_size"]
     scores = {"val_miou": "mean_iou", "val_lesion_dice": "lesion_dice", "val_accuracy": "accuracy"}
     validation = {name: round(full[score], 3) for name, score in scores.items()}
-    ship(model_dirs, shipped_card(config, "\n".join(lines)), out, weights, image_size, validation)
+    ship(model_dirs, shipped_card(config, "\n".join(lines)), out, weights, image_size, validation, factors)
     click.echo("\n".join(lines))
 
 

@@ -5,7 +5,7 @@ import hashlib
 import json
 import math
 import operator
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save
 from torch import nn
 
-from lungseg_utils.core.classes import NUM_CLASSES, SHORT_NAMES
+from lungseg_utils.core.classes import LESIONS, NUM_CLASSES, SHORT_NAMES
 from lungseg_utils.core.files import InputError, atomic_write, first_line, resolve_path
 
 DOWNSAMPLING = 32  # the encoder halves the image five times
@@ -117,6 +117,25 @@ class Members(nn.Module):
         """Images (B, 1, S, S) in, logits (B, 4, S, S) out."""
         log_p = torch.stack([F.log_softmax(network(images), 1) for network in self.networks])
         return log_p.logsumexp(0) - math.log(len(self.networks))
+
+
+class Adjusted(nn.Module):
+    """A network whose odds of ground glass and consolidation are multiplied by two factors.
+
+    (Logit adjustment: Menon et al. 2021, arXiv:2007.07314.) Where they are chosen on other slices, they mend
+    that training answers a rare class too seldom.
+    """
+
+    def __init__(self, network: nn.Module, factors: Sequence[float]):
+        super().__init__()
+        self.network = network
+        bias = torch.zeros(NUM_CLASSES, 1, 1)
+        bias[list(LESIONS), 0, 0] = torch.tensor(factors).log()
+        self.register_buffer("bias", bias)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Images (B, 1, S, S) in, logits (B, 4, S, S) out."""
+        return self.network(images) + self.bias
 
 
 def check_architecture(architecture: str) -> None:
@@ -241,8 +260,8 @@ def save_model(folder: str | Path, model: nn.Module, config: dict[str, Any], nam
 def load_model(folder: str | Path, name: str = "weights") -> tuple[nn.Module, dict[str, Any]]:
     """The network in `eval()` mode on the CPU, and its config. Needs no network connection.
 
-    A config with `member_of`, the path of another folder's weights, stands for one of its members, number
-    `member`.
+    With `lesion_factors` in the config the network is `Adjusted`. A config with `member_of`, the path of
+    another folder's weights, stands for one of its members, number `member`.
 
     Raises InputError if the files are missing, do not belong together, or are an earlier training's beside an
     unfinished one.
@@ -263,6 +282,9 @@ def load_model(folder: str | Path, name: str = "weights") -> tuple[nn.Module, di
         needed = (f"{name}_sha256", "encoder", "architecture", "image_size", "preprocessing")
         checksum, encoder, architecture, size, _ = (config[key] for key in needed)
         check_image_size(operator.index(size))
+        factors = [float(factor) for factor in config.get("lesion_factors", ())]
+        if factors and not (len(factors) == len(LESIONS) and all(0 < f < math.inf for f in factors)):
+            raise ValueError(f"lesion_factors is {factors}")
         weights = folder / config.get("member_of", weights.name)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
@@ -290,7 +312,7 @@ def load_model(folder: str | Path, name: str = "weights") -> tuple[nn.Module, di
             f"{weights} does not hold the weights of {architecture} with {encoder} ({first_line(error)}); "
             "run 03_training again."
         ) from error
-    return model.eval(), config
+    return (Adjusted(model, factors) if factors else model).eval(), config
 
 
 def lite_weights(encoder: str) -> dict[str, torch.Tensor]:

@@ -84,6 +84,17 @@ def test_loaded_it_computes_in_single_precision_and_answers_nearly_the_same(
     assert not np.array_equal(ours, theirs)
 
 
+def test_factors_multiply_the_odds_of_both_lesions(shipped, trained_dir, prepared_dir, tmp_path):
+    ship([trained_dir / "model"], "card", tmp_path / "more", factors=(0.5, 2.7))
+    hu = load_prepared(prepared_dir).images["medseg"][:2]
+    plain, more = (Segmenter.load(folder, CPU).probabilities(hu) for folder in (shipped, tmp_path / "more"))
+    ratio = (more / more[:, 3:]) / (plain / plain[:, 3:])  # odds against the background
+    for c, factor in enumerate((0.5, 2.7, 1, 1)):
+        np.testing.assert_allclose(ratio[:, c], factor, rtol=0.02)
+    card = shipped_card(json.loads((tmp_path / "more" / "config.json").read_text()), "")
+    assert "ground glass are multiplied by 0.5 and of consolidation by 2.7" in card
+
+
 def test_of_several_the_first_is_a_small_model_of_its_own(trained_dir, tmp_path, monkeypatch):
     monkeypatch.setattr(pretrained, "WEIGHTS", tmp_path / "both")
     models = [trained_dir / "model"] * 2

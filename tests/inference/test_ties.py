@@ -187,6 +187,9 @@ def test_a_damaged_model_is_one_sentence(run, file, content):
         {"window": "lung"},
         {"window": [1, 2, 3]},
         {"preprocessing": {"mean": 3}},
+        {"lesion_factors": 3},
+        {"lesion_factors": [0.8]},
+        {"lesion_factors": [0.8, 0]},
     ],
 )
 def test_a_config_that_says_nonsense_is_refused_before_a_prediction(run, wrong):
