@@ -122,8 +122,8 @@ class Members(nn.Module):
 class Adjusted(nn.Module):
     """A network whose odds of ground glass and consolidation are multiplied by two factors.
 
-    (Logit adjustment: Menon et al. 2021, arXiv:2007.07314.) Where they are chosen on other slices, they mend
-    that training answers a rare class too seldom.
+    (Logit adjustment: Menon et al. 2021, arXiv:2007.07314.) Chosen on slices that the network has not learned
+    from, they make up for a rare class that it answers too seldom.
     """
 
     def __init__(self, network: nn.Module, factors: Sequence[float]):
