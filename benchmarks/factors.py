@@ -18,7 +18,9 @@ from lungseg_utils.core.classes import LESIONS, SHORT_NAMES
 from lungseg_utils.core.files import InputError, resolve_path
 from lungseg_utils.data.preprocessing import load_prepared
 from lungseg_utils.evaluation import metrics
+from lungseg_utils.inference.postprocess import predict
 from lungseg_utils.inference.segmenter import Segmenter
+from lungseg_utils.inference.settings import InferenceSettings
 
 GROUND_GLASS_FACTORS = (0.6, 0.7, 0.8, 0.9, 1, 1.15, 1.3, 1.5, 1.8)
 CONSOLIDATION_FACTORS = (*GROUND_GLASS_FACTORS, 2.2, 2.7)
@@ -29,12 +31,8 @@ def fold_counts(networks: list[Path], hu: np.ndarray, truth: np.ndarray) -> np.n
     """Confusion counts (len(GRID), 4, 4) of the networks' mean on a fold's slices (N, H, W)."""
     segmenters = [Segmenter.load(folder / "model", name="last") for folder in networks]
     p = np.mean([each.probabilities(hu)[:, :, ::2, ::2] for each in segmenters], 0)
-    answers = ((p * lesion_factors(*pair)).argmax(1).astype(np.uint8) for pair in GRID)
-    return np.array([metrics.slice_confusion(truth[:, ::2, ::2], answer).sum(0) for answer in answers])
-
-
-def lesion_factors(ground_glass: float, consolidation: float) -> np.ndarray:
-    return np.array([ground_glass, consolidation, 1, 1], np.float32)[:, None, None]
+    steps = (InferenceSettings(thresholds=(1 / g, 1 / c, 1, 1)) for g, c in GRID)
+    return np.array([metrics.slice_confusion(truth[:, ::2, ::2], predict(p, each)).sum(0) for each in steps])
 
 
 def best(counts: np.ndarray) -> int:
@@ -59,11 +57,12 @@ def main(prepared_dir: str, out: str, ideas: tuple[str, ...]) -> None:
         hu, truth = prepared.images["medseg"][index], prepared.labels["medseg"][index]
         counts.append(fold_counts(networks, hu, truth))
     counts = np.array(counts)
-    chosen = [best(np.delete(counts, number, 0).sum(0)) for number in range(len(counts))]
+    pooled = counts.sum(0)
+    chosen = [best(pooled - each) for each in counts]
     rows = {
-        "argmax": counts[:, GRID.index((1, 1))].sum(0),
+        "argmax": pooled[GRID.index((1, 1))],
         "factors of the other folds": sum(each[place] for each, place in zip(counts, chosen, strict=True)),
-        f"factors of all folds, {GRID[best(counts.sum(0))]}": counts.sum(0)[best(counts.sum(0))],
+        f"factors of all folds, {GRID[best(pooled)]}": pooled[best(pooled)],
     }
     scores = {
         name: {

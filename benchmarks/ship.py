@@ -45,7 +45,7 @@ def ship(
     name: str = "weights",
     image_size: int = 0,
     validation: dict[str, float] | None = None,
-    factors: Sequence[float] = (1.0, 1.0),
+    factors: Sequence[float] | None = None,
 ) -> Path:
     """Write the weights `name` of each model to `out`, as one model in half precision.
 
@@ -70,7 +70,7 @@ def ship(
         write_csv(folder / "history.csv", read_history(resolve_path(model_dirs[0])))
         config = {key: value for key, value in configs[0].items() if not key.endswith("_sha256")}
         config |= {"license": LICENCE, "weights_precision": "float16", "weights_of": name}
-        config |= {"lesion_factors": list(factors)} if set(factors) != {1} else {}
+        config |= {"lesion_factors": list(factors)} if factors else {}
         config["image_size"] = image_size or config["image_size"]
         config |= {"validation": validation} if validation else {}
         if len(models) > 1:
@@ -167,10 +167,10 @@ Weights: CC BY-NC-SA 4.0 (LICENSE in this folder), as the Radiopaedia cases. Cod
 @click.argument("run_dirs", nargs=-1, required=True)
 @click.option("--weights", default="weights", help="weights: of each run's best epoch; last: of its last.")
 @click.option("--image-size", default=0, help="Pixels a side to answer at.  [default: as trained]")
-@click.option("--factors", nargs=2, default=(1.0, 1.0), help="On the odds of ground glass and consolidation.")
+@click.option("--factors", nargs=2, type=float, help="On the odds of ground glass and consolidation.")
 @click.option("--out", default=str(WEIGHTS), help="Where the model goes.  [default: lungseg_utils/weights]")
 def main(
-    run_dirs: tuple[str, ...], weights: str, image_size: int, factors: tuple[float, float], out: str
+    run_dirs: tuple[str, ...], weights: str, image_size: int, factors: tuple[float, float] | None, out: str
 ) -> None:
     model_dirs = [resolve_path(run_dir) / "model" for run_dir in run_dirs]
     rows, hu, truth = load_prepared(resolve_path(run_dirs[0]) / "prepared").validation_slices()
