@@ -34,17 +34,20 @@ from lungseg_utils.training.loop import train
 
 @dataclass(frozen=True)
 class Idea:
-    """What differs from the recipe: settings of the training, and of inference."""
+    """What differs from the recipe: settings of the training, and of inference, and what is looked at."""
 
     topic: str
     training: Mapping[str, Any] = field(default_factory=dict)
     inference: InferenceSettings = InferenceSettings()
+    frame: str = "slice"
 
 
 BEST = {"loss": "weighted_dice_cross_entropy", "augmentation": "medical", "sampling": "lesions"}
 IDEAS = {
     REFERENCE: Idea("reference"),
     "from scratch": Idea("start", {"encoder_weights": "none"}),
+    "EfficientNet-Lite0": Idea("start", {"encoder": "tu-tf_efficientnet_lite0"}),
+    "EfficientNet-Lite1": Idea("start", {"encoder": "tu-tf_efficientnet_lite1"}),
     "EfficientNet-B2 from scratch": Idea("start", {"encoder": "efficientnet-b2", "encoder_weights": "none"}),
     "cross-entropy + Dice": Idea("loss", {"loss": "dice_cross_entropy"}),
     "class weights": Idea("loss", {"loss": "weighted_cross_entropy"}),
@@ -66,6 +69,7 @@ IDEAS = {
     "twice the pixels a side": Idea("size", {"image_size": 2}),
     "slices shrink by area": Idea("size", {"resize": "area"}),
     "mirrored views": Idea("inference", inference=InferenceSettings(flip=True)),
+    "the body without the air around it": Idea("inference", frame="body"),
     "Dice, medical, EMA": Idea(
         "together",
         {"loss": "dice_cross_entropy", "augmentation": "medical", "sampling": "lesions", "ema_decay": 0.99},
@@ -97,6 +101,7 @@ def run_idea(
     rows = slices[slices.split == "validation"]
     index = rows["index"].to_numpy(int)
     segmenter = Segmenter.load(folder / "model", settings=idea.inference, name="last")
+    segmenter = replace(segmenter, config={**segmenter.config, "frame": idea.frame})
     start = time.perf_counter()
     labels = segmenter.labels(prepared.images["medseg"][index])
     answered = (time.perf_counter() - start) / len(rows)

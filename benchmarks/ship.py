@@ -59,7 +59,7 @@ def ship(
     model's. Raises InputError for models that see slices differently.
     """
     models, configs = zip(*(load_model(folder, name) for folder in model_dirs), strict=True)
-    for key in ("architecture", "encoder", "image_size", "resize", "preprocessing"):
+    for key in ("architecture", "encoder", "image_size", "resize", "frame", "preprocessing"):
         if any(config.get(key) != configs[0].get(key) for config in configs):
             raise InputError(
                 f"the models differ in {key}; expected members that see slices alike; train them so."
@@ -112,6 +112,8 @@ def shipped_card(config: dict, table: str) -> str:
             f" The odds of ground glass are multiplied by {ground_glass} and of consolidation by "
             f"{consolidation}, as folds of the training slices chose."
         )
+    if config.get("frame") == "body":
+        weights += " It is shown the body, without the air around it."
     if "members" in config:
         weights = f"Mean probability of {config['members']} networks. {weights}"
     weights = f"Seed {seeds}, {config['device']}. {weights}"

@@ -12,6 +12,7 @@ THINNED = 256  # pixels a side
 SOLID = -400  # HU; above it is body, below it air or aerated lung
 LEAST_OUTSIDE = 0.1  # of a picture's edge is air, if it shows more than the body
 CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
+FRAME_RIM = 0.02  # of the frame's width, on each side
 AERATED = (-930, -500)  # HU of aerated lung: darker is plain gas, outside and in bowel, sinuses and windpipe
 
 
@@ -56,7 +57,16 @@ def largest_piece(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     Both empty if it is.
     """
-    solid = cv2.morphologyEx(
+    _, pieces, stats, _ = cv2.connectedComponentsWithStats(_without_bridges(mask), connectivity=4)
+    sizes = stats[:, cv2.CC_STAT_AREA]
+    sizes[0] = 0
+    piece = (pieces == sizes.argmax()) & (pieces > 0)
+    return piece, holes_filled(piece)
+
+
+def _without_bridges(mask: np.ndarray) -> np.ndarray:
+    """mask, bool (H, W), opened by two pixels: uint8 (H, W)."""
+    return cv2.morphologyEx(
         mask.astype(np.uint8),
         cv2.MORPH_OPEN,
         CROSS,
@@ -64,13 +74,13 @@ def largest_piece(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         borderType=cv2.BORDER_CONSTANT,
         borderValue=0,
     )
-    _, pieces, stats, _ = cv2.connectedComponentsWithStats(solid, connectivity=4)
-    sizes = stats[:, cv2.CC_STAT_AREA]
-    sizes[0] = 0
-    piece = (pieces == sizes.argmax()) & (pieces > 0)
-    outside = np.pad(~piece, 1, constant_values=True).astype(np.uint8)
+
+
+def holes_filled(mask: np.ndarray) -> np.ndarray:
+    """mask, bool (H, W), and all that it encloses."""
+    outside = np.pad(~mask, 1, constant_values=True).astype(np.uint8)
     _, around = cv2.connectedComponents(outside, connectivity=4)
-    return piece, (around != around[0, 0])[1:-1, 1:-1]
+    return (around != around[0, 0])[1:-1, 1:-1]
 
 
 def enclosed(piece: np.ndarray) -> np.ndarray:
@@ -90,7 +100,7 @@ def enclosed(piece: np.ndarray) -> np.ndarray:
         touched = np.flatnonzero(inner)
         if len(touched):
             edge[touched[0] : touched[-1] + 1] = True
-    return ndimage.binary_fill_holes(closed)[1:-1, 1:-1]
+    return holes_filled(closed)[1:-1, 1:-1]
 
 
 def body_mask(hu: np.ndarray) -> np.ndarray:
@@ -104,16 +114,24 @@ def body_mask(hu: np.ndarray) -> np.ndarray:
     """
     smooth = ndimage.gaussian_filter(np.asarray(hu, np.float32), 1)
     piece, _ = largest_piece(smooth > SOLID)
-    wall = ndimage.binary_closing(np.pad(piece, 4), iterations=4)[4:-4, 4:-4]
-    body = enclosed(wall | piece)
+    wall = cv2.morphologyEx(np.pad(piece, 4).astype(np.uint8), cv2.MORPH_CLOSE, CROSS, iterations=4)
+    body = enclosed(wall[4:-4, 4:-4].astype(bool) | piece)
     if not body.any() or shows_outside(smooth):
         return body
-    pieces, count = ndimage.label(~body & (smooth < SOLID))
-    medians = ndimage.median(smooth, pieces, np.arange(count + 1))
-    large = np.bincount(pieces.ravel(), minlength=count + 1) > body.size / 100
-    lungs = large & (medians > AERATED[0]) & (medians < AERATED[1])
-    lungs[0] = False
-    return body | lungs[pieces]
+    return body | _aerated_pieces(smooth, ~body & (smooth < SOLID))
+
+
+def _aerated_pieces(smooth: np.ndarray, where: np.ndarray) -> np.ndarray:
+    """The pieces of `where`, (H, W), that are large and have the HU of aerated lung: bool (H, W)."""
+    _, pieces, stats, _ = cv2.connectedComponentsWithStats(where.astype(np.uint8), connectivity=4)
+    lungs = np.zeros(where.shape, bool)
+    for piece in range(1, len(stats)):
+        if stats[piece, cv2.CC_STAT_AREA] <= where.size / 100:
+            continue
+        here = pieces == piece
+        if AERATED[0] < np.median(smooth[here]) < AERATED[1]:
+            lungs |= here
+    return lungs
 
 
 def shows_outside(hu: np.ndarray) -> bool:
@@ -130,6 +148,39 @@ def body_with_rim(hu: np.ndarray) -> np.ndarray:
     step = max(round(max(hu.shape) / THINNED), 1)
     body = ndimage.binary_dilation(body_mask(hu[::step, ::step]), iterations=3)
     return np.kron(body, np.ones((step, step), bool))[: hu.shape[0], : hu.shape[1]]
+
+
+def body_frame(square: np.ndarray) -> tuple[slice, slice]:
+    """The smallest frame around the body that has the slice's proportions: a body in much air is seen larger.
+
+    A rim of FRAME_RIM is left around the body. What may be lung outside it widens the frame, so that nothing
+    of a picture of lungs alone is lost.
+
+    Args:
+        square: A slice in HU, (H, W), a square in mm.
+
+    Returns:
+        Rows and columns, within the slice; all of them if there is no body, or no air around it.
+    """
+    whole = slice(0, square.shape[0]), slice(0, square.shape[1])
+    step = max(round(max(square.shape) / THINNED), 1)
+    smooth = ndimage.gaussian_filter(np.asarray(square[::step, ::step], np.float32), 1)
+    if not shows_outside(smooth):
+        return whole
+    shown = body_mask(smooth)
+    beside = ~shown & (smooth > AERATED[0]) & (smooth < AERATED[1])
+    shown |= _aerated_pieces(smooth, _without_bridges(beside))
+    if not shown.any():
+        return whole
+    used = [np.flatnonzero(shown.any(axis)) for axis in (1, 0)]
+    ends = [(each[0] / side, (each[-1] + 1) / side) for each, side in zip(used, shown.shape, strict=True)]
+    share = min(max(last - first for first, last in ends) * (1 + 2 * FRAME_RIM), 1)
+    frame = []
+    for (first, last), side in zip(ends, square.shape, strict=True):
+        length = round(share * side)
+        start = round((first + last - share) / 2 * side)
+        frame.append(slice(start := min(max(start, 0), side - length), start + length))
+    return frame[0], frame[1]
 
 
 def lung_box(lung: np.ndarray) -> tuple[slice, slice]:

@@ -18,6 +18,7 @@ from lungseg_utils.data.grey import AIR_HU, fit_grey
 
 AUGMENTATIONS = ("none", "reference", "medical", "scanners")
 RESIZES = ("nearest", "area")
+FRAMES = ("slice", "body")
 
 
 # Two loader workers already share the cores; OpenCV's own threads would only fight them.
@@ -114,6 +115,12 @@ def check_resize(resize: str) -> None:
     """Raises InputError for a name that is not in RESIZES."""
     if resize not in RESIZES:
         raise InputError(f"resize is {resize!r}; expected one of {', '.join(RESIZES)}.")
+
+
+def check_frame(frame: str) -> None:
+    """Raises InputError for a name that is not in FRAMES."""
+    if frame not in FRAMES:
+        raise InputError(f"frame is {frame!r}; expected one of {', '.join(FRAMES)}.")
 
 
 def build_augmentation(

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from lungseg_utils.core.classes import CLASSES, LESIONS, NOT_LESION, NUM_CLASSES
 from lungseg_utils.core.device import Device, usable_cores
 from lungseg_utils.core.files import InputError
+from lungseg_utils.core.image import body_frame
 from lungseg_utils.core.stopping import outlive_signals
 from lungseg_utils.data.augmentation import augment, build_augmentation
 from lungseg_utils.data.preprocessing import load_prepared
@@ -33,7 +34,7 @@ class SliceDataset(Dataset):
     `dataset[i]` or `dataset[epoch, i]` gives (image, labels, row): image float32 (1, S, S) z-scores, labels
     uint8 (S, S) class index, row the line of slices.csv. S is image_size, or growth[epoch] as long as there
     is one. Augmentation depends on (seed, epoch, row) alone. resize: how slices shrink, see
-    build_augmentation.
+    build_augmentation. frame: what of a slice is taken: `slice`, all of it, or `body`, see image.body_frame.
 
     Raises:
         InputError: If the split has no slices.
@@ -48,13 +49,14 @@ class SliceDataset(Dataset):
         seed: int = 0,
         resize: str = "nearest",
         growth: Sequence[int] = (),
+        frame: str = "slice",
     ):
         prepared = load_prepared(prepared_dir)
         self.folder = prepared.dir
         self.preprocessing = prepared.preprocessing
         self.slices = prepared.slices[prepared.slices.split == split]
         self.image_size, self.augmentation, self.seed = image_size, augmentation, seed
-        self.resize, self.growth = resize, tuple(growth)
+        self.resize, self.growth, self.frame = resize, tuple(growth), frame
         if self.slices.empty:
             raise InputError(
                 f"{self.folder}/slices.csv has no slice in split {split!r}; run 02_preprocessing again."
@@ -81,6 +83,9 @@ class SliceDataset(Dataset):
             )
         size = self.growth[epoch] if epoch < len(self.growth) else self.image_size
         pipeline = _pipeline(self.augmentation, size, min(hu.shape), self.resize)
+        if self.frame == "body":
+            frame = body_frame(hu)
+            hu, labels = hu[frame], labels[frame]
         hu, labels = augment(pipeline, hu, labels, (self.seed, epoch, row))
         image = torch.from_numpy(self.preprocessing.normalise(hu))[None]
         return image, torch.from_numpy(np.ascontiguousarray(labels)), row

@@ -4,7 +4,7 @@ Every step beyond argmax is off unless asked for.
 """
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,8 +16,9 @@ from torch import nn
 
 from lungseg_utils.core.device import Device, choose_device
 from lungseg_utils.core.files import InputError, first_line, resolve_path
-from lungseg_utils.core.image import resize_nearest, shrink_by_area
+from lungseg_utils.core.image import body_frame, resize_nearest, shrink_by_area
 from lungseg_utils.core.progress import tqdm
+from lungseg_utils.data.augmentation import check_frame
 from lungseg_utils.data.preprocessing import Preprocessing, check_clip
 from lungseg_utils.inference.openvino import compile_network, is_installed
 from lungseg_utils.inference.postprocess import predict
@@ -41,13 +42,15 @@ class Segmenter:
 
         labels = Segmenter.load("runs/demo/model")(hu)
 
-    Every prediction takes these steps, whoever asks for it: pad to a square, clamp to the window, shrink to
-    image_size, normalise, run the network, average the views, enlarge, crop, clean up.
+    Every prediction takes these steps, whoever asks for it: pad to a square, cut away the air around the
+    body, clamp to the window, shrink to image_size, normalise, run the network, average the views, enlarge,
+    put back into the slice, clean up.
 
     Attributes:
         model: The network, float32 (n, 1, image_size, image_size) to logits (n, 4, image_size, image_size).
         config: The model folder's config.json; `image_size` and `preprocessing` count here, and
-            of models that have them `window` and `resize` (`area`: `shrink_by_area`; else the nearest pixel).
+            of models that have them `window`, `frame` (`body`: see `body_frame`; else the whole slice) and
+            `resize` (`area`: `shrink_by_area`; else the nearest pixel).
         device: Where the network runs.
         settings: The steps between network and labels.
         backend: What runs the network; see `load`. InputError if it is unknown or cannot run here.
@@ -92,6 +95,7 @@ class Segmenter:
         try:
             Preprocessing.from_dict(config["preprocessing"])
             check_clip(*map(float, config.get("window") or (0, 1)))
+            check_frame(config.get("frame", "slice"))
         except (TypeError, ValueError) as error:  # InputError is a ValueError
             raise InputError(
                 f"{resolve_path(model_dir) / 'config.json'} is damaged ({first_line(error)}); run "
@@ -155,8 +159,8 @@ class Segmenter:
         """One batch of slices at a time: memory does not grow with the stack.
 
         The network sees squares: slices that are none, in mm, are padded with air, and the answer is cropped
-        back. They are resized to image_size as in validation (`resize` of the config); the logits are resized
-        back linearly.
+        back. With `frame` `body` the air around the body is cut away: it is background. Squares are resized
+        to image_size as in validation (`resize` of the config); the logits are resized back linearly.
 
         Args:
             hu: (N, H, W) in HU, any size and numeric type.
@@ -229,7 +233,9 @@ class Segmenter:
         """What the network says of a few slices (n, H, W) in HU."""
         (top, bottom), (left, right) = square_margins(hu.shape[1:], pixel)
         square = np.pad(hu, ((0, 0), (top, bottom), (left, right)), constant_values=AIR)
-        images = self.images(square)
+        whole = slice(0, square.shape[1]), slice(0, square.shape[2])
+        frames = [body_frame(each) if self.config.get("frame") == "body" else whole for each in square]
+        images = self.images(each[frame] for each, frame in zip(square, frames, strict=True))
         at_once = max(1, PASS_PIXELS // self.image_size**2) if self.device.type == "cpu" else len(images)
         parts = torch.split(images, at_once)
         rows, columns = hu.shape[1:]
@@ -239,16 +245,16 @@ class Segmenter:
                 for view in views
             },
             square=square.shape[1:],
+            frames=frames,
             inside=(slice(top, top + rows), slice(left, left + columns)),
         )
 
-    def images(self, square: np.ndarray) -> torch.Tensor:
-        """What the network sees of square slices (n, S, S) in HU: float32 (n, 1, image_size, image_size)."""
-        if self.window:
-            square = square.clip(*self.window)
+    def images(self, squares: Iterable[np.ndarray]) -> torch.Tensor:
+        """What the network sees of squares (H, W) in HU: float32 (n, 1, image_size, image_size)."""
         shrink = shrink_by_area if self.config.get("resize") == "area" else resize_nearest
-        z = self.preprocessing.normalise(shrink(square, self.image_size))
-        return torch.from_numpy(z)[:, None].to(self.device.type, memory_format=torch.channels_last)
+        clamped = (each.clip(*self.window) if self.window else each for each in squares)
+        z = [self.preprocessing.normalise(shrink(each[None], self.image_size)) for each in clamped]
+        return torch.from_numpy(np.stack(z)).to(self.device.type, memory_format=torch.channels_last)
 
     def probabilities(
         self, hu: np.ndarray, batch_size: int = 8, pixel: tuple[float, float] = (1.0, 1.0)

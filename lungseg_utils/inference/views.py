@@ -7,10 +7,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from lungseg_utils.core.classes import NUM_CLASSES
+from lungseg_utils.core.classes import BACKGROUND, NUM_CLASSES
 from lungseg_utils.inference.postprocess import temper
 from lungseg_utils.inference.settings import InferenceSettings
 
+Frame = tuple[slice, slice]  # rows and columns
 View = tuple[float, bool]  # degrees by which the slice is turned, and whether it is mirrored then
 
 
@@ -29,12 +30,14 @@ class Answers:
     Attributes:
         logits: By view, (n, 4, S, S).
         square: Rows and columns of the padded slices.
+        frames: Of each slice, the rows and columns of its square that the network saw; air lies around them.
         inside: Rows and columns of the squares that are the slices' own.
     """
 
     logits: dict[View, torch.Tensor]
     square: tuple[int, int]
-    inside: tuple[slice, slice]
+    frames: Sequence[Frame]
+    inside: Frame
 
     @torch.inference_mode()
     def probabilities(self, settings: InferenceSettings, small: bool = False) -> np.ndarray:
@@ -49,10 +52,13 @@ class Answers:
         """
         first, *others = views_of(settings)
         plain = self.logits[first]
-        size = tuple(plain.shape[2:]) if small else self.square
-        out = plain.new_empty(len(plain), NUM_CLASSES, *size)
-        for k, answer in enumerate(out):  # one slice's pixels stay in a CPU's cache
-            logits = F.interpolate(plain[k : k + 1], size=size, mode="bilinear", align_corners=False)
+        size = (plain.shape[2], plain.shape[3]) if small else self.square
+        out = plain.new_zeros(len(plain), NUM_CLASSES, *size)
+        out[:, BACKGROUND] = 1
+        for k, frame in enumerate(self.frames):  # one slice's pixels stay in a CPU's cache
+            answer = out[k][:, *scaled(frame, self.square, size)]
+            shown = answer.shape[1:]
+            logits = F.interpolate(plain[k : k + 1], size=shown, mode="bilinear", align_corners=False)
             torch.softmax(logits, 1, out=answer[None])
             if others:
                 self._average(k, others, answer)
@@ -70,6 +76,15 @@ class Answers:
             answer += logits.softmax(1)[0] * inside
             views += inside
         answer /= views
+
+
+def scaled(frame: Frame, before: tuple[int, int], after: tuple[int, int]) -> Frame:
+    """The rows and columns of a frame in a picture of size `before`, where that picture has size `after`."""
+    rows, columns = (
+        slice(round(part.start * new / old), round(part.stop * new / old))
+        for part, old, new in zip(frame, before, after, strict=True)
+    )
+    return rows, columns
 
 
 def ask(

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from lungseg_utils.core.files import InputError
-from lungseg_utils.data.augmentation import check_augmentation, check_resize
+from lungseg_utils.data.augmentation import check_augmentation, check_frame, check_resize
 from lungseg_utils.data.datasets import check_sampling, parse_growth
 from lungseg_utils.model import check_architecture, check_encoder, check_image_size
 from lungseg_utils.training.losses import build_loss
@@ -24,9 +24,10 @@ class TrainingConfig:
     batch_size is the effective one: the slices of one step, shared out over `accumulation` pieces and all
     processes. image_size is what the network predicts and validates at. growth: smaller slices at first, such
     as `192x5, 256x2`: five epochs at 192 px, two at 256, then image_size. resize: how slices shrink to it,
-    `nearest` or `area`. shares: of each source among the drawn slices, such as `medseg 0.6, radiopaedia 0.4`;
-    empty: see datasets.slice_chances. max_grad_norm, ema_decay, freeze_encoder_epochs, max_minutes: 0 turns
-    them off. workers: -1 lets the device decide.
+    `nearest` or `area`. frame: what of a slice the network is shown in validation and in use: `slice`, all of
+    it, or `body`, see image.body_frame. shares: of each source among the drawn slices, such as `medseg 0.6,
+    radiopaedia 0.4`; empty: see datasets.slice_chances. max_grad_norm, ema_decay, freeze_encoder_epochs,
+    max_minutes: 0 turns them off. workers: -1 lets the device decide.
     """
 
     architecture: str = "unet"
@@ -35,6 +36,7 @@ class TrainingConfig:
     image_size: int = 256
     growth: str = ""
     resize: str = "nearest"
+    frame: str = "slice"
     augmentation: str = "reference"
     sampling: str = "every_slice"
     shares: str = ""
@@ -62,6 +64,7 @@ class TrainingConfig:
         check_augmentation(self.augmentation)
         check_sampling(self.sampling, self.shares)
         check_resize(self.resize)
+        check_frame(self.frame)
         if len(parse_growth(self.growth)) >= self.epochs and self.growth:
             raise InputError(
                 f"growth is {self.growth!r} and epochs {self.epochs}; expected some epochs at image_size."

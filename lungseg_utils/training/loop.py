@@ -101,7 +101,9 @@ def _train(
         config.resize,
         parse_growth(config.growth),
     )
-    val_set = SliceDataset(prepared_dir, "validation", config.image_size, resize=config.resize)
+    val_set = SliceDataset(
+        prepared_dir, "validation", config.image_size, resize=config.resize, frame=config.frame
+    )
     share = {"processes": accelerator.num_processes, "process": accelerator.process_index}
     chances = slice_chances(train_set.slices, config.sampling, config.shares)
     batches = EpochBatches(

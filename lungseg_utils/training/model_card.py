@@ -37,6 +37,7 @@ def model_config(
         "encoder": config.encoder,
         "image_size": config.image_size,
         "resize": config.resize,
+        "frame": config.frame,
         "preprocessing": train_set.preprocessing.to_dict(),
         "training_ranges": training_ranges(train_set),
         "training": {

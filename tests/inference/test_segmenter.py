@@ -9,14 +9,15 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from helpers import AS_IS, CPU, ByValue
+from helpers import AS_IS, CPU, ByValue, phantom_chest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage, special
 
 from lungseg_utils.core.classes import BACKGROUND, CONSOLIDATION, GROUND_GLASS
 from lungseg_utils.core.files import InputError
-from lungseg_utils.core.image import resize_nearest, shrink_by_area
+from lungseg_utils.core.image import body_frame, resize_nearest, shrink_by_area
+from lungseg_utils.data.augmentation import FRAMES
 from lungseg_utils.data.datasets import SliceDataset
 from lungseg_utils.data.preprocessing import Preprocessing, load_prepared
 from lungseg_utils.inference import segmenter as inference
@@ -137,18 +138,22 @@ def test_a_batch_without_slices_is_refused(segmenter, hu):
         segmenter.labels(hu, batch_size=-1)
 
 
+@pytest.mark.parametrize("frame", FRAMES)
 @pytest.mark.parametrize(("resize", "shrink"), [("nearest", resize_nearest), ("area", shrink_by_area)])
-def test_the_network_sees_in_use_what_it_saw_in_validation(segmenter, prepared_dir, hu, resize, shrink):
-    dataset = SliceDataset(prepared_dir, "validation", segmenter.image_size, resize=resize)
+def test_the_network_sees_in_use_what_it_saw_in_validation(
+    segmenter, prepared_dir, hu, resize, shrink, frame
+):
+    dataset = SliceDataset(prepared_dir, "validation", segmenter.image_size, resize=resize, frame=frame)
     seen = []
     probe = replace(
         segmenter,
         model=lambda images: seen.append(images) or images.repeat(1, 4, 1, 1),
-        config={**segmenter.config, "resize": resize},
+        config={**segmenter.config, "resize": resize, "frame": frame},
     )
     probe.probabilities(hu)
     for i, image in enumerate(torch.cat(seen)):
-        small = segmenter.preprocessing.normalise(shrink(hu[i : i + 1], segmenter.image_size))
+        shown = hu[i][body_frame(hu[i])] if frame == "body" else hu[i]
+        small = segmenter.preprocessing.normalise(shrink(shown[None], segmenter.image_size))
         np.testing.assert_array_equal(small, dataset[i][0].numpy())
         np.testing.assert_array_equal(small, image.numpy())
 
@@ -424,6 +429,25 @@ def test_the_network_sees_squares_in_mm_and_the_answer_is_on_the_slices_grid(sha
     assert inside.any(1).float().mean().item() == pytest.approx(shape[1] * pixel[0] / side, abs=0.1)
     assert inside.any(0).float().mean().item() == pytest.approx(shape[2] * pixel[1] / side, abs=0.1)
     assert labels[0, 0, 0] == labels[0, 1, -1] == 2 and labels[0, -1, 0] == 3  # top dark, bottom bright
+
+
+@pytest.mark.parametrize("steps", [InferenceSettings(), ALL_VIEWS])
+def test_the_air_around_a_body_is_cut_away_and_the_answer_put_back(steps):
+    """To a network that is shown the body, a chest in a wide picture is the chest of a tight one."""
+    config = {"image_size": 192, "preprocessing": AS_IS.to_dict(), "frame": "body", "resize": "area"}
+    segmenter = Segmenter(ByValue(), config, CPU, steps)
+    tight = phantom_chest()[5:7].repeat(3, axis=1).repeat(3, axis=2)
+    wide = np.pad(tight, ((0, 0), (120, 360), (390, 90)), constant_values=-1000)
+    labels = segmenter(wide)
+    inside = (slice(None), slice(120, 408), slice(390, 678))
+    shown = tight > -950  # air is lung to this network, but where it was cut away
+    assert (labels[inside] == segmenter(tight))[shown].mean() > 0.95
+    labels[inside] = BACKGROUND  # the frame leaves a rim of air, of which the network says something
+    assert (labels != BACKGROUND).mean() < 0.02
+    _, answers = next(segmenter.answers(wide))
+    small = answers.probabilities(steps, small=True)
+    np.testing.assert_allclose(small.sum(1), 1, rtol=1e-5)
+    assert (small.argmax(1) == resize_nearest(segmenter(wide), 192)).mean() > 0.9
 
 
 def test_squares_in_mm_are_left_alone():

@@ -213,6 +213,7 @@ def test_best_and_early_stopping_follow_the_monitor():
         ({"epochs": 0}, "epochs is 0"),
         ({"growth": "192x10"}, "expected some epochs at image_size"),
         ({"resize": "cubic"}, "resize is 'cubic'"),
+        ({"frame": "lungs"}, "frame is 'lungs'; expected one of slice, body"),
         ({"shares": "medseg 0.5"}, "whose sum is 1"),
         ({"learning_rate": -1e-3}, "learning_rate"),
         ({"accumulation": 0}, "accumulation is 0"),
