@@ -7,8 +7,6 @@ in turn, a network trained on all others, and its last weights answer for the on
 lands in OUT/patients.csv as soon as it is known; run the command again to go on.
 """
 
-from dataclasses import replace
-
 import click
 import numpy as np
 import pandas as pd
@@ -18,7 +16,6 @@ from folds import link_prepared
 
 from lungseg_utils.core.classes import BACKGROUND, LESION, LESIONS
 from lungseg_utils.core.files import InputError, resolve_path
-from lungseg_utils.data.augmentation import FRAMES
 from lungseg_utils.data.preprocessing import Prepared, load_prepared
 from lungseg_utils.inference.segmenter import Segmenter
 from lungseg_utils.series.alone import training_config
@@ -31,19 +28,15 @@ def dice(answer: np.ndarray, truth: np.ndarray) -> float:
 
 
 def score_patient(segmenter: Segmenter, prepared: Prepared, index: np.ndarray) -> dict[str, float]:
-    """Dice of the lesions, whatever their kind, and of the lung with them, on these slices of SOURCE.
-
-    Once on whole slices and once on the body alone.
-    """
+    """Dice of the lesions, whatever their kind, and of the lung with them, on these slices of SOURCE."""
     hu, truth = (
         np.load(prepared.dir / f"{part}_{SOURCE}.npy", mmap_mode="r")[index] for part in ("images", "labels")
     )
-    scores = {}
-    for frame in FRAMES:
-        labels = replace(segmenter, config={**segmenter.config, "frame": frame}).labels(hu)
-        scores[f"lesion_dice_{frame}"] = dice(np.isin(labels, LESIONS), truth == LESION)
-        scores[f"lung_dice_{frame}"] = dice(labels != BACKGROUND, truth != BACKGROUND)
-    return scores
+    labels = segmenter.labels(hu)
+    return {
+        "lesion_dice": dice(np.isin(labels, LESIONS), truth == LESION),
+        "lung_dice": dice(labels != BACKGROUND, truth != BACKGROUND),
+    }
 
 
 @click.command(help=__doc__)

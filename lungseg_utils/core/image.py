@@ -112,13 +112,18 @@ def body_mask(hu: np.ndarray) -> np.ndarray:
     for slices thinned to about 256 px. Where a tight crop cuts the lungs open, they count as the body by
     their values.
     """
-    smooth = ndimage.gaussian_filter(np.asarray(hu, np.float32), 1)
+    smooth = _smooth(hu)
     piece, _ = largest_piece(smooth > SOLID)
     wall = cv2.morphologyEx(np.pad(piece, 4).astype(np.uint8), cv2.MORPH_CLOSE, CROSS, iterations=4)
     body = enclosed(wall[4:-4, 4:-4].astype(bool) | piece)
     if not body.any() or shows_outside(smooth):
         return body
     return body | _aerated_pieces(smooth, ~body & (smooth < SOLID))
+
+
+def _smooth(hu: np.ndarray) -> np.ndarray:
+    """hu, (H, W), less its noise: float32, a Gaussian of one pixel."""
+    return cv2.GaussianBlur(np.asarray(hu, np.float32), (9, 9), 1, borderType=cv2.BORDER_REFLECT)
 
 
 def _aerated_pieces(smooth: np.ndarray, where: np.ndarray) -> np.ndarray:
@@ -164,10 +169,11 @@ def body_frame(square: np.ndarray) -> tuple[slice, slice]:
     """
     whole = slice(0, square.shape[0]), slice(0, square.shape[1])
     step = max(round(max(square.shape) / THINNED), 1)
-    smooth = ndimage.gaussian_filter(np.asarray(square[::step, ::step], np.float32), 1)
+    thin = square[::step, ::step]
+    smooth = _smooth(thin)
     if not shows_outside(smooth):
         return whole
-    shown = body_mask(smooth)
+    shown = body_mask(thin)
     beside = ~shown & (smooth > AERATED[0]) & (smooth < AERATED[1])
     shown |= _aerated_pieces(smooth, _without_bridges(beside))
     if not shown.any():
