@@ -12,7 +12,8 @@ THINNED = 256  # pixels a side
 SOLID = -400  # HU; above it is body, below it air or aerated lung
 LEAST_OUTSIDE = 0.1  # of a picture's edge is air, if it shows more than the body
 CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
-FRAME_RIM = 0.02  # of the frame's width, on each side
+FRAME_RIM = 0.02  # of the body's longer side, on each side
+LEAST_FRAME = 1 / 3  # of a slice's side: what is smaller than that is no chest, and to be seen as small
 AERATED = (-930, -500)  # HU of aerated lung: darker is plain gas, outside and in bowel, sinuses and windpipe
 
 
@@ -158,8 +159,8 @@ def body_with_rim(hu: np.ndarray) -> np.ndarray:
 def body_frame(square: np.ndarray) -> tuple[slice, slice]:
     """The smallest frame around the body that has the slice's proportions: a body in much air is seen larger.
 
-    A rim of FRAME_RIM is left around the body. What may be lung outside it widens the frame, so that nothing
-    of a picture of lungs alone is lost.
+    A rim of FRAME_RIM is left around the body, and no frame is smaller than LEAST_FRAME. What may be lung
+    outside the body widens the frame, so that nothing of a picture of lungs alone is lost.
 
     Args:
         square: A slice in HU, (H, W), a square in mm.
@@ -180,7 +181,8 @@ def body_frame(square: np.ndarray) -> tuple[slice, slice]:
         return whole
     used = [np.flatnonzero(shown.any(axis)) for axis in (1, 0)]
     ends = [(each[0] / side, (each[-1] + 1) / side) for each, side in zip(used, shown.shape, strict=True)]
-    share = min(max(last - first for first, last in ends) * (1 + 2 * FRAME_RIM), 1)
+    longer = max(last - first for first, last in ends)
+    share = min(max(longer * (1 + 2 * FRAME_RIM), LEAST_FRAME), 1)
     frame = []
     for (first, last), side in zip(ends, square.shape, strict=True):
         length = round(share * side)

@@ -25,7 +25,7 @@ def test_the_frame_holds_the_lungs_wherever_they_lie_and_little_air(index, margi
     assert lung[frame].sum() == lung.sum()
     shares = [(part.stop - part.start) / side for part, side in zip(frame, hu.shape, strict=True)]
     assert shares[0] == pytest.approx(shares[1], abs=0.02)  # the slice's proportions
-    assert max(shares) <= min(1.15 * 96 / min(hu.shape) + 0.04, 1)
+    assert max(shares) <= min(max(1.15 * 96 / min(hu.shape) + 0.04, 0.36), 1)
 
 
 def test_a_picture_without_air_around_it_or_without_a_body_stays_whole():
@@ -33,6 +33,14 @@ def test_a_picture_without_air_around_it_or_without_a_body_stays_whole():
     assert body_frame(HU[2][20:80, 20:80]) == whole
     for hu in (AIR, 40, -500):
         assert body_frame(np.full((60, 60), hu)) == whole
+
+
+def test_what_is_too_small_for_a_chest_is_not_magnified_further():
+    hu = np.full((256, 256), AIR)
+    hu[100:120, 200:220] = 40  # an arm
+    rows, columns = body_frame(hu)
+    assert rows.stop - rows.start == columns.stop - columns.start == 85
+    assert columns.start <= 200 and 220 <= columns.stop <= 256 and rows.start <= 100 and rows.stop >= 120
 
 
 def test_lungs_alone_are_not_cut():
