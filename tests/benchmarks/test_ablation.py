@@ -3,6 +3,7 @@
 The folds, networks that are trained once, and the table of effects against its parts.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import ablation
@@ -14,7 +15,7 @@ from click.testing import CliRunner
 from folds import fold_splits
 from safetensors.numpy import save_file
 
-from lungseg_utils.core.classes import BACKGROUND, SHORT_NAMES
+from lungseg_utils.core.classes import BACKGROUND, LUNG_OTHER, SHORT_NAMES
 from lungseg_utils.core.files import InputError
 from lungseg_utils.data.preprocessing import Preprocessing, load_prepared
 from lungseg_utils.evaluation import metrics
@@ -72,14 +73,20 @@ def trained(monkeypatch):
         save_file({}, run_dir / "model" / "last.safetensors")
         pd.DataFrame({"seconds": [30.0, 60.0]}).to_csv(run_dir / "history.csv", index=False)
 
+    @dataclass
     class Network:
+        """Answers background on whole slices, `lung other` on bodies alone."""
+
+        config: dict
+
         @staticmethod
         def load(folder, settings, name):
             assert (folder / f"{name}.safetensors").exists() and name == "last"
-            return Network()
+            return Network({"image_size": 32})
 
         def labels(self, hu):
-            return np.full(hu.shape, BACKGROUND, np.uint8)
+            answers = {"slice": BACKGROUND, "body": LUNG_OTHER}
+            return np.full(hu.shape, answers[self.config["frame"]], np.uint8)
 
     monkeypatch.setattr(ablation, "train", train)
     monkeypatch.setattr(ablation, "Segmenter", Network)
@@ -130,6 +137,9 @@ def test_a_network_is_trained_once_with_the_ideas_settings_and_answers_for_its_f
     labels = prepared.labels["medseg"][rows["index"]]
     expected = [metrics.confusion_matrix(truth, np.full_like(truth, BACKGROUND)) for truth in labels]
     np.testing.assert_array_equal(counts_of(rows), expected)
+    body = run_idea(prepared, slices, Idea("inference", frame="body"), TrainingConfig(), tmp_path / "a")
+    expected = [metrics.confusion_matrix(truth, np.full_like(truth, LUNG_OTHER)) for truth in labels]
+    np.testing.assert_array_equal(counts_of(body), expected)
     again = run_idea(prepared, slices, idea, TrainingConfig(), tmp_path / "a")
     assert len(trained) == 1 and again.drop(columns="seconds_per_slice").equals(
         rows.drop(columns="seconds_per_slice")
