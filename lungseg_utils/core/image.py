@@ -114,9 +114,7 @@ def body_mask(hu: np.ndarray) -> np.ndarray:
     their values.
     """
     smooth = _smooth(hu)
-    piece, _ = largest_piece(smooth > SOLID)
-    wall = cv2.morphologyEx(np.pad(piece, 4).astype(np.uint8), cv2.MORPH_CLOSE, CROSS, iterations=4)
-    body = enclosed(wall[4:-4, 4:-4].astype(bool) | piece)
+    body = _trunk(smooth)
     if not body.any() or shows_outside(smooth):
         return body
     return body | _aerated_pieces(smooth, ~body & (smooth < SOLID))
@@ -125,6 +123,13 @@ def body_mask(hu: np.ndarray) -> np.ndarray:
 def _smooth(hu: np.ndarray) -> np.ndarray:
     """hu, (H, W), less its noise: float32, a Gaussian of one pixel."""
     return cv2.GaussianBlur(np.asarray(hu, np.float32), (9, 9), 1, borderType=cv2.BORDER_REFLECT)
+
+
+def _trunk(smooth: np.ndarray) -> np.ndarray:
+    """`body_mask` of a picture that shows the body's outside."""
+    piece, _ = largest_piece(smooth > SOLID)
+    wall = cv2.morphologyEx(np.pad(piece, 4).astype(np.uint8), cv2.MORPH_CLOSE, CROSS, iterations=4)
+    return enclosed(wall[4:-4, 4:-4].astype(bool) | piece)
 
 
 def _aerated_pieces(smooth: np.ndarray, where: np.ndarray) -> np.ndarray:
@@ -170,11 +175,10 @@ def body_frame(square: np.ndarray) -> tuple[slice, slice]:
     """
     whole = slice(0, square.shape[0]), slice(0, square.shape[1])
     step = max(round(max(square.shape) / THINNED), 1)
-    thin = square[::step, ::step]
-    smooth = _smooth(thin)
+    smooth = _smooth(square[::step, ::step])
     if not shows_outside(smooth):
         return whole
-    shown = body_mask(thin)
+    shown = _trunk(smooth)
     beside = ~shown & (smooth > AERATED[0]) & (smooth < AERATED[1])
     shown |= _aerated_pieces(smooth, _without_bridges(beside))
     if not shown.any():

@@ -187,6 +187,7 @@ def test_a_damaged_model_is_one_sentence(run, file, content):
         {"window": "lung"},
         {"window": [1, 2, 3]},
         {"preprocessing": {"mean": 3}},
+        {"frame": "lungs"},
         {"lesion_factors": 3},
         {"lesion_factors": [0.8]},
         {"lesion_factors": [0.8, 0]},
