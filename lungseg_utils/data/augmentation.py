@@ -12,7 +12,7 @@ import albumentations as A
 import cv2
 import numpy as np
 
-from lungseg_utils.core.classes import BACKGROUND, LUNG_WINDOW
+from lungseg_utils.core.classes import BACKGROUND, LESIONS, LUNG_OTHER, LUNG_WINDOW
 from lungseg_utils.core.files import InputError
 from lungseg_utils.data.grey import AIR_HU, fit_grey
 
@@ -207,3 +207,23 @@ def augment(
     pipeline.set_random_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
     out = pipeline(image=hu, mask=labels)
     return out["image"], out["mask"]
+
+
+def paste_lesions(
+    hu: np.ndarray, labels: np.ndarray, other_hu: np.ndarray, other_labels: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The slice with another's lesions where both show lung: other lung here, a lesion of known kind there.
+
+    (Copy-paste augmentation: Ghiasi et al. 2021, arXiv:2012.07177.)
+
+    Args:
+        hu: float32 (H, W).
+        labels: Class index, uint8 (H, W).
+        other_hu: Of the slice that gives its lesions, as hu.
+        other_labels: As labels.
+
+    Returns:
+        Slice and labels, new arrays.
+    """
+    taken = (labels == LUNG_OTHER) & np.isin(other_labels, LESIONS)
+    return np.where(taken, other_hu, hu), np.where(taken, other_labels, labels)

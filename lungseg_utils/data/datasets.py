@@ -19,12 +19,13 @@ from lungseg_utils.core.device import Device, usable_cores
 from lungseg_utils.core.files import InputError
 from lungseg_utils.core.image import body_frame
 from lungseg_utils.core.stopping import outlive_signals
-from lungseg_utils.data.augmentation import augment, build_augmentation
+from lungseg_utils.data.augmentation import augment, build_augmentation, paste_lesions
 from lungseg_utils.data.preprocessing import load_prepared
 from lungseg_utils.model import check_image_size
 
 MOST_WORKERS = 16
 SHARED_MEMORY = Path("/dev/shm")  # on Linux; Docker gives 64 MB
+PASTING = 1  # beside seed, epoch and row: draws of their own
 SAMPLINGS = ("every_slice", "sources", "lesions")
 
 
@@ -35,9 +36,11 @@ class SliceDataset(Dataset):
     uint8 (S, S) class index, row the line of slices.csv. S is image_size, or growth[epoch] as long as there
     is one. Augmentation depends on (seed, epoch, row) alone. resize: how slices shrink, see
     build_augmentation. frame: what of a slice is taken: `slice`, all of it, or `body`, see image.body_frame.
+    paste: the share of slices into which the lesions of another are pasted, see paste_lesions: of any source
+    whose labels name the kind, sources alike, augmented as that slice is in this epoch.
 
     Raises:
-        InputError: If the split has no slices.
+        InputError: If the split has no slices, or none has lesions to paste.
     """
 
     def __init__(
@@ -50,13 +53,14 @@ class SliceDataset(Dataset):
         resize: str = "nearest",
         growth: Sequence[int] = (),
         frame: str = "slice",
+        paste: float = 0.0,
     ):
         prepared = load_prepared(prepared_dir)
         self.folder = prepared.dir
         self.preprocessing = prepared.preprocessing
         self.slices = prepared.slices[prepared.slices.split == split]
         self.image_size, self.augmentation, self.seed = image_size, augmentation, seed
-        self.resize, self.growth, self.frame = resize, tuple(growth), frame
+        self.resize, self.growth, self.frame, self.paste = resize, tuple(growth), frame, paste
         if self.slices.empty:
             raise InputError(
                 f"{self.folder}/slices.csv has no slice in split {split!r}; run 02_preprocessing again."
@@ -64,12 +68,32 @@ class SliceDataset(Dataset):
         build_augmentation(
             augmentation, image_size, resize=resize
         )  # an unknown name is refused here, not in a worker
+        shown = self.slices[[CLASSES[c].short for c in LESIONS]].fillna(0).sum(axis=1).to_numpy() > 0
+        sources = self.slices.source.to_numpy()
+        self.givers = [np.flatnonzero(shown & (sources == source)) for source in np.unique(sources[shown])]
+        if paste and not self.givers:
+            raise InputError(
+                f"paste is {paste}, and no slice in split {split!r} of {self.folder} shows a lesion of known "
+                "kind; set paste to 0."
+            )
 
     def __len__(self) -> int:
         return len(self.slices)
 
     def __getitem__(self, key: int | tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor, int]:
         epoch, i = key if isinstance(key, tuple) else (0, key)
+        row = int(self.slices.index[i])
+        hu, labels = self._augmented(epoch, i)
+        if self.paste:
+            rng = np.random.default_rng([self.seed, epoch, row, PASTING])
+            if rng.random() < self.paste:
+                giver = rng.choice(self.givers[rng.integers(len(self.givers))])
+                hu, labels = paste_lesions(hu, labels, *self._augmented(epoch, giver))
+        image = torch.from_numpy(self.preprocessing.normalise(hu))[None]
+        return image, torch.from_numpy(np.ascontiguousarray(labels)), row
+
+    def _augmented(self, epoch: int, i: int) -> tuple[np.ndarray, np.ndarray]:
+        """HU, float32 (S, S), and labels of slice i as this epoch has it, before anything is pasted."""
         row = int(self.slices.index[i])
         source, index = self.slices.source.iloc[i], self.slices["index"].iloc[i]
         # Opened for each slice (0.1 ms): a memory map kept in the dataset would be copied whole into every
@@ -86,9 +110,7 @@ class SliceDataset(Dataset):
         if self.frame == "body":
             frame = body_frame(hu)
             hu, labels = hu[frame], labels[frame]
-        hu, labels = augment(pipeline, hu, labels, (self.seed, epoch, row))
-        image = torch.from_numpy(self.preprocessing.normalise(hu))[None]
-        return image, torch.from_numpy(np.ascontiguousarray(labels)), row
+        return augment(pipeline, hu, labels, (self.seed, epoch, row))
 
 
 def check_sampling(sampling: str, shares: str = "") -> None:

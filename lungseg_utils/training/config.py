@@ -7,7 +7,7 @@ from typing import Any
 from lungseg_utils.core.files import InputError
 from lungseg_utils.data.augmentation import check_augmentation, check_frame, check_resize
 from lungseg_utils.data.datasets import check_sampling, parse_growth
-from lungseg_utils.model import check_architecture, check_encoder, check_image_size
+from lungseg_utils.model import check_architecture, check_drop_path, check_encoder, check_image_size
 from lungseg_utils.training.losses import build_loss
 
 MONITORS = {"val_loss": -1, "val_miou": 1, "val_lesion_dice": 1}  # 1: more is better
@@ -26,18 +26,22 @@ class TrainingConfig:
     as `192x5, 256x2`: five epochs at 192 px, two at 256, then image_size. resize: how slices shrink to it,
     `nearest` or `area`. frame: what of a slice the network is shown in validation and in use: `slice`, all of
     it, or `body`, see image.body_frame. shares: of each source among the drawn slices, such as `medseg 0.6,
-    radiopaedia 0.4`; empty: see datasets.slice_chances. max_grad_norm, ema_decay, freeze_encoder_epochs,
-    max_minutes: 0 turns them off. workers: -1 lets the device decide.
+    radiopaedia 0.4`; empty: see datasets.slice_chances. paste: the share of training slices that get
+    another's lesions as well, see datasets.SliceDataset. drop_path: see model.build_model. Both, and
+    max_grad_norm, ema_decay, freeze_encoder_epochs, max_minutes: 0 turns them off. workers: -1 lets the
+    device decide.
     """
 
     architecture: str = "unet"
     encoder: str = "efficientnet-b2"
     encoder_weights: str = "imagenet"
+    drop_path: float = 0.0
     image_size: int = 256
     growth: str = ""
     resize: str = "nearest"
     frame: str = "slice"
     augmentation: str = "reference"
+    paste: float = 0.0
     sampling: str = "every_slice"
     shares: str = ""
     loss: str = "cross_entropy"
@@ -61,6 +65,7 @@ class TrainingConfig:
         build_loss(self.loss)
         check_architecture(self.architecture)
         check_encoder(self.encoder)
+        check_drop_path(self.drop_path, self.encoder)
         check_augmentation(self.augmentation)
         check_sampling(self.sampling, self.shares)
         check_resize(self.resize)
@@ -95,6 +100,8 @@ class TrainingConfig:
             )
         if not 0 <= self.seed < 2**32:
             raise InputError(f"seed is {self.seed}; expected a number from 0 to {2**32 - 1}.")
+        if not 0 <= self.paste <= 1:
+            raise InputError(f"paste is {self.paste}; expected a share of the slices, from 0 to 1.")
         if not 0 <= self.ema_decay < 1:
             raise InputError(
                 f"ema_decay is {self.ema_decay}; expected 0 (no average) or a share below 1, such as 0.999."

@@ -28,7 +28,9 @@ class Learner:
         self.config, self.accelerator = config, accelerator
         torch.manual_seed(config.seed)
         with accelerator.main_process_first():  # it alone downloads
-            self.network = build_model(config.encoder, config.encoder_weights, config.architecture)
+            self.network = build_model(
+                config.encoder, config.encoder_weights, config.architecture, config.drop_path
+            )
         if accelerator.device.type == "cpu" and accelerator.mixed_precision == "bf16":
             depthwise_in_float32(self.network)
         self.network.to(accelerator.device)

@@ -100,6 +100,7 @@ def _train(
         config.seed,
         config.resize,
         parse_growth(config.growth),
+        paste=config.paste,
     )
     val_set = SliceDataset(
         prepared_dir, "validation", config.image_size, resize=config.resize, frame=config.frame

@@ -6,7 +6,15 @@ import segmentation_models_pytorch as smp
 import torch
 import torch.nn.functional as F
 
-from lungseg_utils.core.classes import CLASS_SETS, LESION, LESIONS, NOT_LESION, UNKNOWN
+from lungseg_utils.core.classes import (
+    CLASS_SETS,
+    CONSOLIDATION,
+    GROUND_GLASS,
+    LESION,
+    LESIONS,
+    NOT_LESION,
+    UNKNOWN,
+)
 from lungseg_utils.core.files import InputError
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -15,6 +23,7 @@ _soft_dice = smp.losses.DiceLoss(mode="multiclass", ignore_index=UNKNOWN)
 # About the inverse square root of the classes' shares of MedSeg's pixels; then lesions of unknown kind, and
 # no lesion.
 WEIGHTS = (2.0, 4.0, 1.0, 0.5, 3.0, 0.75)
+OTHER_KIND = 0.15  # of a lesion pixel: how far its label stands for the other kind as well
 
 
 def partial_log_probabilities(logits: torch.Tensor) -> torch.Tensor:
@@ -53,7 +62,9 @@ def build_loss(name: str) -> Loss:
     Dice, of the classes that occur in the batch, each counting alike however few its pixels are.
     `weighted_cross_entropy` weights a pixel of class c with WEIGHTS[c]; `weighted_dice_cross_entropy` is its
     sum with the Dice loss; `lesion_dice_cross_entropy` adds the Dice loss of the lesion as one, whatever its
-    kind. Labels of further data sets may stand for several classes: see partial_cross_entropy.
+    kind. `soft_kind_lesion_dice_cross_entropy` is that with labels that doubt the kind: see
+    soft_kind_cross_entropy. Labels of further data sets may stand for several classes: see
+    partial_cross_entropy.
 
     Args:
         name: One of these.
@@ -81,6 +92,21 @@ def _weighted_dice_cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> 
     return _weighted_cross_entropy(logits, labels) + _soft_dice(logits, only_known(labels))
 
 
+def soft_kind_cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Weighted cross-entropy in which ground glass counts a little as consolidation, and the other way round.
+
+    Readers agree on where a lesion is more than on its kind. So a pixel of one kind asks for 1 - OTHER_KIND
+    of its own and OTHER_KIND of the other; all else is certain. (Label smoothing between two classes: Szegedy
+    et al. 2016, arXiv:1512.00567.) Logits (B, 4, ...) and labels int64 (B, ...) in, one number out.
+    """
+    log_p = partial_log_probabilities(logits)
+    kind = (labels == GROUND_GLASS) | (labels == CONSOLIDATION)
+    other = torch.where(kind, GROUND_GLASS + CONSOLIDATION - labels, labels)
+    own, swapped = (log_p.gather(1, each[:, None])[:, 0] for each in (labels, other))
+    weight = logits.new_tensor(WEIGHTS)[labels]
+    return -(weight * torch.lerp(own, swapped, OTHER_KIND)).sum() / weight.sum()
+
+
 def lesion_dice(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """1 - soft Dice of ground glass and consolidation as one class over the batch; LESION counts.
 
@@ -95,10 +121,16 @@ def _lesion_dice_cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> to
     return _weighted_dice_cross_entropy(logits, labels) + lesion_dice(logits, labels)
 
 
+def _soft_kind_lesion_dice_cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    dice = _soft_dice(logits, only_known(labels)) + lesion_dice(logits, labels)
+    return soft_kind_cross_entropy(logits, labels) + dice
+
+
 LOSSES: dict[str, Loss] = {
     "cross_entropy": partial_cross_entropy,
     "dice_cross_entropy": _dice_cross_entropy,
     "weighted_cross_entropy": _weighted_cross_entropy,
     "weighted_dice_cross_entropy": _weighted_dice_cross_entropy,
     "lesion_dice_cross_entropy": _lesion_dice_cross_entropy,
+    "soft_kind_lesion_dice_cross_entropy": _soft_kind_lesion_dice_cross_entropy,
 }

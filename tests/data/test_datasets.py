@@ -3,6 +3,8 @@
 What a batch holds, and that neither workers nor their number change a value.
 """
 
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,6 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lungseg_utils.core.classes import LESIONS, LUNG_OTHER
 from lungseg_utils.core.files import InputError
 from lungseg_utils.data.datasets import (
     EpochBatches,
@@ -191,6 +194,41 @@ def test_slices_grow_epoch_by_epoch(prepared_dir):
             parse_growth(growth)
     with pytest.raises(InputError, match="multiple of 32"):
         parse_growth("100x1")
+
+
+def test_lesions_of_other_slices_are_pasted_into_lung(prepared_dir):
+    """Where nothing was pasted a slice is as it was; what was pasted is another's lesion, in lung."""
+    plain, pasted, always = (
+        SliceDataset(prepared_dir, "train", 64, "medical", seed=5, paste=share) for share in (0, 0.5, 1)
+    )
+    changed = 0
+    for key in [(epoch, i) for epoch in range(3) for i in range(len(plain))]:
+        (image, labels, _), (new_image, new_labels, _) = plain[key], pasted[key]
+        new = labels != new_labels
+        assert (labels[new] == LUNG_OTHER).all() and torch.isin(new_labels[new], torch.tensor(LESIONS)).all()
+        assert torch.equal(image[0][~new], new_image[0][~new])
+        if new.any():
+            others = [plain[key[0], i] for i in range(len(plain))]
+            whole = [torch.equal(each[0][new], new_image[0][new]) for each, *_ in others]
+            assert any(torch.equal(o[1][new], new_labels[new]) and w for o, w in zip(others, whole))
+            assert torch.equal(pasted[key][0], new_image)  # the same whenever it is asked for
+            assert torch.equal(always[key][0], new_image)
+        changed += bool(new.any())
+    assert 0 < changed < 3 * len(plain)
+
+
+def test_lesions_are_given_only_where_their_kind_is_known(prepared_dir, tmp_path):
+    shutil.copytree(prepared_dir, tmp_path / "prepared")
+    slices = pd.read_csv(tmp_path / "prepared" / "slices.csv")
+    slices.loc[slices.source == "radiopaedia", ["ground_glass", "consolidation"]] = np.nan
+    slices.to_csv(tmp_path / "prepared" / "slices.csv", index=False)
+    dataset = SliceDataset(tmp_path / "prepared", "train", 32, paste=1)
+    assert [set(dataset.slices.source.iloc[each]) for each in dataset.givers] == [{"medseg"}]
+    slices[["ground_glass", "consolidation"]] = 0
+    slices.to_csv(tmp_path / "prepared" / "slices.csv", index=False)
+    assert not SliceDataset(tmp_path / "prepared", "train", 32).givers
+    with pytest.raises(InputError, match=r"paste is 0.5, and no slice in split 'train' .* set paste to 0"):
+        SliceDataset(tmp_path / "prepared", "train", 32, paste=0.5)
 
 
 def test_loading_takes_no_random_numbers_from_the_model(prepared_dir):

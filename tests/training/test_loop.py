@@ -219,6 +219,9 @@ def test_best_and_early_stopping_follow_the_monitor():
         ({"accumulation": 0}, "accumulation is 0"),
         ({"max_grad_norm": math.nan}, "max_grad_norm is nan"),
         ({"ema_decay": 1.0}, "ema_decay is 1.0"),
+        ({"paste": 1.5}, "paste is 1.5"),
+        ({"drop_path": 1.0, "encoder": "tu-tf_efficientnet_lite0"}, "drop_path is 1.0; expected 0"),
+        ({"drop_path": 0.2}, "drop_path is 0.2 and the encoder efficientnet-b2; .* begin with 'tu-'"),
         ({"sampling": "patients"}, "sampling is 'patients'; expected one of every_slice, sources, lesions"),
         (
             {"architecture": "Unet"},

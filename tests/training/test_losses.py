@@ -6,7 +6,14 @@ import torch.nn.functional as F
 
 from lungseg_utils.core.classes import LESION, NOT_LESION
 from lungseg_utils.core.files import InputError
-from lungseg_utils.training.losses import LOSSES, WEIGHTS, build_loss, lesion_dice
+from lungseg_utils.training.losses import (
+    LOSSES,
+    OTHER_KIND,
+    WEIGHTS,
+    build_loss,
+    lesion_dice,
+    soft_kind_cross_entropy,
+)
 
 
 def test_dice_cross_entropy_is_the_sum_of_both():
@@ -34,9 +41,10 @@ def test_class_weights_weight_the_pixels_of_a_class():
 
 
 def test_a_perfect_answer_costs_nothing_and_an_unknown_name_is_refused():
-    labels = torch.randint(0, 4, (2, 8, 8))
-    logits = (100.0 * F.one_hot(labels, 4).movedim(-1, 1)).requires_grad_()
     for name in LOSSES:
+        least = 2 if name.startswith("soft_kind") else 0  # no answer is perfect where the label doubts itself
+        labels = torch.randint(least, 4, (2, 8, 8))
+        logits = (100.0 * F.one_hot(labels, 4).movedim(-1, 1)).requires_grad_()
         loss = build_loss(name)(logits, labels)
         assert loss.item() == pytest.approx(0, abs=1e-5)
         [gradient] = torch.autograd.grad(loss, logits)
@@ -56,6 +64,19 @@ def test_every_loss_understands_a_lesion_of_unknown_kind(name):
     [gradient] = torch.autograd.grad(build_loss(name)(logits, labels), logits)
     lesion, other = gradient[0, :2, 4:], gradient[0, 2:, 4:]
     assert (lesion < 0).all() and (other > 0).all()  # a step makes either kind of lesion more probable
+
+
+def test_a_kind_stands_a_little_for_the_other_and_nothing_else_does():
+    torch.manual_seed(0)
+    logits, labels = torch.randn(2, 4, 8, 8), torch.randint(0, 4, (2, 8, 8))
+    target = F.one_hot(labels, 4).movedim(-1, 1).float()
+    target[:, :2] = (1 - OTHER_KIND) * target[:, :2] + OTHER_KIND * target[:, [1, 0]]
+    weights = torch.tensor(WEIGHTS)[labels]
+    expected = (weights * F.cross_entropy(logits, target, reduction="none")).sum() / weights.sum()
+    torch.testing.assert_close(soft_kind_cross_entropy(logits, labels), expected)
+    for sure in (torch.full_like(labels, LESION), labels.clamp_min(2)):
+        plain = build_loss("weighted_cross_entropy")(logits, sure)
+        torch.testing.assert_close(soft_kind_cross_entropy(logits, sure), plain)
 
 
 def test_the_dice_of_the_lesion_as_one():
