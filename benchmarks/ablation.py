@@ -39,10 +39,11 @@ class Idea:
     topic: str
     training: Mapping[str, Any] = field(default_factory=dict)
     inference: InferenceSettings = InferenceSettings()
-    frame: str = "slice"
+    frame: str = ""  # the recipe's own
 
 
 BEST = {"loss": "weighted_dice_cross_entropy", "augmentation": "medical", "sampling": "lesions"}
+DOUBTING = "soft_kind_lesion_dice_cross_entropy"
 IDEAS = {
     REFERENCE: Idea("reference"),
     "from scratch": Idea("start", {"encoder_weights": "none"}),
@@ -70,6 +71,11 @@ IDEAS = {
     "slices shrink by area": Idea("size", {"resize": "area"}),
     "mirrored views": Idea("inference", inference=InferenceSettings(flip=True)),
     "the body without the air around it": Idea("inference", frame="body"),
+    "lesions pasted from other slices": Idea("augmentation", {"paste": 0.5}),
+    "stochastic depth": Idea("network", {"drop_path": 0.2}),
+    "a lesion's kind is doubted": Idea("loss", {"loss": DOUBTING}),
+    "pasted lesions and stochastic depth": Idea("together", {"paste": 0.5, "drop_path": 0.2}),
+    "all three": Idea("together", {"paste": 0.5, "drop_path": 0.2, "loss": DOUBTING}),
     "Dice, medical, EMA": Idea(
         "together",
         {"loss": "dice_cross_entropy", "augmentation": "medical", "sampling": "lesions", "ema_decay": 0.99},
@@ -101,7 +107,8 @@ def run_idea(
     rows = slices[slices.split == "validation"]
     index = rows["index"].to_numpy(int)
     segmenter = Segmenter.load(folder / "model", settings=idea.inference, name="last")
-    segmenter = replace(segmenter, config={**segmenter.config, "frame": idea.frame})
+    frame = idea.frame or config.frame
+    segmenter = replace(segmenter, config={**segmenter.config, "frame": frame})
     start = time.perf_counter()
     labels = segmenter.labels(prepared.images["medseg"][index])
     answered = (time.perf_counter() - start) / len(rows)

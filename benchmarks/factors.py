@@ -23,7 +23,7 @@ from lungseg_utils.inference.segmenter import Segmenter
 from lungseg_utils.inference.settings import InferenceSettings
 
 GROUND_GLASS_FACTORS = (0.6, 0.7, 0.8, 0.9, 1, 1.15, 1.3, 1.5, 1.8)
-CONSOLIDATION_FACTORS = (*GROUND_GLASS_FACTORS, 2.2, 2.7)
+CONSOLIDATION_FACTORS = (*GROUND_GLASS_FACTORS, 2.2, 2.7, 3.3, 4, 5)
 GRID = list(itertools.product(GROUND_GLASS_FACTORS, CONSOLIDATION_FACTORS))
 
 
