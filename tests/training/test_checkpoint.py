@@ -26,11 +26,13 @@ from lungseg_utils.training.loop import train
 pytestmark = pytest.mark.slow
 
 ALWAYS = 1e-9  # minutes: a checkpoint after each step
-# Drop-connect draws random numbers in each step, batch norm and the average remember, slices grow: a
-# checkpoint has it all.
+# Stochastic depth draws random numbers in each step, batch norm and the average remember, slices grow and get
+# others' lesions: a checkpoint has it all.
 CONFIG = replace(
     TINY_CONFIG,
-    encoder="efficientnet-b0",
+    encoder="tu-tf_efficientnet_lite0",
+    drop_path=0.2,
+    paste=0.5,
     epochs=3,
     growth="64x1",
     batch_size=4,
