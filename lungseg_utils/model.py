@@ -56,20 +56,19 @@ def build_model(
     check_architecture(architecture)
     check_encoder_weights(encoder_weights)
     check_drop_path(drop_path, encoder)
-    options: dict[str, Any] = {"drop_path_rate": drop_path} if drop_path else {}
     if encoder_weights == "none":
-        model = empty_model(encoder, architecture, **options)
+        model = empty_model(encoder, architecture, drop_path=drop_path)
         for module in model.encoder.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.momentum = FROM_SCRATCH_MOMENTUM
         return model
     if encoder_weights == "imagenet" and encoder in LITE_PACKAGES:
-        model = empty_model(encoder, architecture, **options)
+        model = empty_model(encoder, architecture, drop_path=drop_path)
         model.encoder.load_state_dict(lite_weights(encoder))
         return model
     if encoder_weights == "imagenet":
         try:
-            return empty_model(encoder, architecture, encoder_weights="imagenet", **options)
+            return empty_model(encoder, architecture, encoder_weights="imagenet", drop_path=drop_path)
         except OSError as error:  # huggingface_hub's and requests' errors are OSErrors
             raise InputError(
                 "The ImageNet weights could not be downloaded from the Hugging Face hub "
@@ -78,18 +77,23 @@ def build_model(
                 "or set encoder_weights to 'none' (train from scratch) or to the path of a file with the "
                 "encoder's weights."
             ) from error
-    return _with_local_weights(encoder, resolve_path(encoder_weights), architecture, options)
+    return _with_local_weights(encoder, resolve_path(encoder_weights), architecture, drop_path)
 
 
 def empty_model(
-    encoder: str, architecture: str, channels: int = 1, encoder_weights: str | None = None, **options: Any
+    encoder: str,
+    architecture: str,
+    channels: int = 1,
+    encoder_weights: str | None = None,
+    drop_path: float = 0.0,
 ) -> Any:  # SMP has no types
-    """The network as SMP makes it, with random weights unless encoder_weights says more; options: timm's."""
-    name, own = ARCHITECTURES[architecture]
-    return smp.create_model(name, encoder, encoder_weights, channels, NUM_CLASSES, **own, **options)
+    """The network as SMP makes it, with random weights unless encoder_weights says more."""
+    name, options = ARCHITECTURES[architecture]
+    timm_options = {"drop_path_rate": drop_path} if drop_path else {}
+    return smp.create_model(name, encoder, encoder_weights, channels, NUM_CLASSES, **options, **timm_options)
 
 
-def _with_local_weights(encoder: str, path: Path, architecture: str, options: dict[str, Any]) -> nn.Module:
+def _with_local_weights(encoder: str, path: Path, architecture: str, drop_path: float) -> nn.Module:
     try:
         state = (
             load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
@@ -98,7 +102,7 @@ def _with_local_weights(encoder: str, path: Path, architecture: str, options: di
         # The first convolution is the one that differs from a grey encoder's: 3 channels where it saw
         # photographs.
         channels = next((state[key].shape[1] for key in grey if state[key].shape != grey[key].shape), 1)
-        model = empty_model(encoder, architecture, channels, **options)
+        model = empty_model(encoder, architecture, channels, drop_path=drop_path)
         model.encoder.load_state_dict(state)
     except Exception as error:
         raise InputError(
