@@ -9,9 +9,11 @@ import subprocess
 import sys
 
 import nbformat
+import numpy as np
 import pandas as pd
 import pytest
 
+from lungseg_utils.core.classes import BACKGROUND, LESION, LUNG_OTHER
 from lungseg_utils.core.language import LANGUAGES, load_catalogue
 from lungseg_utils.series.parameters import NOTEBOOKS
 from lungseg_utils.series.run import all_notebooks, edition_of, find_notebooks, run_series
@@ -104,6 +106,22 @@ def test_three_exercises_wait_each_with_its_solution_below(notebook):
     assert "answer_1 = ..." not in "".join(cell.source for cell in code_cells(solve(notebook)))
 
 
+def lesions_of_unknown_kind(folder, size=64):
+    """A folder as `lungseg import` leaves it: two slices with lung and lesion, of which kind nobody says."""
+    labels = np.full((2, size, size), BACKGROUND, np.uint8)
+    labels[:, 10:40, 10:40], labels[:, 20:30, 20:30] = LUNG_OTHER, LESION
+    hu = np.choose(labels, [-500, 0, -850, 40, -300, 0]).astype(np.int16)
+    counts = {
+        name: (labels[0] == c).sum() for c, name in ((LUNG_OTHER, "lung_other"), (BACKGROUND, "background"))
+    }
+    rows = {"source": "coronacases", "index": [0, 1], "volume": 1, "split": "train", "ground_glass": None}
+    folder.mkdir()
+    np.save(folder / "images_coronacases.npy", hu)
+    np.save(folder / "labels_coronacases.npy", labels)
+    pd.DataFrame(rows | {"consolidation": None} | counts).to_csv(folder / "slices.csv", index=False)
+    return folder
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_series_end_to_end_on_a_tiny_phantom(language, tiny_phantom, tmp_path):
@@ -116,7 +134,8 @@ def test_series_end_to_end_on_a_tiny_phantom(language, tiny_phantom, tmp_path):
         profile="demo",
         data_dir=str(tiny_phantom),
         run_dir=str(tmp_path),
-        parameters={k: str(v) for k, v in TINY.items()} | {"language": language},
+        parameters={k: str(v) for k, v in TINY.items()}
+        | {"language": language, "further_data": str(lesions_of_unknown_kind(tmp_path / "further"))},
     )
     record = json.loads((tmp_path / "results" / "metrics.json").read_text())
     assert (record["schema"], record["slices"], record["size"]) == (2, 24, [64, 64])
