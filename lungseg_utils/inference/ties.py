@@ -48,7 +48,7 @@ def check_tie(model_dir: str | Path, run_dir: str | Path) -> Tie:
     model_dir, run_dir = resolve_path(model_dir), resolve_path(run_dir)
     here = fingerprint(run_dir / "prepared")
     config = read_config(model_dir)
-    learned = str(config["training"].get("prepared"))
+    learned, *before = learned_from(config)
     known, doubt = len(learned) == FINGERPRINT_LENGTH, None
     own = model_dir == run_dir / "model"
     if own and known and learned != here:
@@ -60,9 +60,18 @@ def check_tie(model_dir: str | Path, run_dir: str | Path) -> Tie:
         )
     if own:
         _check_history(model_dir, run_dir, config)
-    if learned != here:
+    if {learned, *before} != {here}:
         doubt = OTHER_SLICES if known else UNNAMED_SLICES
     return Tie(here, config.get("weights_sha256", ""), doubt)
+
+
+def learned_from(config: dict[str, Any]) -> list[str]:
+    """Fingerprints of the prepared slices that a model has learned from.
+
+    Its own first, then those of the model that its training began with, and so on. What names none is "None".
+    """
+    training = config["training"]
+    return [str(training.get("prepared")), *training.get("prepared_before", [])]
 
 
 def _check_history(model_dir: Path, run_dir: Path, config: dict[str, Any]) -> None:

@@ -135,7 +135,7 @@ def _check_offline(values: Mapping[str, Any]) -> None:
     check_meaning({name: value for name, value in values.items() if name != "data_dir"})
     declared = {name: p for path in find_notebooks() for name, p in declared_parameters(path).items()}
     encoder, weights = (values.get(name, declared[name].default) for name in ("encoder", "encoder_weights"))
-    if weights == "imagenet" and encoder not in LITE_PACKAGES:
+    if weights == "imagenet" and encoder not in LITE_PACKAGES and not values.get("start_from"):
         raise InputError(
             f"the ImageNet weights of {encoder} come from the internet, which is off in these kernels; "
             "expected an encoder whose weights come with a package "

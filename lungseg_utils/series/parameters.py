@@ -245,15 +245,21 @@ def check_meaning(values: Mapping[str, Any]) -> None:
 
 def _check_inference(values: Mapping[str, Any]) -> None:
     """`check_meaning` of 04's parameters."""
-    from lungseg_utils.inference.pretrained import model_folder
     from lungseg_utils.inference.settings import InferenceSettings
 
     InferenceSettings.from_names(values)
-    if model := values.get("model"):
+    _check_model("model", values)
+
+
+def _check_model(parameter: str, values: Mapping[str, Any]) -> None:
+    """Raises InputError if the parameter names no trained model; it may be missing or empty."""
+    from lungseg_utils.inference.pretrained import model_folder
+
+    if model := values.get(parameter):
         folder = model_folder(model, "")
         if not (folder / "config.json").is_file():
             raise InputError(
-                f"model is {model!r}; expected a folder with a trained model, pretrained or "
+                f"{parameter} is {model!r}; expected a folder with a trained model, pretrained or "
                 f"pretrained-small; {folder} is none"
             )
 
@@ -269,6 +275,7 @@ def _check_training(values: Mapping[str, Any]) -> None:
     settings = [field.name for field in fields(TrainingConfig)]
     TrainingConfig(**{name: values[name] for name in settings if values.get(name) is not None})
     check_encoder_weights(values.get("encoder_weights", "none"))
+    _check_model("start_from", values)
     sources, known = parse_shares(values.get("shares", "")), {kind.source for kind in SETS.values()}
     if sources and not set(FILES) - {"test"} <= set(sources) <= known:
         raise InputError(

@@ -21,6 +21,9 @@ class TrainingConfig:
 
     Raises InputError for a setting that cannot work.
 
+    start_from: a trained model, `pretrained` or a folder, with whose weights training begins instead of
+    encoder_weights; empty: none. See learner.starting_network.
+
     batch_size is the effective one: the slices of one step, shared out over `accumulation` pieces and all
     processes. image_size is what the network predicts and validates at. growth: smaller slices at first, such
     as `192x5, 256x2`: five epochs at 192 px, two at 256, then image_size. resize: how slices shrink to it,
@@ -35,6 +38,7 @@ class TrainingConfig:
     architecture: str = "unet"
     encoder: str = "efficientnet-b2"
     encoder_weights: str = "imagenet"
+    start_from: str = ""
     drop_path: float = 0.0
     image_size: int = 256
     growth: str = ""

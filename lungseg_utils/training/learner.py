@@ -10,10 +10,34 @@ from timm.utils import ModelEmaV3
 from torch import nn
 from torch.optim.lr_scheduler import OneCycleLR
 
-from lungseg_utils.model import build_model
+from lungseg_utils.core.files import InputError
+from lungseg_utils.inference.pretrained import model_folder
+from lungseg_utils.model import Adjusted, Members, build_model, empty_model, load_model
 from lungseg_utils.training.accelerator import depthwise_in_float32, share_buffers
 from lungseg_utils.training.config import TrainingConfig
 from lungseg_utils.training.epoch_scores import Tally
+
+
+def starting_network(config: TrainingConfig) -> nn.Module:
+    """The network as training begins: `build_model`'s, or with the weights of config.start_from.
+
+    Of several networks in one model seed 0 takes the first, seed 1 the second, and so on in turn. Raises
+    InputError if that model is missing, damaged, or of another architecture or encoder.
+    """
+    if not config.start_from:
+        return build_model(config.encoder, config.encoder_weights, config.architecture, config.drop_path)
+    names = (config.architecture, config.encoder)
+    model, found = load_model(model_folder(config.start_from, ""))
+    if (its := (found["architecture"].lower(), found["encoder"])) != names:
+        raise InputError(
+            f"start_from is {config.start_from!r}, {' with '.join(its)}; expected {' with '.join(names)}, "
+            "as the training has; change one of them."
+        )
+    model = model.network if isinstance(model, Adjusted) else model
+    networks = model.networks if isinstance(model, Members) else [model]
+    network = empty_model(config.encoder, config.architecture, drop_path=config.drop_path)
+    network.load_state_dict(networks[config.seed % len(networks)].state_dict())
+    return network
 
 
 class Learner:
@@ -28,9 +52,7 @@ class Learner:
         self.config, self.accelerator = config, accelerator
         torch.manual_seed(config.seed)
         with accelerator.main_process_first():  # it alone downloads
-            self.network = build_model(
-                config.encoder, config.encoder_weights, config.architecture, config.drop_path
-            )
+            self.network = starting_network(config)
         if accelerator.device.type == "cpu" and accelerator.mixed_precision == "bf16":
             depthwise_in_float32(self.network)
         self.network.to(accelerator.device)

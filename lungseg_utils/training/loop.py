@@ -31,6 +31,8 @@ from lungseg_utils.data.datasets import (
     workers_that_fit,
 )
 from lungseg_utils.data.preprocessing import fingerprint
+from lungseg_utils.inference.pretrained import model_folder
+from lungseg_utils.inference.ties import learned_from, read_config
 from lungseg_utils.model import save_model
 from lungseg_utils.training.accelerator import (
     is_first_process,
@@ -124,7 +126,9 @@ def _train(
         )  # two checkpoints of at most five copies of the weights, two models
 
     stop, prepared = StopRequest(config.max_minutes), fingerprint(train_set.folder)
-    settings = {**config.result(), "prepared": prepared}
+    start = config.start_from and read_config(model_folder(config.start_from, ""))
+    before = learned_from(start) if start else []
+    settings = {**config.result(), "prepared": prepared, "prepared_before": before}
     keeper = Keeper(run_dir / "checkpoint" / "last.pt", learner, settings, config.checkpoint_minutes, stop)
     if keeper.resume():
         accelerator.print(
@@ -167,7 +171,7 @@ def _train(
     network = learner.eval_mode()
     if accelerator.is_main_process:
         best = max((row for row in learner.history if row["best"]), key=lambda row: row["epoch"])
-        record = model_config(config, train_set, prepared, device, accelerator.num_processes, best)
+        record = model_config(config, train_set, prepared, before, device, accelerator.num_processes, best)
         with replace_folder(run_dir / "model") as folder:  # only ever a finished run's
             save_model(folder, network, record, name="last")
             assert learner.best is not None  # an epoch has ended

@@ -22,6 +22,7 @@ def model_config(
     config: TrainingConfig,
     train_set: SliceDataset,
     prepared: str,
+    before: list[str],
     device: Device,
     processes: int,
     best: dict[str, Any],
@@ -30,7 +31,8 @@ def model_config(
 
     All that a prediction needs, and all that it takes to train the same weights again.
 
-    prepared: the fingerprint of the slices that it learned from.
+    prepared: the fingerprint of the slices that it learned from. before: those of the model that it began
+    with, see ties.learned_from.
     """
     return {
         "architecture": config.architecture,
@@ -44,6 +46,7 @@ def model_config(
             **asdict(config),
             "train_slices": len(train_set),
             "prepared": prepared,
+            "prepared_before": before,
         },
         "device": str(device),
         "precision": device.precision,

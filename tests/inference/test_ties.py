@@ -97,6 +97,16 @@ def test_another_model_is_scored_but_the_split_vouches_for_nothing(run, tmp_path
         assert len(statement) == 2 and "may have been among them" in statement[1]
 
 
+def test_a_training_that_began_with_a_model_of_other_slices_is_doubted(run, tmp_path):
+    alike, other = (shutil.copytree(run, tmp_path / name) for name in ("alike", "other"))
+    other_split(other / "prepared")
+    for folder in (alike, other):
+        shutil.rmtree(folder / "model")
+        train(folder / "prepared", folder, replace(TINY_CONFIG, epochs=1, start_from=str(run / "model")), CPU)
+    assert check_tie(alike / "model", alike).doubt is None
+    assert "may have been among them" in check_tie(other / "model", other).doubt
+
+
 def test_a_model_from_another_run_is_told_by_the_history_beside_it(run, tmp_path):
     other = shutil.copytree(run, tmp_path / "other")
     train(other / "prepared", other, replace(TINY_CONFIG, seed=1), CPU)

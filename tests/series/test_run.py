@@ -399,6 +399,7 @@ def test_a_profile_is_yaml_1_2(tmp_path):
         ({"further_data": "'/no such'"}, "/no such is not a folder"),
         ({"model": "/no/such"}, "expected a folder with a trained model, pretrained or pretrained-small"),
         ({"encoder_weights": "/no/such.pt"}, "expected imagenet, none, or a file"),
+        ({"start_from": "/no/such"}, "start_from is '/no/such'; expected a folder with a trained model"),
         ({"angle": 90.0}, "degrees from -45 to 45"),
         ({"consolidation_threshold": 0.0}, "numbers above 0"),
         ({"processes": -1}, "expected 0 or more"),

@@ -16,11 +16,12 @@ from safetensors.torch import load_file
 from lungseg_utils.core.files import InputError
 from lungseg_utils.data.datasets import SliceDataset, workers_that_fit
 from lungseg_utils.inference.segmenter import Segmenter
+from lungseg_utils.model import Members, build_model, load_model, save_model
 from lungseg_utils.training import loop as training
 from lungseg_utils.training.accelerator import is_first_process, make_accelerator, memory_advice, own_settings
 from lungseg_utils.training.config import TrainingConfig
 from lungseg_utils.training.epoch_scores import Tally
-from lungseg_utils.training.learner import Learner
+from lungseg_utils.training.learner import Learner, starting_network
 from lungseg_utils.training.loop import early_stop, is_best, kept_by_monitor, train
 from lungseg_utils.training.snapshots import choose_examples
 
@@ -257,6 +258,33 @@ def test_the_sampling_and_the_architecture_of_the_settings_are_those_that_train(
         drawn["medseg"] in (4, 5, 6) and sum(drawn.values()) == 10 and network == "UnetPlusPlus"
     )  # each 2 or 3 times
     assert {"sampling", "architecture"} <= config.result().keys()  # a run does not go on with others
+
+
+def test_training_begins_with_the_weights_of_a_model(trained_dir, tmp_path):
+    config = replace(TINY_CONFIG, start_from=str(trained_dir / "model"))
+    trained, _ = load_model(trained_dir / "model")
+    begun = starting_network(config).state_dict()
+    assert all(torch.equal(begun[name], value) for name, value in trained.state_dict().items())
+    several, saved = tmp_path / "several", json.loads((trained_dir / "model" / "config.json").read_text())
+    networks = [build_model("resnet18", "none") for _ in range(2)]
+    save_model(several, Members(networks).half(), saved | {"members": 2, "lesion_factors": [1.1, 2]})
+    for seed, number in ((0, 0), (1, 1), (2, 0)):
+        begun = starting_network(replace(config, start_from=str(several), seed=seed))
+        torch.testing.assert_close(begun.encoder.conv1.weight, networks[number].float().encoder.conv1.weight)
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ({"architecture": "fpn"}, "unet with resnet18; expected fpn with resnet18"),
+        ({"encoder": "resnet34"}, "unet with resnet18; expected unet with resnet34"),
+        ({"start_from": "/no/such"}, "holds no trained model"),
+    ],
+)
+def test_a_training_cannot_begin_with_another_network(trained_dir, other, message):
+    config = replace(TINY_CONFIG, start_from=str(trained_dir / "model"))
+    with pytest.raises(InputError, match=message):
+        starting_network(replace(config, **other))
 
 
 def test_what_each_monitor_would_have_kept():
