@@ -126,8 +126,8 @@ def _train(
         )  # two checkpoints of at most five copies of the weights, two models
 
     stop, prepared = StopRequest(config.max_minutes), fingerprint(train_set.folder)
-    start = config.start_from and read_config(model_folder(config.start_from, ""))
-    before = learned_from(start) if start else []
+    start = config.start_from
+    before = learned_from(read_config(model_folder(start, ""))) if start else []
     settings = {**config.result(), "prepared": prepared, "prepared_before": before}
     keeper = Keeper(run_dir / "checkpoint" / "last.pt", learner, settings, config.checkpoint_minutes, stop)
     if keeper.resume():
