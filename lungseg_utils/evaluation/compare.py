@@ -204,7 +204,10 @@ def _read_slices(path: Path) -> tuple[pd.DataFrame | None, np.ndarray | None]:
 def differing_parameters(runs: Sequence[Run]) -> list[str]:
     """Names of the settings whose values are not the same in all runs, or not known in some."""
     names = dict.fromkeys(
-        name for run in runs for name in run.parameters if name not in ("run_dir", "prepared", "language")
+        name
+        for run in runs
+        for name in run.parameters
+        if name not in ("run_dir", "prepared", "prepared_before", "language")
     )
     return [
         name

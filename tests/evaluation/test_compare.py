@@ -194,12 +194,12 @@ def test_the_model_knows_its_settings_better_than_the_last_call(near, far):
     for folder, batch_size in ((near, 4), (far, 8)):
         write_parameters(folder, batch_size=16, split="reference")
         (folder / "model").mkdir()
-        training = {"batch_size": batch_size, "prepared": str(folder)}
+        training = {"batch_size": batch_size, "prepared": str(folder), "prepared_before": [str(folder)]}
         (folder / "model" / "config.json").write_text(json.dumps({"training": training}))
     [one, _] = load_runs([near, far])
     assert one.parameters["split"] == "reference" and one.parameters["batch_size"] == 4
     assert compare(near, far).batch_size.tolist() == [4, 8]
-    assert not {"split", "prepared"} & {*compare(near, far)}
+    assert not {"split", "prepared", "prepared_before"} & {*compare(near, far)}
 
 
 def test_an_old_run_is_shown_and_what_it_lacks_is_said(near, far):
