@@ -93,6 +93,12 @@ def _train(
     on_epoch: Callable[[pd.DataFrame], None] | None,
 ) -> pd.DataFrame:
     """`train`, alone in its run directory."""
+    start = config.start_from and model_folder(config.start_from, "")
+    if start == run_dir / "model":
+        raise InputError(
+            f"start_from is {config.start_from!r}, the model that this training would replace; expected "
+            "another run's; choose a new run_dir."
+        )
     accelerator = make_accelerator(device, config.accumulation)
     train_set = SliceDataset(
         prepared_dir,
@@ -126,8 +132,7 @@ def _train(
         )  # two checkpoints of at most five copies of the weights, two models
 
     stop, prepared = StopRequest(config.max_minutes), fingerprint(train_set.folder)
-    start = config.start_from
-    before = learned_from(read_config(model_folder(start, ""))) if start else []
+    before = learned_from(read_config(start)) if start else []
     settings = {**config.result(), "prepared": prepared, "prepared_before": before}
     keeper = Keeper(run_dir / "checkpoint" / "last.pt", learner, settings, config.checkpoint_minutes, stop)
     if keeper.resume():

@@ -287,6 +287,13 @@ def test_a_training_cannot_begin_with_another_network(trained_dir, other, messag
         starting_network(replace(config, **other))
 
 
+def test_a_training_cannot_begin_with_the_model_that_it_would_replace(prepared_dir, trained_dir):
+    config = replace(TINY_CONFIG, start_from=str(trained_dir / "model"))
+    with pytest.raises(InputError, match="would replace; expected another run's; choose a new run_dir"):
+        train(prepared_dir, trained_dir, config, CPU)
+    load_model(trained_dir / "model")
+
+
 def test_what_each_monitor_would_have_kept():
     history = pd.DataFrame(
         {
